@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// All that a model may ask of a device. A model is written once over this interface; a backend (reference, cpu, cuda)
+// knows no model. Pure virtual: no defaults, no fallback. The conformance test (ops_conformance_test.cc) is the
+// specification: every op x dtype x odd shapes x backend against the fp64 reference.
+//
+// Threads: the step thread only. Startup calls return Status; math ops enqueue and cannot fail (shapes are CHECKed).
+// Unless said otherwise views are f32, dense, row-major, in the backend's memory, and outputs do not alias inputs.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/tensor/view.h"
+
+namespace conclave::engine {
+
+// A weight matrix [N, K] in the backend's own layout. Owned by the Ops that made it; lives as long as it.
+struct Weight;
+
+// Where a weight's rows come from: `bytes` holds `rows` rows of `columns` elements in `dtype`, as in the file.
+// Row i of a head-permuted GGUF matrix etc. is the loader's business: Ops sees plain [rows, columns].
+struct WeightSource {
+  DType dtype;
+  int64_t rows;     // N
+  int64_t columns;  // K
+  std::span<const std::byte> bytes;
+};
+
+enum class WeightUse : uint8_t {
+  kMatmul,     // right-hand side of Gemm
+  kEmbedding,  // rows are looked up by Embed; may be the same tensor as a kMatmul weight (tied output head)
+  kEmbeddingAndMatmul,
+  kVector,  // a norm's gain or a bias, [K]; kept in f32
+};
+
+// y = .. or y += ..
+enum class Accumulate : uint8_t { kSet, kAdd };
+
+// How rotary pairs lie in a head (specs: RoPE layout).
+enum class RopeLayout : uint8_t {
+  kInterleaved,  // (x0,x1), (x2,x3), ..   GGUF "llama"
+  kHalfSplit,    // (x0,xR/2), (x1,xR/2+1), ..   "NEOX", Hugging Face Llama and Qwen
+};
+
+// Rotary embedding of the first `rotated` elements of each head: angle = position * inverse_frequency[i].
+struct RopeSpec {
+  RopeLayout layout;
+  int32_t rotated;                           // R, even
+  std::span<const float> inverse_frequency;  // [R/2], scaling already applied
+  float magnitude = 1.0f;                    // multiplies cos and sin (YaRN attention factor)
+};
+
+// One layer kind's key/value cache. Absorbed MLA is {1, 576, 512, true}: V is a prefix of K.
+struct KvLayout {
+  int32_t kv_heads;  // G
+  int32_t dim_k, dim_v;
+  bool v_in_k = false;
+  float scale;          // multiplies q.k
+  int32_t page_tokens;  // B
+};
+
+// One step's work, built by the scheduler. Sequence s owns tokens q_indptr[s]..q_indptr[s+1] and pages
+// page_indptr[s]..page_indptr[s+1]; after the step its cache holds kv_len[s] tokens, the last of them the step's own.
+// Token t of sequence s attends to positions 0..positions[t] of its sequence (causal).
+struct StepBatch {
+  std::span<const int32_t> tokens, positions, kv_slots;  // [T]; kv_slot = page * B + offset within the page
+  std::span<const int32_t> q_indptr, page_indptr;        // [S+1]
+  std::span<const int32_t> pages;                        // [sum of pages], page ids
+  std::span<const int32_t> kv_len;                       // [S]
+  std::span<const int32_t> logit_rows;                   // [O] token indices whose logits are wanted
+};
+
+// Planned once per step from the block tables (work split, shared-prefix groups). Owned by Ops, valid until EndStep.
+struct AttentionPlan;
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  virtual std::string_view name() const = 0;  // "reference", "scalar", "avx2", "avx512"
+  // Element format of the KV cache this backend wants.
+  virtual DType kv_dtype() const = 0;
+
+  // ---- Startup. RESOURCE_EXHAUSTED if it does not fit; UNIMPLEMENTED names op and dtype. Never inside a step.
+
+  // One weight from sources stacked along N (fused Q|K|V, gate|up); all have the same `columns`. The sources' bytes
+  // must stay valid as long as the Ops: a backend may use them in place instead of repacking.
+  virtual absl::StatusOr<const Weight*> MakeWeight(std::span<const WeightSource> sources, WeightUse use) = 0;
+  // A buffer, zeroed, owned by the Ops.
+  virtual absl::StatusOr<View> Allocate(DType dtype, Shape shape) = 0;
+  // Sizes private workspaces for the largest step. Called once, after the weights and before the first step.
+  struct StepLimits {
+    int32_t tokens_max;      // T
+    int32_t sequences_max;   // S
+    int32_t pages_max;       // sum over sequences
+    int32_t query_heads;     // H
+    int32_t logit_rows_max;  // O
+  };
+  virtual absl::Status Prepare(const StepLimits& limits, const KvLayout& layout) = 0;
+  // Bytes of weights as stored by this backend, and of everything else it allocated.
+  virtual int64_t weight_bytes() const = 0;
+  virtual int64_t buffer_bytes() const = 0;
+
+  // ---- One step: BeginStep, math, EndStep.
+
+  virtual const AttentionPlan& BeginStep(const StepBatch& batch) = 0;
+  // The only synchronisation; device faults surface here. Copies `logits` [O, V] to `host` (same size).
+  virtual absl::Status EndStep(const View& logits, std::span<float> host) = 0;
+
+  // y[t] = table[tokens[t]]                                      y [T, D]
+  virtual void Embed(const View& y, const Weight& table, const AttentionPlan& plan) = 0;
+  // residual += x (skipped when x is empty); y = residual / rms(residual) * gain, rms over D with eps inside the root.
+  // y may alias x.                                               residual, y, x [T, D]; gain [D]
+  virtual void AddRmsNorm(const View& residual, const View& y, const View& x, const Weight& gain, float eps) = 0;
+  // y = x w^T (+ y). Accumulates in f32 or wider.                y [M, N], x [M, K], w [N, K]
+  virtual void Gemm(const View& y, const View& x, const Weight& w, Accumulate accumulate) = 0;
+  // y += bias, row-wise.                                         y [M, N]; bias [N]
+  virtual void AddBias(const View& y, const Weight& bias) = 0;
+  // Each head of each row normalised over its width, in place (Qwen3 q/k norm).  x [T, heads, Dk] with row stride
+  virtual void HeadRmsNorm(const View& x, int64_t row_stride, const Weight& gain, float eps) = 0;
+  // Rotates the heads of each token in place.                    x [T, heads, Dk], rows `row_stride` elements apart
+  virtual void Rope(const View& x, int64_t row_stride, const RopeSpec& rope, const AttentionPlan& plan) = 0;
+  // Stores the step's keys and values at kv_slots.               k, v [T, G, Dk|Dv], rows `row_stride` elements apart
+  // pages: [P, 2, G, B, Dk] in kv_dtype() for GQA (page p: keys of head g, then values); the layout inside a page is
+  // the backend's own, its size is kv_page_bytes().
+  virtual int64_t kv_page_bytes(const KvLayout& layout) const = 0;
+  virtual void KvWrite(const View& pages, const View& k, const View& v, int64_t row_stride,
+                       const AttentionPlan& plan) = 0;
+  // Copies whole pages (copy-on-write fork), outside or inside a step, before the step's writes.
+  virtual void KvCopyPages(const View& pages, std::span<const int32_t> from, std::span<const int32_t> to) = 0;
+  // softmax(q k^T * scale, causal) v over each sequence's pages.  y [T, H, Dv], q [T, H, Dk] with row stride
+  virtual void Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
+                         const AttentionPlan& plan) = 0;
+  // y = silu(gate) * up                                           y [T, F], gate_up [T, 2F] = gate | up
+  virtual void SwiGlu(const View& y, const View& gate_up) = 0;
+  // y[o] = x[logit_rows[o]]                                       y [O, D], x [T, D]
+  virtual void GatherRows(const View& y, const View& x, const AttentionPlan& plan) = 0;
+};
+
+struct OpsOptions {
+  std::string kernel = "auto";  // "reference", "scalar", "avx2", "avx512"; "auto" takes the best this CPU runs
+  int32_t threads = 0;          // 0: one per core
+};
+
+// INVALID_ARGUMENT for an unknown kernel (names the known ones); FAILED_PRECONDITION for one this CPU cannot run.
+absl::StatusOr<std::unique_ptr<Ops>> MakeOps(const OpsOptions& options);
+
+}  // namespace conclave::engine
