@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inference library's only door. Outside code includes this header and nothing below it.
+//
+// An Engine owns one model on one device and one step thread, which owns scheduler, KV pages, model and device:
+// drain the queue -> plan -> forward -> sample -> push tokens. Every public method is thread-safe and does not wait for
+// a step, unless its comment says otherwise.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace conclave::engine {
+
+using TokenId = int32_t;
+
+// ---- Limits. Beyond one is INVALID_ARGUMENT unless said otherwise.
+inline constexpr int32_t kSamplesMax = 64;  // n of one request
+inline constexpr int32_t kStopStringsMax = 16;
+inline constexpr int32_t kStopStringBytesMax = 256;
+inline constexpr int32_t kTopLogprobsMax = 20;
+inline constexpr int32_t kLogitBiasMax = 1024;
+
+struct EngineOptions {
+  std::string model_path;             // a GGUF file
+  std::string kernel = "auto";        // reference | scalar | avx2 | avx512 | auto
+  int32_t threads = 0;                // 0: one per core
+  int64_t kv_bytes = 256 << 20;       // memory for KV pages; fewer are allocated if no set of sequences could use more
+  int32_t context_tokens_max = 0;     // 0: the model's own
+  int32_t sequences_max = 32;         // running together
+  int32_t step_tokens_max = 512;      // tokens of one step: decode first, the rest is prefill chunks
+  int32_t queue_requests_max = 1024;  // waiting requests; more are RESOURCE_EXHAUSTED
+};
+
+struct ModelInfo {
+  std::string name;          // general.name or the file name
+  std::string family;        // "llama", ..
+  std::string quantization;  // "Q4_1" or "mixed Q4_K Q6_K": the formats of the matrices
+  std::string revision;      // SHA-256 of the file's metadata and tensor table and size: names these weights
+  int32_t layers, hidden, heads, kv_heads, head_dim, feed_forward, vocab;
+  int32_t experts, experts_per_token;  // 0 for dense
+  int32_t context_tokens;              // what the model was trained for, or the option's lower limit
+  int64_t params_total, params_active;
+  int64_t weight_bytes;            // of the tensors, as in the file
+  int64_t weight_bytes_per_token;  // read once per step by a dense model: matrices and the output head
+  int64_t kv_bytes_per_token;
+  int64_t flops_per_token;  // 2 x active matrix parameters (attention adds 4 * L * H * Dk per position attended)
+  int64_t attention_flops_per_token_and_position;
+  std::string kernel;         // the ops backend in use
+  std::string chat_template;  // Jinja source, empty if the file has none
+};
+
+// ---- Sampling
+
+struct LogitBias {
+  TokenId token;
+  float bias;  // added to the logit; -100 or less bans
+};
+
+struct Sampling {
+  float temperature = 1.0f;  // 0: greedy
+  int32_t top_k = 0;         // 0: off
+  float top_p = 1.0f;        // 1: off
+  float min_p = 0.0f;        // 0: off
+  float repetition_penalty = 1.0f;
+  float frequency_penalty = 0.0f;
+  float presence_penalty = 0.0f;
+  std::vector<LogitBias> logit_bias;
+};
+
+struct Stopping {
+  int32_t output_tokens_max = 0;  // 0: up to the context
+  std::vector<std::string> stop_strings;
+  std::vector<TokenId> stop_tokens;
+  bool ignore_end_of_sequence = false;
+};
+
+// Which experts a token visits; for a dense model only `native` is accepted. Part of the prefix-cache key.
+struct RoutingPolicy {
+  int32_t top_k = 0;  // 0: the model's own
+  uint64_t Hash() const;
+  friend bool operator==(const RoutingPolicy&, const RoutingPolicy&) = default;
+};
+
+struct TokenLogprob {
+  TokenId token;
+  float logprob;  // natural log, of the unmodified distribution
+};
+
+// ---- Generate
+
+enum class FinishReason : uint8_t { kStop, kLength, kCancelled, kFailed };
+
+struct GenerateRequest {
+  std::vector<TokenId> prompt;  // at least one token
+  int32_t samples = 1;          // n sequences that share the prompt's KV
+  uint64_t seed = 0;            // text depends on (model, prompt, sampling, seed, sample index) and nothing else
+  Sampling sampling;
+  Stopping stopping;
+  RoutingPolicy routing;
+  int32_t top_logprobs = -1;  // -1: none; 0: the chosen token's; N: and the N best
+  int32_t priority = 0;       // higher first; equal: first come
+  std::string cache_salt;     // prefixes are shared only between equal salts
+  int64_t deadline_ns = 0;    // Clock::NowNs() after which the request is dropped with kDeadlineExceeded; 0: none
+};
+
+// What one sample gained in one step.
+struct SampleDelta {
+  int32_t sample;
+  std::string text;  // whole UTF-8 only; held back while it may begin a stop string
+  std::vector<TokenId> tokens;
+  std::vector<TokenLogprob> logprobs;                   // one per token, when asked for
+  std::vector<std::vector<TokenLogprob>> top_logprobs;  // one list per token, when asked for
+  std::optional<FinishReason> finished;                 // set on the sample's last delta
+  std::string stop_match;                               // the stop string that ended it, if one did
+};
+
+// Measured, not estimated. Times in nanoseconds.
+struct Usage {
+  int64_t prompt_tokens = 0;
+  int64_t cached_prompt_tokens = 0;  // of these, found in the prefix cache or computed by another request
+  int64_t output_tokens = 0;         // over all samples
+  int64_t flops = 0;
+  int64_t weight_bytes = 0;  // read, shared over the sequences of each step
+  int64_t kv_bytes = 0;      // read and written
+  int64_t queue_ns = 0, prefill_ns = 0, decode_ns = 0;
+};
+
+// Receives a request's results on the step thread; must not block. May outlive its creator (shared ownership).
+class GenerateSink {
+ public:
+  virtual ~GenerateSink() = default;
+  // The prompt was admitted to a step for the first time.
+  virtual void OnStarted(int64_t prompt_tokens, int64_t cached_prompt_tokens) = 0;
+  // At most one call per sample and step. False: the reader is slow, pause this request until Resume(id).
+  virtual bool OnDelta(SampleDelta delta) = 0;
+  // Last call. OK after every sample finished; CANCELLED, DEADLINE_EXCEEDED, INTERNAL (NUMERIC_FAILURE) or UNAVAILABLE
+  // (draining, device fault) otherwise. Usage counts the work done in either case.
+  virtual void OnDone(const absl::Status& status, const Usage& usage) = 0;
+};
+
+using RequestId = uint64_t;
+
+// ---- Score
+
+struct ScoreRequest {
+  std::vector<TokenId> prompt;                      // shared prefix, at least one token
+  std::vector<std::vector<TokenId>> continuations;  // each at least one token, at most kSamplesMax
+  RoutingPolicy routing;
+  std::string cache_salt;
+};
+struct ContinuationScore {
+  double logprob;                     // sum, natural log
+  std::vector<float> token_logprobs;  // one per continuation token
+  bool greedy;                        // every token was the most likely one
+};
+struct ScoreResult {
+  std::vector<ContinuationScore> continuations;
+  Usage usage;
+};
+
+// ---- Load
+
+struct EngineLoad {
+  int32_t running_sequences, waiting_requests;
+  int64_t waiting_tokens;
+  int32_t kv_pages_used, kv_pages_total;
+  int32_t kv_page_tokens;
+  bool draining;
+  // Totals since start, for metrics.
+  int64_t steps, prompt_tokens, cached_prompt_tokens, output_tokens, requests_done, requests_cancelled, requests_failed,
+      preemptions;
+};
+
+// ---- Text
+
+// A message of a chat, rendered by the model's own template. Its text can never become a special token.
+struct ChatMessage {
+  std::string role;
+  std::string content;
+};
+
+struct MemoryPlan {
+  int64_t weight_bytes, kv_bytes, workspace_bytes;
+  int32_t kv_pages, page_tokens;
+  std::string ToString() const;  // for the log, one line per part
+};
+
+class Engine {
+ public:
+  // Maps the file, checks and binds every tensor, repacks weights, allocates all big memory and starts the step thread.
+  // Errors name file and tensor; FAILED_PRECONDITION MODEL_FILE_INVALID for a bad file.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options);
+  // Stops the step thread; requests still running end with UNAVAILABLE.
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const ModelInfo& info() const;
+  const MemoryPlan& memory() const;
+
+  // Text to ids and back. `parse_special` lets special tokens in the text become themselves: never for user text.
+  enum class SpecialTokens : uint8_t { kAsText, kParse };
+  std::vector<TokenId> Tokenize(std::string_view text, SpecialTokens special, bool add_begin_of_sequence) const;
+  std::string Detokenize(std::span<const TokenId> tokens) const;
+  // INVALID_ARGUMENT TEMPLATE_LIMIT or the template's own error, with line and column.
+  // `now_unix_seconds` is what strftime_now sees.
+  struct ChatPrompt {
+    std::string text;
+    std::vector<TokenId> tokens;
+  };
+  absl::StatusOr<ChatPrompt> ApplyChatTemplate(std::span<const ChatMessage> messages, bool add_generation_prompt,
+                                               int64_t now_unix_seconds) const;
+  // The tokens that end a text unless ignore_end_of_sequence.
+  std::span<const TokenId> end_tokens() const;
+
+  // Validates (INVALID_ARGUMENT PROMPT_TOO_LONG, ..), enqueues. RESOURCE_EXHAUSTED OVERLOADED when the queue is full,
+  // UNAVAILABLE DRAINING after Drain. On error the sink is never called.
+  absl::StatusOr<RequestId> Submit(GenerateRequest request, std::shared_ptr<GenerateSink> sink);
+  // The request ends with CANCELLED at the start of the next step and its KV is free by its end. Unknown or finished
+  // ids are ignored.
+  void Cancel(RequestId id);
+  // Continues a request that its sink paused.
+  void Resume(RequestId id);
+
+  // `done` is called once, on the step thread.
+  absl::Status Score(ScoreRequest request, std::function<void(absl::StatusOr<ScoreResult>)> done);
+
+  EngineLoad load() const;
+  // Refuses new requests; `idle()` turns true when the running ones have finished.
+  void Drain();
+  bool idle() const;
+
+  // For inspection, blocking, on an otherwise idle engine: logits of every position. out [T, V].
+  absl::Status Logits(std::span<const TokenId> tokens, std::vector<float>* out);
+
+ private:
+  class Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace conclave::engine
