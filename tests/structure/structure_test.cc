@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// The house rules that a machine can check: who may include whom, sizes, licence lines, registered tests, banned calls.
+// The table below is the architecture; a new edge is a decision, made here.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <regex>
+#include <set>
+#include <sstream>
+
+namespace conclave {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Edge {
+  std::string room;                   // folder prefix; the longest match counts
+  std::vector<std::string> includes;  // prefixes it may include, besides its own folder
+};
+
+// DESIGN: common <- tensor <- {format, quant, tokenizer, ops, kv, routing}; ops <- {model, sampler};
+// {kv, model, sampler, routing} <- sched <- engine.h <- worker; {common, protos} <- orchestrator;
+// {engine.h, orchestrator, protos} <- cli.
+const std::vector<Edge>& Edges() {
+  static const std::vector<Edge> edges = {
+      {"common/", {}},
+      {"common/jinja/", {"common/"}},
+      {"protos/", {"common/", "google/rpc/", "conclave/"}},
+      {"engine/tensor/", {"common/"}},
+      {"engine/format/", {"common/", "engine/tensor/"}},
+      {"engine/quant/", {"common/", "engine/tensor/"}},
+      {"engine/tokenizer/", {"common/", "engine/tensor/", "engine/format/"}},
+      {"engine/ops/", {"common/", "engine/tensor/", "engine/quant/"}},
+      {"engine/kv/", {"common/", "engine/tensor/"}},
+      {"engine/routing/", {"common/", "engine/tensor/"}},
+      {"engine/sampler/", {"common/", "engine/tensor/", "engine/ops/"}},
+      {"engine/model/",
+       {"common/", "engine/tensor/", "engine/format/", "engine/ops/", "engine/kv/", "engine/routing/"}},
+      {"engine/sched/",
+       {"common/", "engine/tensor/", "engine/kv/", "engine/model/", "engine/sampler/", "engine/routing/"}},
+      {"engine/", {"common/", "engine/"}},
+      {"worker/", {"common/", "protos/", "conclave/inference/", "google/rpc/", "engine/engine.h"}},
+      {"orchestrator/experiment/grade/", {"common/"}},
+      {"orchestrator/experiment/stats/", {"common/"}},
+      {"orchestrator/experiment/benchmark/", {"common/"}},
+      {"orchestrator/graph/",
+       {"common/", "conclave/deliberation/", "conclave/inference/", "orchestrator/role/",
+        "orchestrator/experiment/grade/"}},
+      {"orchestrator/role/", {"common/", "conclave/deliberation/", "orchestrator/experiment/grade/"}},
+      {"orchestrator/pick/", {"common/"}},
+      {"orchestrator/ledger/", {"common/", "conclave/"}},
+      {"orchestrator/", {"common/", "protos/", "conclave/", "google/rpc/", "orchestrator/"}},
+      {"cli/", {"common/", "protos/", "conclave/", "google/rpc/", "orchestrator/", "engine/engine.h"}},
+  };
+  return edges;
+}
+
+const fs::path kRoot = CONCLAVE_SOURCE_DIR;
+
+std::vector<fs::path> Sources() {
+  std::vector<fs::path> paths;
+  for (const char* room : {"common", "protos", "engine", "worker", "orchestrator", "cli", "graphs", "tests", "zoo"}) {
+    if (!fs::exists(kRoot / room)) continue;
+    for (const auto& entry : fs::recursive_directory_iterator(kRoot / room)) {
+      const std::string ext = entry.path().extension();
+      if (ext == ".h" || ext == ".cc" || ext == ".cu" || ext == ".cuh") paths.push_back(entry.path());
+    }
+  }
+  return paths;
+}
+
+std::string Relative(const fs::path& path) { return path.lexically_relative(kRoot).generic_string(); }
+
+std::vector<std::string> Lines(const fs::path& path) {
+  std::ifstream in(path);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+bool IsTestCode(const std::string& path) {
+  return path.starts_with("tests/") || path.ends_with("_test.cc") || path.ends_with("_fuzz.cc") ||
+         path.find("_test_") != std::string::npos || path.find("_testing") != std::string::npos;
+}
+
+const Edge* RoomOf(const std::string& path) {
+  const Edge* best = nullptr;
+  for (const Edge& edge : Edges()) {
+    if (path.starts_with(edge.room) && (best == nullptr || edge.room.size() > best->room.size())) best = &edge;
+  }
+  return best;
+}
+
+TEST(Structure, IncludesFollowTheEdges) {
+  const std::regex include("^\\s*#include \"([^\"]+)\"");
+  for (const fs::path& path : Sources()) {
+    const std::string file = Relative(path);
+    if (IsTestCode(file)) continue;
+    const Edge* room = RoomOf(file);
+    if (room == nullptr) continue;
+    const std::string folder = fs::path(file).parent_path().generic_string() + "/";
+    for (const std::string& line : Lines(path)) {
+      std::smatch match;
+      if (!std::regex_search(line, match, include)) continue;
+      const std::string target = match[1];
+      bool allowed = target.starts_with(folder) || target.starts_with(room->room) || target.starts_with("absl/");
+      for (const std::string& prefix : room->includes) allowed = allowed || target.starts_with(prefix);
+      if (target.starts_with("tests/")) allowed = false;
+      EXPECT_TRUE(allowed) << file << " includes " << target << ": not an edge of the architecture";
+    }
+  }
+}
+
+TEST(Structure, EveryFolderIsKnown) {
+  for (const fs::path& path : Sources()) {
+    const std::string file = Relative(path);
+    EXPECT_TRUE(RoomOf(file) != nullptr || IsTestCode(file)) << file << " lies in no room of the table";
+  }
+}
+
+// A file over 400 lines, or a function over 70, says why in a comment "LONG FILE: ..." / "LONG FUNCTION: ...".
+TEST(Structure, SizesAreReasoned) {
+  for (const fs::path& path : Sources()) {
+    const std::string file = Relative(path);
+    const std::vector<std::string> lines = Lines(path);
+    bool long_file_reason = false;
+    for (const std::string& line : lines) long_file_reason |= line.find("LONG FILE:") != std::string::npos;
+    EXPECT_TRUE(lines.size() <= 400 || long_file_reason) << file << " has " << lines.size() << " lines, at most 400";
+    EXPECT_LE(lines.size(), 800u) << file;
+
+    // clang-format puts a function's first line in column 0 and its closing brace alone in column 0.
+    const std::regex opener(
+        "^[A-Za-z_~:<>\\[\\]&*, ]+[A-Za-z_0-9:~<>=+\\-\\[\\]]*\\(.*\\{$|^ {4,}.*\\) (const )?(override )?\\{$");
+    size_t begin = 0;
+    bool reason = false;
+    bool open = false;
+    for (size_t i = 0; i < lines.size(); ++i) {
+      const std::string& line = lines[i];
+      if (!open && std::regex_match(line, opener) && !line.starts_with("namespace") && !line.starts_with("class") &&
+          !line.starts_with("struct") && !line.starts_with("TEST")) {
+        open = true, begin = i;
+        reason = i > 0 && lines[i - 1].find("LONG FUNCTION:") != std::string::npos;
+      }
+      if (open) reason |= line.find("LONG FUNCTION:") != std::string::npos;
+      if (open && line.starts_with("}")) {
+        EXPECT_TRUE(i - begin + 1 <= 71 || reason)
+            << file << ":" << begin + 1 << ": function of " << i - begin + 1 << " lines, at most 70";
+        open = false;
+      }
+    }
+  }
+}
+
+TEST(Structure, EveryFileNamesItsLicence) {
+  for (const fs::path& path : Sources()) {
+    const auto lines = Lines(path);
+    ASSERT_FALSE(lines.empty()) << path;
+    EXPECT_NE(lines[0].find("SPDX-License-Identifier: Apache-2.0"), std::string::npos) << Relative(path);
+  }
+}
+
+TEST(Structure, EveryTestIsBuilt) {
+  for (const fs::path& path : Sources()) {
+    const std::string file = Relative(path);
+    if (!file.ends_with("_test.cc") && !file.ends_with("_fuzz.cc") && !file.ends_with("_bench.cc")) continue;
+    bool registered = false;
+    for (fs::path folder = path.parent_path(); folder != kRoot && !registered; folder = folder.parent_path()) {
+      std::ifstream in(folder / "CMakeLists.txt");
+      const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+      registered = text.find(path.filename()) != std::string::npos;
+    }
+    EXPECT_TRUE(registered) << file << " is named by no CMakeLists.txt";
+  }
+}
+
+// What may not be called, and where it may after all.
+TEST(Structure, BannedCalls) {
+  struct Ban {
+    std::regex call;
+    std::string instead;
+    std::set<std::string> allowed;  // path prefixes
+  };
+  const std::vector<Ban> bans = {
+      {std::regex("\\b(std::)?getenv\\("), "a flag, parsed in main", {"cli/", "tests/"}},
+      {std::regex("\\bassert\\("), "CONCLAVE_CHECK, or a Status", {}},
+      {std::regex("std::regex"), "PCRE2 with limits, or a parser (std::regex recurses on input)", {"tests/"}},
+      {std::regex("\\b(usleep|sleep_for|SleepFor)\\("),
+       "an injected clock, or waiting for the event itself",
+       {"tests/bench/"}},
+      {std::regex("(steady_clock|system_clock|high_resolution_clock)::now"), "common/clock.h", {"tests/bench/"}},
+      {std::regex("\\b(rand|srand|random_device)\\b *\\("), "common/hash.h (Philox) with a stated seed", {}},
+  };
+  for (const fs::path& path : Sources()) {
+    const std::string file = Relative(path);
+    if (file.starts_with("tests/structure/")) continue;
+    const auto lines = Lines(path);
+    for (size_t i = 0; i < lines.size(); ++i) {
+      if (lines[i].find("//") != std::string::npos && lines[i].find("NOLINT") == std::string::npos &&
+          lines[i].find_first_not_of(' ') == lines[i].find("//")) {
+        continue;  // a comment line
+      }
+      for (const Ban& ban : bans) {
+        bool allowed = false;
+        for (const std::string& prefix : ban.allowed) allowed = allowed || file.starts_with(prefix);
+        EXPECT_TRUE(allowed || !std::regex_search(lines[i], ban.call))
+            << file << ":" << i + 1 << ": " << lines[i] << "\n  use " << ban.instead;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace conclave
