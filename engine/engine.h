@@ -195,6 +195,23 @@ struct MemoryPlan {
   std::string ToString() const;  // for the log, one line per part
 };
 
+// A tokenizer and chat template without weights: of a model file or a vocabulary-only GGUF. Thread-safe.
+class Vocabulary {
+ public:
+  // FAILED_PRECONDITION MODEL_FILE_INVALID, UNIMPLEMENTED for a tokenizer kind it does not know (named).
+  static absl::StatusOr<std::unique_ptr<Vocabulary>> Load(const std::string& path);
+  ~Vocabulary();
+
+  enum class SpecialTokens : uint8_t { kAsText, kParse };
+  std::vector<TokenId> Tokenize(std::string_view text, SpecialTokens special, bool add_begin_of_sequence) const;
+  std::string Detokenize(std::span<const TokenId> tokens) const;
+
+ private:
+  class Impl;
+  explicit Vocabulary(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
 class Engine {
  public:
   // Maps the file, checks and binds every tensor, repacks weights, allocates all big memory and starts the step thread.
@@ -208,8 +225,8 @@ class Engine {
   const ModelInfo& info() const;
   const MemoryPlan& memory() const;
 
-  // Text to ids and back. `parse_special` lets special tokens in the text become themselves: never for user text.
-  enum class SpecialTokens : uint8_t { kAsText, kParse };
+  // Text to ids and back. kParse lets special tokens in the text become themselves: never for user text.
+  using SpecialTokens = Vocabulary::SpecialTokens;
   std::vector<TokenId> Tokenize(std::string_view text, SpecialTokens special, bool add_begin_of_sequence) const;
   std::string Detokenize(std::span<const TokenId> tokens) const;
   // INVALID_ARGUMENT TEMPLATE_LIMIT or the template's own error, with line and column.
