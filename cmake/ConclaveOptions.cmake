@@ -8,7 +8,7 @@ set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 # Everything is compiled alike (-fPIE), so that all targets can share the precompiled headers.
-add_compile_options(-fPIE)
+add_compile_options(-fPIE -pthread)
 add_link_options(-pie)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 if(NOT CMAKE_BUILD_TYPE)
