@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/experiment/grade/grader.h"
+
+#include <array>
+#include <utility>
+
+#include <fmt/ranges.h>
+
+#include "common/status.h"
+#include "orchestrator/experiment/grade/graders.h"
+
+namespace conclave::grade {
+namespace {
+
+constexpr std::array<std::pair<Outcome, std::string_view>, 6> kOutcomes = {{{Outcome::kCorrect, "correct"},
+                                                                            {Outcome::kWrong, "wrong"},
+                                                                            {Outcome::kNoAnswer, "no_answer"},
+                                                                            {Outcome::kTruncated, "truncated"},
+                                                                            {Outcome::kGraderError, "grader_error"},
+                                                                            {Outcome::kFailed, "failed"}}};
+constexpr std::array<std::string_view, 3> kNames = {"choice", "exact", "gsm8k"};
+constexpr std::array<std::string_view, 5> kReserved = {"bbh", "code", "game24", "knights_knaves", "math"};
+
+std::string Known() { return fmt::format("known graders: {}", fmt::join(kNames, ", ")); }
+
+}  // namespace
+
+std::string_view OutcomeName(Outcome outcome) {
+  for (const auto& [value, name] : kOutcomes) {
+    if (value == outcome) return name;
+  }
+  return "";
+}
+
+std::optional<Outcome> OutcomeFromName(std::string_view name) {
+  for (const auto& [value, known] : kOutcomes) {
+    if (known == name) return value;
+  }
+  return std::nullopt;
+}
+
+bool Grader::Matches(const Extraction& answer, const std::string& normal_gold, const Reference& /*reference*/) const {
+  return answer.answer == normal_gold;
+}
+
+bool Grader::MatchesStrictly(const Extraction& answer, const std::string& normal_gold,
+                             const Reference& reference) const {
+  return Matches(answer, normal_gold, reference);
+}
+
+Grade Grader::Judge(std::optional<Extraction> found, const Reference& reference, Finish finish) const {
+  Grade grade;
+  std::optional<std::string> gold = NormalGold(reference);
+  if (!gold) {
+    grade.outcome = grade.lenient = grade.strict = Outcome::kGraderError;
+    grade.gold = std::string(reference.gold);
+    grade.rule = "unreadable_gold";
+    return grade;
+  }
+  grade.gold = *std::move(gold);
+  const Outcome none = finish == Finish::kCutAtLength ? Outcome::kTruncated : Outcome::kNoAnswer;
+  if (!found) {
+    grade.outcome = grade.lenient = grade.strict = none;
+    grade.rule = "no_answer";
+    return grade;
+  }
+  grade.lenient = Matches(*found, grade.gold, reference) ? Outcome::kCorrect : Outcome::kWrong;
+  grade.strict = none;
+  if (found->strict) grade.strict = MatchesStrictly(*found, grade.gold, reference) ? Outcome::kCorrect : Outcome::kWrong;
+  grade.outcome = grade.lenient;
+  grade.answer = std::move(found->answer);
+  grade.raw = std::move(found->raw);
+  grade.rule = found->rule;
+  grade.begin = found->begin;
+  grade.end = found->end;
+  return grade;
+}
+
+Grade Grader::GradeText(std::string_view text, const Reference& reference, Finish finish) const {
+  return Judge(Extract(text, reference), reference, finish);
+}
+
+Grade Grader::GradeAnswer(std::string_view answer, const Reference& reference) const {
+  return Judge(ReadAnswer(answer, reference), reference, Finish::kComplete);
+}
+
+std::optional<std::string> Grader::CanonicalKey(std::string_view answer, const Reference& reference) const {
+  std::optional<Extraction> read = ReadAnswer(answer, reference);
+  if (!read) return std::nullopt;
+  return std::move(read->answer);
+}
+
+bool Grader::Equivalent(std::string_view a, std::string_view b, const Reference& reference) const {
+  const std::optional<std::string> key_a = CanonicalKey(a, reference);
+  return key_a && key_a == CanonicalKey(b, reference);
+}
+
+absl::StatusOr<std::unique_ptr<const Grader>> MakeGrader(std::string_view name) {
+  if (name == "choice") return MakeChoiceGrader();
+  if (name == "exact") return MakeExactGrader();
+  if (name == "gsm8k") return MakeGsm8kGrader();
+  for (std::string_view reserved : kReserved) {
+    if (name == reserved) return Unimplemented("grader \"{}\" is not in this build yet; {}", name, Known());
+  }
+  return InvalidArgument("unknown grader \"{}\"; {}", name, Known());
+}
+
+std::span<const std::string_view> GraderNames() { return kNames; }
+
+}  // namespace conclave::grade
