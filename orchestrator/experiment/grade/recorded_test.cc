@@ -54,8 +54,8 @@ TEST(RecordedAnswersTest, VerdictsAgreeAndEveryDisagreementIsListed) {
   simdjson::padded_string padded(*text);
   simdjson::dom::document_stream stream = parser.parse_many(padded, size_t{1} << 20);
   for (auto row : stream) {
-    const std::string id(std::string_view(row["id"]));
-    const std::string model(std::string_view(row["model"]));
+    const std::string id{std::string_view(row["id"])};
+    const std::string model{std::string_view(row["model"])};
     const bool recorded = row["correct"];
     const Grade grade = (*grader)->GradeText(std::string_view(row["text"]), {.gold = golds.at(id), .choices = {}});
     ++total;
