@@ -10,6 +10,8 @@
 // tokens ..": Reason() and ToGrpc() read it from there.
 #pragma once
 
+#include <grpcpp/support/status.h>
+
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -19,7 +21,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "grpcpp/support/status.h"
 
 namespace conclave::rpc {
 
