@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "protos/rpc_endpoint.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
 
@@ -10,7 +11,6 @@
 
 #include "common/file.h"
 #include "common/status.h"
-#include "grpc/grpc.h"
 
 namespace conclave::rpc {
 namespace {
