@@ -80,15 +80,19 @@ void Sha256::Update(std::string_view bytes) {
   if (n > 0) std::memcpy(buffer_.data(), p, n);
 }
 
-std::string Sha256::HexDigest() {
+std::array<uint32_t, 8> Sha256::Digest() {
   const uint64_t bits = length_ * 8;
   Update(std::string_view("\x80", 1));
   while (length_ % 64 != 56) Update(std::string_view("\0", 1));
   std::array<char, 8> tail;
   for (int i = 0; i < 8; ++i) tail[i] = static_cast<char>(bits >> (56 - 8 * i));
   Update(std::string_view(tail.data(), 8));
+  return state_;
+}
+
+std::string Sha256::HexDigest() {
   std::string hex;
-  for (uint32_t word : state_) {
+  for (uint32_t word : Digest()) {
     for (int shift = 28; shift >= 0; shift -= 4) hex += "0123456789abcdef"[word >> shift & 15];
   }
   return hex;

@@ -34,7 +34,9 @@ class Sha256 {
  public:
   Sha256();
   void Update(std::string_view bytes);
-  std::string HexDigest();  // 64 lower-case digits; call once, last
+  // Either one, once, last.
+  std::array<uint32_t, 8> Digest();  // big-endian words
+  std::string HexDigest();           // 64 lower-case digits
 
  private:
   void Block(const uint8_t* p);

@@ -35,7 +35,7 @@ struct EngineOptions {
   std::string kernel = "auto";        // reference | scalar | avx2 | avx512 | auto
   int32_t threads = 0;                // 0: one per core
   int64_t kv_bytes = 256 << 20;       // memory for KV pages; fewer are allocated if no set of sequences could use more
-  int32_t context_tokens_max = 0;     // 0: the model's own
+  int32_t context_tokens_max = 0;     // 0: the model's own, or what kv_bytes holds if that is less
   int32_t sequences_max = 32;         // running together
   int32_t step_tokens_max = 512;      // tokens of one step: decode first, the rest is prefill chunks
   int32_t queue_requests_max = 1024;  // waiting requests; more are RESOURCE_EXHAUSTED
@@ -102,6 +102,10 @@ enum class FinishReason : uint8_t { kStop, kLength, kCancelled, kFailed };
 
 struct GenerateRequest {
   std::vector<TokenId> prompt;  // at least one token
+  // Of these, the last `continued_tokens` are the output so far of a sample begun elsewhere: random numbers, penalties
+  // and the samples' output limits go on from there, so the text is the same. Then `samples` must be 1.
+  int32_t continued_tokens = 0;
+  int32_t sample_index_first = 0;  // samples are numbered from here
   int32_t samples = 1;          // n sequences that share the prompt's KV
   uint64_t seed = 0;            // text depends on (model, prompt, sampling, seed, sample index) and nothing else
   Sampling sampling;
