@@ -75,7 +75,8 @@ std::optional<size_t> LeadingLetter(std::string_view text, Region in, const Refe
 // The last "(B)" of the region.
 std::optional<size_t> LastParenthesised(std::string_view text, Region in, const Reference& reference) {
   for (size_t i = in.end; i >= in.begin + 3; --i) {
-    if (text[i - 1] == ')' && text[i - 3] == '(' && text[i - 2] <= 'Z' && IsOption(text[i - 2], reference)) return i - 2;
+    if (text[i - 1] == ')' && text[i - 3] == '(' && text[i - 2] <= 'Z' && IsOption(text[i - 2], reference))
+      return i - 2;
   }
   return std::nullopt;
 }
@@ -105,11 +106,11 @@ class ChoiceGrader final : public Grader {
   std::optional<Extraction> Extract(std::string_view text, const Reference& reference) const override {
     const Region region = FinalRegion(text);
     if (auto field = AnswerField(text, region)) return Read(text, *field, reference, "choice/answer_field", true);
+    if (OpensAsObject(text, region)) return std::nullopt;  // its field is missing
     if (auto boxed = LastBoxed(text, region)) return Read(text, *boxed, reference, "choice/boxed", true);
     if (auto marked = AfterAnswerMarker(text, region)) {
       if (auto found = Read(text, *marked, reference, "choice/answer_is", true)) return found;
     }
-    if (OpensAsObject(text, region)) return std::nullopt;
     const Region whole = Trim(text, region);
     if (whole.end - whole.begin <= 4) {
       if (auto at = LeadingLetter(text, whole, reference)) return Letter(text, *at, "choice/bare_letter", true);

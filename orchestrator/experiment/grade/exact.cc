@@ -35,9 +35,9 @@ class ExactGrader final : public Grader {
     const Region region = FinalRegion(text);
     if (std::optional<Region> hashes = AfterHashes(text, region)) return Read(text, *hashes, "exact/hashes");
     if (std::optional<Region> field = AnswerField(text, region)) return Read(text, *field, "exact/answer_field");
+    if (OpensAsObject(text, region)) return std::nullopt;  // its field is missing
     if (std::optional<Region> boxed = LastBoxed(text, region)) return Read(text, *boxed, "exact/boxed");
     if (std::optional<Region> marked = AfterAnswerMarker(text, region)) return Read(text, *marked, "exact/answer_is");
-    if (OpensAsObject(text, region)) return std::nullopt;
     return Read(text, region, "exact/whole");
   }
 

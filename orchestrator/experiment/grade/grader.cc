@@ -66,7 +66,8 @@ Grade Grader::Judge(std::optional<Extraction> found, const Reference& reference,
   }
   grade.lenient = Matches(*found, grade.gold, reference) ? Outcome::kCorrect : Outcome::kWrong;
   grade.strict = none;
-  if (found->strict) grade.strict = MatchesStrictly(*found, grade.gold, reference) ? Outcome::kCorrect : Outcome::kWrong;
+  if (found->strict)
+    grade.strict = MatchesStrictly(*found, grade.gold, reference) ? Outcome::kCorrect : Outcome::kWrong;
   grade.outcome = grade.lenient;
   grade.answer = std::move(found->answer);
   grade.raw = std::move(found->raw);

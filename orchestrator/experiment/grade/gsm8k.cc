@@ -143,11 +143,12 @@ class Gsm8kGrader final : public Grader {
     const Region region = FinalRegion(text);
     if (std::optional<Region> hashes = AfterHashes(text, region)) return ReadStatement(text, *hashes, kHashes);
     if (std::optional<Region> field = AnswerField(text, region)) return ReadStatement(text, *field, kField);
+    // A response that sets out to be an object answers in its field; what its reasoning says on the way is not it.
+    if (OpensAsObject(text, region)) return std::nullopt;
     if (std::optional<Region> boxed = LastBoxed(text, region)) return NotStrict(ReadStatement(text, *boxed, kBoxed));
     if (std::optional<Region> marked = AfterAnswerMarker(text, region)) {
       return NotStrict(ReadStatement(text, *marked, kMarker));
     }
-    if (OpensAsObject(text, region)) return std::nullopt;
     return LastNumber(text, region);
   }
 
