@@ -37,7 +37,7 @@ add_library(conclave_warnings INTERFACE)
 add_library(conclave::warnings ALIAS conclave_warnings)
 target_compile_options(conclave_warnings INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual
-    -Wcast-qual -Wnull-dereference -Wvla -Wimplicit-fallthrough>)
+    -Wcast-qual -Wvla -Wimplicit-fallthrough>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(conclave_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wthread-safety>)
 endif()
