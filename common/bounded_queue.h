@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/mutex.h"
 
 namespace conclave {
 
@@ -21,44 +21,52 @@ class BoundedQueue {
 
   // False when the queue is full or closed; `item` is then left untouched.
   bool TryPush(T&& item) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (closed_ || items_.size() >= capacity_) return false;
     items_.push_back(std::move(item));
+    ready_.Signal();
     return true;
   }
 
   // Takes everything now in the queue, without waiting.
   std::vector<T> DrainNow() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return TakeAll();
   }
 
-  // Waits until there is an item, Close() or Wake(), or the timeout; then takes everything.
+  // Waits until there is an item, Close() or Wake(), or the timeout; then takes everything. May return early with
+  // nothing when a timeout was given.
   std::vector<T> WaitAndDrain(absl::Duration timeout = absl::InfiniteDuration()) {
-    absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithTimeout(absl::Condition(this, &BoundedQueue::Ready), timeout);
+    MutexLock lock(&mutex_);
+    if (timeout == absl::InfiniteDuration()) {
+      while (!Ready()) ready_.Wait(&mutex_);
+    } else if (!Ready()) {
+      ready_.WaitWithTimeout(&mutex_, absl::ToInt64Nanoseconds(timeout));
+    }
     woken_ = false;
     return TakeAll();
   }
 
   // Makes a waiting or the next WaitAndDrain return.
   void Wake() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     woken_ = true;
+    ready_.Signal();
   }
 
   // Later pushes are refused; what is queued can still be drained.
   void Close() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     closed_ = true;
+    ready_.SignalAll();
   }
 
   bool closed() const {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return closed_;
   }
   size_t size() const {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return items_.size();
   }
 
@@ -71,7 +79,8 @@ class BoundedQueue {
   }
 
   const size_t capacity_;
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
+  CondVar ready_;
   std::deque<T> items_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool woken_ ABSL_GUARDED_BY(mutex_) = false;
