@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// One graded answer: a row of outcomes.jsonl (interface: run directory), from this or any other harness.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace conclave::experiment {
+
+// correct, wrong: graded. no_answer: nothing to grade. truncated: cut off by a token limit without an answer.
+// grader_error: the grader could not decide. failed: the deliberation itself failed. Only correct counts as right.
+enum class OutcomeKind : uint8_t { kCorrect, kWrong, kNoAnswer, kTruncated, kGraderError, kFailed };
+inline constexpr int kOutcomeKinds = 6;
+std::string_view Name(OutcomeKind kind);
+std::optional<OutcomeKind> ParseOutcomeKind(std::string_view name);
+
+struct Outcome {
+  std::string arm;
+  std::string id;  // item
+  int32_t replicate = 0;
+  OutcomeKind kind = OutcomeKind::kFailed;
+  std::string answer;  // normalised; empty: none
+  std::string gold;
+  std::string cluster;  // empty: the item is its own
+  std::string stratum;  // empty: none
+  // Work of this deliberation.
+  double calls = 0, prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;
+  double flops = 0, weight_bytes = 0, kv_bytes = 0;
+  double seconds = 0;      // wall time of the deliberation
+  bool estimated = false;  // some of the work is estimated from a card
+  friend bool operator==(const Outcome&, const Outcome&) = default;
+};
+
+// One JSON object on one line, without the newline.
+std::string ToJsonLine(const Outcome& outcome);
+
+// Reads a file of outcomes. Needs "id" and "outcome" (or "correct": true/false, or a numeric "score" of 0 or 1); "arm"
+// defaults to `default_arm`. `cluster_field`, if not empty, names the field that holds the cluster.
+// INVALID_ARGUMENT "file:line: what" for the first bad line, for an (arm, id, replicate) given twice, and for an empty
+// file.
+absl::StatusOr<std::vector<Outcome>> ReadOutcomes(const std::string& path, const std::string& default_arm,
+                                                  const std::string& cluster_field = "cluster");
+
+}  // namespace conclave::experiment
