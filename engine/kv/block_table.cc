@@ -2,6 +2,7 @@
 #include "engine/kv/block_table.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 
@@ -16,6 +17,14 @@ bool Shared(const PagePool& pool, int32_t page) { return pool.references()[page]
 }  // namespace
 
 BlockTable::~BlockTable() { CONCLAVE_CHECK_MSG(pages_.empty(), "block table destroyed with pages"); }
+
+BlockTable& BlockTable::operator=(BlockTable&& other) noexcept {
+  CONCLAVE_CHECK(pages_.empty());
+  pages_ = std::exchange(other.pages_, {});
+  tokens_ = std::exchange(other.tokens_, 0);
+  full_published_ = std::exchange(other.full_published_, 0);
+  return *this;
+}
 
 void BlockTable::AcquirePrefix(PagePool* pool, std::span<const PageKey> keys, int32_t tokens_max) {
   CONCLAVE_CHECK(pages_.empty() && tokens_max >= 0);

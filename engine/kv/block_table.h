@@ -24,14 +24,10 @@ class BlockTable {
  public:
   BlockTable() = default;
   ~BlockTable();
-  BlockTable(BlockTable&& other) noexcept : pages_(std::move(other.pages_)), tokens_(other.tokens_) {
-    other.pages_.clear();
-    other.tokens_ = 0;
-    full_published_ = other.full_published_;
-  }
+  BlockTable(BlockTable&& other) noexcept { *this = std::move(other); }
   BlockTable(const BlockTable&) = delete;
   BlockTable& operator=(const BlockTable&) = delete;
-  BlockTable& operator=(BlockTable&&) = delete;
+  BlockTable& operator=(BlockTable&& other) noexcept;  // REQUIRES: this one is empty
 
   std::span<const int32_t> pages() const { return pages_; }
   int32_t tokens() const { return tokens_; }
