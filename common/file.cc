@@ -46,8 +46,9 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t bytes_max)
 }
 
 absl::StatusOr<std::string> ReadMaybeGzip(const std::string& path, int64_t bytes_max) {
-  ASSIGN_OR_RETURN(std::string bytes, ReadFile(path, bytes_max));
-  if (bytes.size() < 2 || bytes[0] != '\x1f' || bytes[1] != '\x8b') return bytes;
+  absl::StatusOr<std::string> file = ReadFile(path, bytes_max);
+  if (!file.ok() || !std::string_view(*file).starts_with("\x1f\x8b")) return file;
+  std::string& bytes = *file;
   z_stream z{};
   if (inflateInit2(&z, 16 + MAX_WBITS) != Z_OK) return Internal("{}: zlib would not start", path);
   z.next_in = reinterpret_cast<Bytef*>(bytes.data());
