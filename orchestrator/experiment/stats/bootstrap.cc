@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/experiment/stats/bootstrap.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <unordered_map>
+
+#include "common/check.h"
+#include "common/hash.h"
+#include "orchestrator/experiment/stats/special.h"
+
+namespace conclave::stats {
+namespace {
+
+// Random indices below n: the high half of 32 random bits times n (Lemire 2019, without rejection: the bias is below
+// n / 2^32).
+class IndexStream {
+ public:
+  IndexStream(uint64_t seed, uint64_t replicate)
+      : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
+        counter_{0, static_cast<uint32_t>(replicate), static_cast<uint32_t>(replicate >> 32), 2} {}
+
+  size_t Below(size_t n) {
+    if (used_ == 4) {
+      bits_ = Philox4x32(key_, counter_);
+      ++counter_[0];
+      used_ = 0;
+    }
+    return static_cast<size_t>((uint64_t{bits_[used_++]} * n) >> 32);
+  }
+
+ private:
+  std::array<uint32_t, 2> key_;
+  std::array<uint32_t, 4> counter_;
+  std::array<uint32_t, 4> bits_{};
+  size_t used_ = 4;
+};
+
+double StandardDeviation(std::span<const double> x) {
+  double mean = 0;
+  for (double v : x) mean += v / static_cast<double>(x.size());
+  double sum = 0;
+  for (double v : x) sum += (v - mean) * (v - mean);
+  return std::sqrt(sum / static_cast<double>(x.size() - 1));
+}
+
+// Sorts the replicates and reads SE and percentile interval off them.
+void Summarise(std::vector<double>& replicates, double confidence, BootstrapResult& result) {
+  std::erase_if(replicates, [](double v) { return std::isnan(v); });
+  if (replicates.size() < 2) return;
+  std::sort(replicates.begin(), replicates.end());
+  if (replicates.front() == replicates.back()) return;
+  result.se = StandardDeviation(replicates);
+  const double tail = (1 - confidence) / 2;
+  result.percentile = Interval{SortedQuantile(replicates, tail), SortedQuantile(replicates, 1 - tail)};
+}
+
+// Efron 1987: z0 from the share of replicates below the estimate, acceleration from the jackknife.
+std::optional<Interval> BcaInterval(std::span<const double> sorted, double estimate, std::span<const double> jackknife,
+                                    double confidence) {
+  const auto below = std::lower_bound(sorted.begin(), sorted.end(), estimate) - sorted.begin();
+  const auto ties = std::upper_bound(sorted.begin(), sorted.end(), estimate) - sorted.begin() - below;
+  const double share =
+      (static_cast<double>(below) + static_cast<double>(ties) / 2) / static_cast<double>(sorted.size());
+  if (share <= 0 || share >= 1) return std::nullopt;
+  double mean = 0;
+  for (double v : jackknife) mean += v / static_cast<double>(jackknife.size());
+  double squares = 0;
+  double cubes = 0;
+  for (double v : jackknife) {
+    const double d = mean - v;
+    squares += d * d;
+    cubes += d * d * d;
+  }
+  if (!(squares > 0)) return std::nullopt;
+  const double acceleration = cubes / (6 * std::pow(squares, 1.5));
+  const double z0 = NormalQuantile(share);
+  const auto level = [&](double p) {
+    const double z = z0 + NormalQuantile(p);
+    return NormalCdf(z0 + z / (1 - acceleration * z));
+  };
+  const double tail = (1 - confidence) / 2;
+  return Interval{SortedQuantile(sorted, level(tail)), SortedQuantile(sorted, level(1 - tail))};
+}
+
+}  // namespace
+
+double SortedQuantile(std::span<const double> sorted, double p) {
+  CONCLAVE_CHECK(!sorted.empty() && p >= 0 && p <= 1);
+  const double at = p * static_cast<double>(sorted.size() - 1);
+  const size_t low = std::min(static_cast<size_t>(at), sorted.size() - 1);
+  const size_t high = std::min(low + 1, sorted.size() - 1);
+  return sorted[low] + (at - static_cast<double>(low)) * (sorted[high] - sorted[low]);
+}
+
+void ResampleCounts(uint64_t seed, uint64_t replicate, std::span<uint32_t> counts) {
+  std::fill(counts.begin(), counts.end(), 0);
+  IndexStream random(seed, replicate);
+  for (size_t i = 0; i < counts.size(); ++i) ++counts[random.Below(counts.size())];
+}
+
+BootstrapResult Bootstrap(size_t units, const ResampledStatistic& statistic, const BootstrapOptions& options) {
+  BootstrapResult result;
+  std::vector<uint32_t> counts(units, 1);
+  result.estimate = statistic(counts);
+  if (units < 2) return result;
+  std::vector<double> replicates(options.replicates);
+  for (size_t r = 0; r < options.replicates; ++r) {
+    ResampleCounts(options.seed, r, counts);
+    replicates[r] = statistic(counts);
+  }
+  Summarise(replicates, options.confidence, result);
+  if (!result.percentile) return result;
+  std::vector<double> jackknife(units);
+  std::fill(counts.begin(), counts.end(), 1);
+  for (size_t u = 0; u < units; ++u) {
+    counts[u] = 0;
+    jackknife[u] = statistic(counts);
+    counts[u] = 1;
+  }
+  result.bca = BcaInterval(replicates, result.estimate, jackknife, options.confidence);
+  return result;
+}
+
+BootstrapResult BootstrapMean(std::span<const double> scores, std::span<const uint32_t> clusters,
+                              const BootstrapOptions& options) {
+  CONCLAVE_CHECK(clusters.empty() || clusters.size() == scores.size());
+  std::vector<double> sums;
+  std::vector<double> sizes;
+  std::unordered_map<uint32_t, size_t> index;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    size_t unit = i;
+    if (!clusters.empty()) unit = index.try_emplace(clusters[i], index.size()).first->second;
+    if (unit == sums.size()) sums.push_back(0), sizes.push_back(0);
+    sums[unit] += scores[i];
+    sizes[unit] += 1;
+  }
+  const double total = [&] {
+    double t = 0;
+    for (double s : sums) t += s;
+    return t;
+  }();
+  const double n = static_cast<double>(scores.size());
+  BootstrapResult result;
+  result.estimate = total / n;
+  if (sums.size() < 2) return result;
+  // As Bootstrap() with the weighted mean as statistic, and the same draws, in one pass over the draws.
+  std::vector<double> replicates(options.replicates);
+  for (size_t r = 0; r < options.replicates; ++r) {
+    IndexStream random(options.seed, r);
+    double sum = 0;
+    double size = 0;
+    for (size_t i = 0; i < sums.size(); ++i) {
+      const size_t unit = random.Below(sums.size());
+      sum += sums[unit];
+      size += sizes[unit];
+    }
+    replicates[r] = sum / size;
+  }
+  Summarise(replicates, options.confidence, result);
+  if (!result.percentile) return result;
+  std::vector<double> jackknife(sums.size());
+  for (size_t u = 0; u < sums.size(); ++u) jackknife[u] = (total - sums[u]) / (n - sizes[u]);
+  result.bca = BcaInterval(replicates, result.estimate, jackknife, options.confidence);
+  return result;
+}
+
+BootstrapResult BootstrapSampledDifference(std::span<const double> a, size_t samples_a, std::span<const double> b,
+                                           size_t samples_b, const BootstrapOptions& options) {
+  CONCLAVE_CHECK(samples_a > 0 && samples_b > 0 && a.size() / samples_a == b.size() / samples_b);
+  const size_t n = a.size() / samples_a;
+  const auto mean = [](std::span<const double> rows) {
+    double sum = 0;
+    for (double v : rows) sum += v;
+    return sum / static_cast<double>(rows.size());
+  };
+  BootstrapResult result;
+  result.estimate = n == 0 ? std::numeric_limits<double>::quiet_NaN() : mean(a) - mean(b);
+  if (n < 2) return result;
+  std::vector<double> replicates(options.replicates);
+  for (size_t r = 0; r < options.replicates; ++r) {
+    IndexStream random(options.seed, r);
+    double sum_a = 0;
+    double sum_b = 0;
+    for (size_t i = 0; i < n; ++i) {
+      const size_t question = random.Below(n);
+      for (size_t k = 0; k < samples_a; ++k) sum_a += a[question * samples_a + random.Below(samples_a)];
+      for (size_t k = 0; k < samples_b; ++k) sum_b += b[question * samples_b + random.Below(samples_b)];
+    }
+    replicates[r] = sum_a / static_cast<double>(n * samples_a) - sum_b / static_cast<double>(n * samples_b);
+  }
+  Summarise(replicates, options.confidence, result);
+  return result;
+}
+
+}  // namespace conclave::stats

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bootstrap over questions or clusters (Efron 1979), with counter-based random numbers: replicate r of a seed is
+// the same whatever else is computed, so every arm and every statistic of an experiment sees the same resamples, and so
+// is paired. Pure functions.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "orchestrator/experiment/stats/estimate.h"
+
+namespace conclave::stats {
+
+struct BootstrapOptions {
+  uint64_t seed = 0;
+  size_t replicates = 10'000;
+  double confidence = 0.95;
+};
+
+struct BootstrapResult {
+  double estimate = 0;                 // on the data itself
+  std::optional<double> se;            // standard deviation of the replicates
+  std::optional<Interval> percentile;  // quantiles of the replicates, linear between order statistics
+  std::optional<Interval> bca;         // bias-corrected and accelerated (Efron 1987)
+};
+
+// A statistic of resampled units: counts[u] says how often unit u was drawn (all ones: the data itself). Anything
+// paired over units can be written so: differences, ratios, curves read at a point. It may return NaN for "undefined on
+// this resample"; such replicates are left out.
+using ResampledStatistic = std::function<double(std::span<const uint32_t> counts)>;
+
+// Draws of `units` out of `units` with replacement for one replicate, as counts.
+void ResampleCounts(uint64_t seed, uint64_t replicate, std::span<uint32_t> counts);
+
+// BCa takes one jackknife pass: `units` more calls. Intervals are nullopt below two units or when all replicates agree.
+BootstrapResult Bootstrap(size_t units, const ResampledStatistic& statistic, const BootstrapOptions& options = {});
+
+// The mean of `scores` (for paired arms: of their differences), whole clusters resampled together. A resample's mean is
+// Σ / (number of questions drawn).
+BootstrapResult BootstrapMean(std::span<const double> scores, std::span<const uint32_t> clusters = {},
+                              const BootstrapOptions& options = {});
+
+// The difference of two arms with K samples each, resampling questions and then, within each drawn question, samples.
+// `a` is [n, samples_a], `b` [n, samples_b], row-major. No BCa.
+BootstrapResult BootstrapSampledDifference(std::span<const double> a, size_t samples_a, std::span<const double> b,
+                                           size_t samples_b, const BootstrapOptions& options = {});
+
+// Quantile of sorted values, linear between order statistics (Hyndman and Fan 1996, type 7; numpy's default).
+double SortedQuantile(std::span<const double> sorted, double p);
+
+}  // namespace conclave::stats
