@@ -19,8 +19,15 @@
 
 namespace conclave::engine {
 
-// A weight matrix [N, K] in the backend's own layout. Owned by the Ops that made it; lives as long as it.
-struct Weight;
+// A weight matrix [N, K] (a vector: [1, K]) in the backend's own layout. Owned by the Ops that made it; lives as long
+// as it. Backends derive from it.
+struct Weight {
+  int64_t rows = 0;     // N, over all sources
+  int64_t columns = 0;  // K
+
+ protected:
+  ~Weight() = default;
+};
 
 // Where a weight's rows come from: `bytes` holds `rows` rows of `columns` elements in `dtype`, as in the file.
 // Row i of a head-permuted GGUF matrix etc. is the loader's business: Ops sees plain [rows, columns].
@@ -66,7 +73,8 @@ struct KvLayout {
 
 // One step's work, built by the scheduler. Sequence s owns tokens q_indptr[s]..q_indptr[s+1] and pages
 // page_indptr[s]..page_indptr[s+1]; after the step its cache holds kv_len[s] tokens, the last of them the step's own.
-// Token t of sequence s attends to positions 0..positions[t] of its sequence (causal).
+// Token t of sequence s attends to positions 0..positions[t] of its sequence (causal); a sequence's tokens have
+// consecutive positions. The spans stay valid until EndStep.
 struct StepBatch {
   std::span<const int32_t> tokens, positions, kv_slots;  // [T]; kv_slot = page * B + offset within the page
   std::span<const int32_t> q_indptr, page_indptr;        // [S+1]
@@ -76,7 +84,11 @@ struct StepBatch {
 };
 
 // Planned once per step from the block tables (work split, shared-prefix groups). Owned by Ops, valid until EndStep.
-struct AttentionPlan;
+// Backends derive from it.
+struct AttentionPlan {
+ protected:
+  ~AttentionPlan() = default;
+};
 
 class Ops {
  public:
@@ -88,12 +100,18 @@ class Ops {
 
   // ---- Startup. RESOURCE_EXHAUSTED if it does not fit; UNIMPLEMENTED names op and dtype. Never inside a step.
 
-  // One weight from sources stacked along N (fused Q|K|V, gate|up); all have the same `columns`. The sources' bytes
-  // must stay valid as long as the Ops: a backend may use them in place instead of repacking.
+  // One weight from sources stacked along N (fused Q|K|V, gate|up); all have the same `columns`, dtypes may differ. The
+  // sources' bytes must stay valid as long as the Ops: a backend may use them in place instead of repacking.
+  // kVector: the sources are vectors, [1, n] each, and are joined end to end (the biases of a fused Q|K|V).
   virtual absl::StatusOr<const Weight*> MakeWeight(std::span<const WeightSource> sources, WeightUse use) = 0;
-  // A buffer, zeroed, owned by the Ops.
+  // True if math ops read the sources' bytes; false if they were repacked, so that a mapped file's pages may be
+  // dropped.
+  virtual bool uses_sources_in_place() const = 0;
+  // A buffer, zeroed, owned by the Ops. Its pages become resident when first written.
   virtual absl::StatusOr<View> Allocate(DType dtype, Shape shape) = 0;
   // Sizes private workspaces for the largest step. Called once, after the weights and before the first step.
+  // INVALID_ARGUMENT for a KV layout the backend cannot do (page_tokens must be a multiple of 16, except for
+  // reference).
   struct StepLimits {
     int32_t tokens_max;      // T
     int32_t sequences_max;   // S
@@ -102,7 +120,7 @@ class Ops {
     int32_t logit_rows_max;  // O
   };
   virtual absl::Status Prepare(const StepLimits& limits, const KvLayout& layout) = 0;
-  // Bytes of weights as stored by this backend, and of everything else it allocated.
+  // Bytes of weights as this backend holds them (in place: as in the file), and of everything else it allocated.
   virtual int64_t weight_bytes() const = 0;
   virtual int64_t buffer_bytes() const = 0;
 
@@ -126,8 +144,8 @@ class Ops {
   // Rotates the heads of each token in place.                    x [T, heads, Dk], rows `row_stride` elements apart
   virtual void Rope(const View& x, int64_t row_stride, const RopeSpec& rope, const AttentionPlan& plan) = 0;
   // Stores the step's keys and values at kv_slots.               k, v [T, G, Dk|Dv], rows `row_stride` elements apart
-  // pages: [P, 2, G, B, Dk] in kv_dtype() for GQA (page p: keys of head g, then values); the layout inside a page is
-  // the backend's own, its size is kv_page_bytes().
+  // pages: [P, kv_page_bytes(layout)] kI8, one buffer per layer; the layout inside a page is the backend's own. With
+  // v_in_k, `v` is empty and values are the first Dv elements of the keys.
   virtual int64_t kv_page_bytes(const KvLayout& layout) const = 0;
   virtual void KvWrite(const View& pages, const View& k, const View& v, int64_t row_stride,
                        const AttentionPlan& plan) = 0;

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+// Paged attention over F32x16 and KvElement. Included like elementwise_inl.h, after it.
+//
+// Within a page each kv head has its keys in tiles of 16 positions, transposed to [Dk][16], so that q.k of 16 positions
+// is a chain of vector multiply-adds; then its values, [B][Dv padded to 16].
+//
+// A task is one kv head's group of query heads for a few tokens. For each segment of kSegment positions: scores, page
+// by page; softmax; values, page by page; merge with what earlier segments gave. Neighbouring tokens whose block tables
+// hold the same page at a place are multiplied with that page together, as a matrix product: a shared prefix is read
+// once for all who share it, and so are keys and values by the tokens of a prompt.
+#pragma once
+
+struct AttendState {
+  float* q;                                          // [rows, Dk], scaled
+  float* scores;                                     // [rows, kSegment], later the probabilities
+  float* out;                                        // [rows, Dv padded], this segment
+  float* total;                                      // [rows, Dv padded], merged
+  float *maximum, *sum, *total_maximum, *total_sum;  // [rows]
+};
+
+inline int32_t Smaller(int32_t a, int32_t b) { return a < b ? a : b; }
+
+inline int64_t AttendScratchFloats(int32_t dim_k, int32_t dim_v_padded, int32_t rows) {
+  return int64_t{rows} * (((dim_k + 15) & ~15) + kSegment + 2 * dim_v_padded + 4) + 64;
+}
+
+inline AttendState CarveState(float* scratch, int32_t dim_k, int32_t dim_v_padded, int32_t rows) {
+  AttendState s;
+  s.scores = scratch;
+  s.out = s.scores + int64_t{rows} * kSegment;
+  s.total = s.out + int64_t{rows} * dim_v_padded;
+  s.q = s.total + int64_t{rows} * dim_v_padded;
+  s.maximum = s.q + int64_t{rows} * ((dim_k + 15) & ~15);
+  s.sum = s.maximum + rows;
+  s.total_maximum = s.sum + rows;
+  s.total_sum = s.total_maximum + rows;
+  return s;
+}
+
+// scores[r, 0..16 kTiles) of kRows query rows against kTiles tiles of keys.
+template <int kRows, int kTiles>
+inline void ScoreTiles(const float* q, int32_t dim_k, const KvElement* keys, float* scores) {
+  F32x16 sum[kRows][kTiles];
+  for (int r = 0; r < kRows; ++r) {
+    for (int t = 0; t < kTiles; ++t) sum[r][t] = Zero();
+  }
+  for (int32_t d = 0; d < dim_k; ++d) {
+    F32x16 k[kTiles];
+    for (int t = 0; t < kTiles; ++t) k[t] = LoadKv(keys + (int64_t{t} * dim_k + d) * kTile);
+    for (int r = 0; r < kRows; ++r) {
+      const F32x16 x = Broadcast(q[int64_t{r} * dim_k + d]);
+      for (int t = 0; t < kTiles; ++t) sum[r][t] = Fma(x, k[t], sum[r][t]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int t = 0; t < kTiles; ++t) Store(scores + int64_t{r} * kSegment + t * kTile, sum[r][t]);
+  }
+}
+
+template <int kRows>
+inline void ScoreRows(const float* q, int32_t dim_k, const KvElement* keys, int32_t tiles, float* scores) {
+  int32_t t = 0;
+  for (; t + kKeyTiles <= tiles; t += kKeyTiles) {
+    ScoreTiles<kRows, kKeyTiles>(q, dim_k, keys + int64_t{t} * dim_k * kTile, scores + t * kTile);
+  }
+  for (; t < tiles; ++t) ScoreTiles<kRows, 1>(q, dim_k, keys + int64_t{t} * dim_k * kTile, scores + t * kTile);
+}
+
+// out[r] += sum over j < count of p[r, j] values[j], for kVectors vectors of 16 of the width.
+template <int kRows, int kVectors>
+inline void AddValueTile(const float* p, const KvElement* values, int32_t stride, int32_t count, float* out) {
+  F32x16 sum[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kVectors; ++c) sum[r][c] = Load(out + int64_t{r} * stride + c * 16);
+  }
+  for (int32_t j = 0; j < count; ++j) {
+    F32x16 v[kVectors];
+    for (int c = 0; c < kVectors; ++c) v[c] = LoadKv(values + int64_t{j} * stride + c * 16);
+    for (int r = 0; r < kRows; ++r) {
+      const F32x16 x = Broadcast(p[int64_t{r} * kSegment + j]);
+      for (int c = 0; c < kVectors; ++c) sum[r][c] = Fma(x, v[c], sum[r][c]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kVectors; ++c) Store(out + int64_t{r} * stride + c * 16, sum[r][c]);
+  }
+}
+
+template <int kRows>
+inline void AddValues(const float* p, const KvElement* values, int32_t width, int32_t count, float* out) {
+  int32_t c = 0;
+  for (; c + 16 * kValueVectors <= width; c += 16 * kValueVectors) {
+    AddValueTile<kRows, kValueVectors>(p, values + c, width, count, out + c);
+  }
+  for (; c < width; c += 16) AddValueTile<kRows, 1>(p, values + c, width, count, out + c);
+}
+
+// Calls body<R>(first row) over `rows` rows in tiles of at most kRowTile.
+template <typename Body>
+inline void ForRowTiles(int32_t rows, Body body) {
+  int32_t r = 0;
+  for (; r + kRowTile <= rows; r += kRowTile) body.template operator()<kRowTile>(r);
+  switch (rows - r) {
+    case 1:
+      return body.template operator()<1>(r);
+    case 2:
+      return body.template operator()<2>(r);
+    case 3:
+      return body.template operator()<3>(r);
+    case 4:
+      return body.template operator()<4>(r);
+    case 5:
+      return body.template operator()<5>(r);
+    default:
+      return;
+  }
+}
+
+// Softmax of one row's first `valid` scores of a segment, in place; the rest become 0.
+inline void SoftmaxRow(float* scores, int32_t valid, float* maximum, float* sum) {
+  const F32x16 lowest = Broadcast(-3.0e38f);
+  F32x16 top = lowest;
+  for (int32_t j = 0; j < valid; j += 16) top = Max(top, FirstN(Load(scores + j), lowest, valid - j));
+  *maximum = ReduceMax(top);
+  const F32x16 shift = Broadcast(*maximum);
+  F32x16 total = Zero();
+  for (int32_t j = 0; j < kSegment; j += 16) {
+    if (j >= valid) {
+      Store(scores + j, Zero());
+      continue;
+    }
+    const F32x16 p = FirstN(Exp(Sub(Load(scores + j), shift)), Zero(), valid - j);
+    total = Add(total, p);
+    Store(scores + j, p);
+  }
+  *sum = ReduceAdd(total);
+}
+
+// total := total merged with (maximum, sum, out), the next segment.
+inline void MergeSegment(float maximum, float sum, const float* out, int32_t width, float* total_maximum,
+                         float* total_sum, float* total) {
+  const float top = maximum > *total_maximum ? maximum : *total_maximum;
+  float factors[16] = {*total_maximum - top, maximum - top};
+  Store(factors, Exp(Load(factors)));
+  const F32x16 a = Broadcast(factors[0]), b = Broadcast(factors[1]);
+  *total_maximum = top;
+  *total_sum = *total_sum * factors[0] + sum * factors[1];
+  for (int32_t c = 0; c < width; c += 16) {
+    Store(total + c, Fma(Load(out + c), b, Mul(Load(total + c), a)));
+  }
+}
+
+inline void WriteOutput(const float* total, float sum, int32_t dim_v, float* y) {
+  const F32x16 inverse = Broadcast(1.0f / sum);
+  for (int32_t c = 0; c < dim_v; c += 16) StoreN(y + c, Mul(Load(total + c), inverse), dim_v - c);
+}
+
+// Positions of the segment starting at `base` that the token may see: 0..kSegment.
+inline int32_t ValidPositions(const AttendRow& row, int32_t base) {
+  const int32_t n = row.position + 1 - base;
+  return n < 0 ? 0 : Smaller(n, kSegment);
+}
+
+// Calls body(first token, tokens, page's head, offset in page, offset in segment, positions) for every page of the
+// segment and every run of neighbouring tokens that share it; positions is what the run's last token may see there.
+template <typename Body>
+inline void ForPageRuns(const AttendArgs& a, int32_t base, Body body) {
+  for (int32_t begin = 0; begin < kSegment;) {
+    const int32_t position = base + begin, page = position / a.page_tokens, offset = position % a.page_tokens;
+    const int32_t length = Smaller(a.page_tokens - offset, kSegment - begin);
+    bool any = false;
+    for (int32_t i = 0; i < a.num_rows;) {
+      int32_t visible = ValidPositions(a.rows[i], base) - begin;
+      if (visible <= 0) {
+        ++i;
+        continue;
+      }
+      any = true;
+      const int32_t id = a.rows[i].pages[page];
+      int32_t end = i + 1;
+      for (; end < a.num_rows; ++end) {
+        const int32_t next = ValidPositions(a.rows[end], base) - begin;
+        if (next <= 0 || a.rows[end].pages[page] != id) break;
+        if (next > visible) visible = next;
+      }
+      body(i, end - i, a.pages + id * a.page_bytes + a.kv_head * a.head_bytes, offset, begin, Smaller(visible, length));
+      i = end;
+    }
+    if (!any) return;
+    begin += length;
+  }
+}
+
+inline void AttendSegment(const AttendArgs& a, int32_t base, const AttendState& s) {
+  const int32_t n = a.head_count, width = a.dim_v_padded;
+  ForPageRuns(
+      a, base,
+      [&](int32_t first, int32_t tokens, const std::byte* head, int32_t offset, int32_t begin, int32_t positions) {
+        const KvElement* keys = reinterpret_cast<const KvElement*>(head) + int64_t{offset} * a.dim_k;
+        ForRowTiles(tokens * n, [&]<int kRows>(int32_t r) {
+          r += first * n;
+          ScoreRows<kRows>(s.q + int64_t{r} * a.dim_k, a.dim_k, keys, (positions + kTile - 1) / kTile,
+                           s.scores + int64_t{r} * kSegment + begin);
+        });
+      });
+  for (int32_t i = 0; i < a.num_rows; ++i) {
+    const int32_t valid = ValidPositions(a.rows[i], base);
+    if (valid == 0) continue;
+    for (int32_t r = i * n; r < (i + 1) * n; ++r) {
+      SoftmaxRow(s.scores + int64_t{r} * kSegment, valid, s.maximum + r, s.sum + r);
+      for (int32_t c = 0; c < width; c += 16) Store(s.out + int64_t{r} * width + c, Zero());
+    }
+  }
+  ForPageRuns(
+      a, base,
+      [&](int32_t first, int32_t tokens, const std::byte* head, int32_t offset, int32_t begin, int32_t positions) {
+        const KvElement* values = reinterpret_cast<const KvElement*>(head + a.value_offset) + int64_t{offset} * width;
+        ForRowTiles(tokens * n, [&]<int kRows>(int32_t r) {
+          r += first * n;
+          AddValues<kRows>(s.scores + int64_t{r} * kSegment + begin, values, width, positions,
+                           s.out + int64_t{r} * width);
+        });
+      });
+}
+
+inline float* Partial(const AttendArgs& a, const AttendRow& row, int32_t segment, int32_t head) {
+  return a.partials + ((row.partial + segment) * a.heads + head) * (2 + int64_t{a.dim_v_padded});
+}
+
+// Keeps a segment's result: in `partials`, or merged into the running total.
+inline void FinishSegment(const AttendArgs& a, int32_t segment, const AttendState& s) {
+  const int32_t n = a.head_count, width = a.dim_v_padded;
+  for (int32_t i = 0; i < a.num_rows; ++i) {
+    if (ValidPositions(a.rows[i], segment * kSegment) == 0) continue;
+    for (int32_t h = 0; h < n; ++h) {
+      const int64_t r = i * n + h;
+      const float* out = s.out + r * width;
+      if (a.partials == nullptr && segment > 0) {
+        MergeSegment(s.maximum[r], s.sum[r], out, width, s.total_maximum + r, s.total_sum + r, s.total + r * width);
+        continue;
+      }
+      float* maximum = s.total_maximum + r;
+      float* sum = s.total_sum + r;
+      float* total = s.total + r * width;
+      if (a.partials != nullptr) {
+        maximum = Partial(a, a.rows[i], segment, a.head_begin + h);
+        sum = maximum + 1;
+        total = maximum + 2;
+      }
+      *maximum = s.maximum[r];
+      *sum = s.sum[r];
+      for (int32_t c = 0; c < width; c += 16) Store(total + c, Load(out + c));
+    }
+  }
+}
+
+inline void AttendTask(const AttendArgs& a) {
+  const int32_t n = a.head_count;
+  const AttendState s = CarveState(a.scratch, a.dim_k, a.dim_v_padded, a.num_rows * n);
+  const F32x16 scale = Broadcast(a.scale);
+  for (int32_t i = 0; i < a.num_rows; ++i) {
+    const float* q = a.q + a.rows[i].token * a.q_stride + int64_t{a.head_begin} * a.dim_k;
+    float* scaled = s.q + int64_t{i} * n * a.dim_k;
+    const int64_t count = int64_t{n} * a.dim_k;
+    for (int64_t d = 0; d < count; d += 16) StoreN(scaled + d, Mul(LoadN(q + d, count - d), scale), count - d);
+  }
+  for (int32_t segment = a.segment_begin; segment < a.segment_end; ++segment) {
+    AttendSegment(a, segment * kSegment, s);
+    FinishSegment(a, segment, s);
+  }
+  if (a.partials != nullptr) return;
+  for (int32_t i = 0; i < a.num_rows; ++i) {
+    for (int32_t h = 0; h < n; ++h) {
+      const int64_t r = i * n + h;
+      WriteOutput(s.total + r * a.dim_v_padded, s.total_sum[r], a.dim_v,
+                  a.y + (int64_t{a.rows[i].token} * a.heads + a.head_begin + h) * a.dim_v);
+    }
+  }
+}
+
+// Uses the first segment's partials as the running total.
+inline void MergeRow(const AttendArgs& a, const AttendRow& row) {
+  const int32_t segments = row.position / kSegment + 1;
+  for (int32_t h = a.head_begin; h < a.head_begin + a.head_count; ++h) {
+    float* total = Partial(a, row, 0, h);
+    for (int32_t segment = 1; segment < segments; ++segment) {
+      const float* next = Partial(a, row, segment, h);
+      MergeSegment(next[0], next[1], next + 2, a.dim_v_padded, total, total + 1, total + 2);
+    }
+    WriteOutput(total + 2, total[1], a.dim_v, a.y + (int64_t{row.token} * a.heads + h) * a.dim_v);
+  }
+}
+
+inline void KvWriteHead(std::byte* head, int64_t value_offset, int32_t offset, const float* k, int32_t dim_k,
+                        const float* v, int32_t dim_v, int32_t dim_v_padded) {
+  KvElement* keys = reinterpret_cast<KvElement*>(head) + int64_t{offset / kTile} * dim_k * kTile + offset % kTile;
+  for (int32_t d = 0; d < dim_k; d += 16) {
+    KvElement lanes[16];
+    StoreKv(lanes, LoadN(k + d, dim_k - d));
+    for (int32_t i = 0; i < Smaller(16, dim_k - d); ++i) keys[int64_t{d + i} * kTile] = lanes[i];
+  }
+  KvElement* values = reinterpret_cast<KvElement*>(head + value_offset) + int64_t{offset} * dim_v_padded;
+  for (int32_t d = 0; d < dim_v_padded; d += 16) StoreKv(values + d, LoadN(v + d, dim_v - d));
+}

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/ops/cpu/cpu_ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "common/status.h"
+#include "engine/ops/cpu/attention_plan.h"
+#include "engine/ops/cpu/cpu_weight.h"
+#include "engine/ops/cpu/thread_pool.h"
+#include "engine/ops/host_ops.h"
+
+namespace conclave::engine::cpu {
+namespace {
+
+// Loops over less work than this (elements touched) stay on the calling thread.
+constexpr int64_t kSerialElements = 16384;
+// Room for attention partials; steps that need more do whole sequences per task instead.
+constexpr int64_t kPartialsBytesMax = int64_t{8} << 20;
+// Rows of activations that stay in a core's cache while the weights pass.
+constexpr int64_t kRowBlock = 192;
+constexpr int kRopeTablesMax = 4;
+
+int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+class CpuOps final : public HostOps {
+ public:
+  CpuOps(const Kernels& kernels, int threads) : kernels_(kernels), pool_(threads) {}
+
+  std::string_view name() const override { return kernels_.name; }
+  DType kv_dtype() const override { return kernels_.kv_element_bytes == 2 ? DType::kF16 : DType::kF32; }
+  bool uses_sources_in_place() const override { return !kernels_.repacks; }
+
+  absl::StatusOr<const Weight*> MakeWeight(std::span<const WeightSource> sources, WeightUse use) override;
+  absl::Status Prepare(const StepLimits& limits, const KvLayout& layout) override;
+  const AttentionPlan& BeginStep(const StepBatch& batch) override;
+
+  void Embed(const View& y, const Weight& table, const AttentionPlan& plan) override;
+  void AddRmsNorm(const View& residual, const View& y, const View& x, const Weight& gain, float eps) override;
+  void Gemm(const View& y, const View& x, const Weight& w, Accumulate accumulate) override;
+  void AddBias(const View& y, const Weight& bias) override;
+  void HeadRmsNorm(const View& x, int64_t row_stride, const Weight& gain, float eps) override;
+  void Rope(const View& x, int64_t row_stride, const RopeSpec& rope, const AttentionPlan& plan) override;
+  int64_t kv_page_bytes(const KvLayout& layout) const override;
+  void KvWrite(const View& pages, const View& k, const View& v, int64_t row_stride, const AttentionPlan& plan) override;
+  void Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
+                 const AttentionPlan& plan) override;
+  void SwiGlu(const View& y, const View& gate_up) override;
+
+ private:
+  // body(row) over `rows` rows of `width` elements, on the pool if that is worth it.
+  void ForRows(int64_t rows, int64_t width, absl::FunctionRef<void(int64_t)> body);
+  void QuantizeRows(const View& x);
+  void GemmTask(const View& y, const View& x, const CpuWeight& w, bool accumulate, int64_t group_begin,
+                int64_t group_end, int64_t m_begin, int64_t m_end, int thread);
+  const RopeTable& FindRopeTable(const RopeSpec& spec, CpuPlan* plan);
+  int32_t DimVPadded() const { return static_cast<int32_t>(RoundUp(layout_.dim_v, 16)); }
+  int64_t HeadBytes(const KvLayout& layout) const {
+    return int64_t{layout.page_tokens} * (layout.dim_k + RoundUp(layout.dim_v, 16)) * kernels_.kv_element_bytes;
+  }
+  AttentionShape Shape() const { return {limits_.query_heads, layout_.kv_heads, pool_.threads(), partials_max_}; }
+  float* Scratch(int thread) const { return scratch_ + thread * scratch_floats_; }
+
+  const Kernels& kernels_;
+  ThreadPool pool_;
+  WeightStore weights_;
+  int64_t k_max_ = 0;
+
+  CpuPlan plan_;
+  ActivationBlock* blocks_ = nullptr;  // [tokens_max, k_max / 32]
+  float* scratch_ = nullptr;           // per thread
+  int64_t scratch_floats_ = 0;
+  float* partials_ = nullptr;
+  int64_t partials_max_ = 0;  // segments of tokens
+};
+
+// ---- Startup
+
+absl::StatusOr<const Weight*> CpuOps::MakeWeight(std::span<const WeightSource> sources, WeightUse use) {
+  RETURN_IF_ERROR(CheckSources(sources, use));
+  ASSIGN_OR_RETURN(const CpuWeight* weight, weights_.Add(sources, use, kernels_.repacks, &pool_));
+  k_max_ = std::max(k_max_, weight->columns);
+  weight_bytes_ = weights_.bytes();
+  return weight;
+}
+
+absl::Status CpuOps::Prepare(const StepLimits& limits, const KvLayout& layout) {
+  RETURN_IF_ERROR(HostOps::Prepare(limits, layout));
+  if (layout.page_tokens % kTile != 0) {
+    return InvalidArgument("KV pages of {} tokens: the {} kernels need a multiple of {}", layout.page_tokens,
+                           kernels_.name, kTile);
+  }
+  const int32_t group = limits.query_heads / layout.kv_heads;
+  const int32_t rows = std::max(kAttendRows, std::min(group, kAttendRows));
+  scratch_floats_ =
+      RoundUp(std::max(kernels_.attend_scratch_floats(layout.dim_k, DimVPadded(), rows), k_max_ + 16), 16) + 64;
+  ASSIGN_OR_RETURN(scratch_, buffers_.AllocateArray<float>(scratch_floats_ * pool_.threads()));
+  if (kernels_.repacks) {
+    const int64_t row_blocks = (k_max_ + 31) / 32;
+    const int64_t rows_max = std::max(limits.tokens_max, limits.logit_rows_max);
+    ASSIGN_OR_RETURN(blocks_, buffers_.AllocateArray<ActivationBlock>(rows_max * row_blocks));
+  }
+  const int64_t partial_floats = int64_t{limits.query_heads} * (2 + DimVPadded());
+  const int64_t possible = int64_t{limits.tokens_max} * (int64_t{limits.pages_max} * layout.page_tokens / kSegment + 1);
+  partials_max_ = std::min(possible, kPartialsBytesMax / (partial_floats * static_cast<int64_t>(sizeof(float))));
+  ASSIGN_OR_RETURN(partials_, buffers_.AllocateArray<float>(partials_max_ * partial_floats + 16));
+  plan_.rope_tables.resize(kRopeTablesMax);
+  for (RopeTable& table : plan_.rope_tables) {
+    ASSIGN_OR_RETURN(table.cosine, buffers_.AllocateArray<float>(int64_t{limits.tokens_max} * layout.dim_k + 16));
+    ASSIGN_OR_RETURN(table.sine, buffers_.AllocateArray<float>(int64_t{limits.tokens_max} * layout.dim_k + 16));
+  }
+  ReservePlan(limits, Shape(), layout.page_tokens, &plan_);
+  return absl::OkStatus();
+}
+
+const AttentionPlan& CpuOps::BeginStep(const StepBatch& batch) {
+  FillPlan(batch, &plan_);
+  PlanAttention(Shape(), &plan_);
+  plan_.num_rope_tables = 0;
+  return plan_;
+}
+
+// ---- Row-wise ops
+
+void CpuOps::ForRows(int64_t rows, int64_t width, absl::FunctionRef<void(int64_t)> body) {
+  const int64_t tasks = rows * width < kSerialElements ? 1 : std::min<int64_t>(rows, pool_.threads() * 4);
+  pool_.ParallelFor(tasks, [&](int64_t task, int) {
+    for (int64_t row = rows * task / tasks; row < rows * (task + 1) / tasks; ++row) body(row);
+  });
+}
+
+void CpuOps::Embed(const View& y, const Weight& table, const AttentionPlan& plan) {
+  const StepBatch& batch = static_cast<const CpuPlan&>(plan).batch;
+  const CpuWeight& weight = static_cast<const CpuWeight&>(table);
+  CONCLAVE_CHECK(y.shape.back() == weight.columns);
+  ForRows(static_cast<int64_t>(batch.tokens.size()), weight.columns, [&](int64_t t) {
+    CONCLAVE_CHECK(batch.tokens[t] >= 0 && batch.tokens[t] < weight.rows);
+    DecodeWeightRow(weight, batch.tokens[t], y.row(t));
+  });
+}
+
+void CpuOps::AddRmsNorm(const View& residual, const View& y, const View& x, const Weight& gain, float eps) {
+  const int64_t width = residual.shape.back();
+  CONCLAVE_CHECK(gain.columns == width && y.shape.back() == width);
+  const float* values = static_cast<const CpuWeight&>(gain).vector;
+  CONCLAVE_CHECK(values != nullptr);
+  ForRows(residual.shape[0], width, [&](int64_t t) {
+    kernels_.rms_norm(y.row(t), residual.row(t), x.empty() ? nullptr : x.row(t), values, width, eps);
+  });
+}
+
+void CpuOps::AddBias(const View& y, const Weight& bias) {
+  const int64_t width = y.shape.back();
+  CONCLAVE_CHECK(bias.columns == width);
+  const float* values = static_cast<const CpuWeight&>(bias).vector;
+  CONCLAVE_CHECK(values != nullptr);
+  ForRows(y.shape[0], width, [&](int64_t t) { kernels_.add(y.row(t), values, width); });
+}
+
+void CpuOps::HeadRmsNorm(const View& x, int64_t row_stride, const Weight& gain, float eps) {
+  const int64_t heads = x.shape[1], width = x.shape[2];
+  CONCLAVE_CHECK(gain.columns == width);
+  const float* values = static_cast<const CpuWeight&>(gain).vector;
+  CONCLAVE_CHECK(values != nullptr);
+  ForRows(x.shape[0], heads * width, [&](int64_t t) {
+    for (int64_t h = 0; h < heads; ++h) {
+      float* head = x.as<float>() + t * row_stride + h * width;
+      kernels_.rms_norm(head, head, nullptr, values, width, eps);
+    }
+  });
+}
+
+void CpuOps::SwiGlu(const View& y, const View& gate_up) {
+  const int64_t width = y.shape.back();
+  CONCLAVE_CHECK(gate_up.shape.back() == 2 * width);
+  ForRows(y.shape[0], 4 * width,
+          [&](int64_t t) { kernels_.swiglu(y.row(t), gate_up.row(t), gate_up.row(t) + width, width); });
+}
+
+// Computed once per step and spec, then used by every layer, for queries and for keys.
+const RopeTable& CpuOps::FindRopeTable(const RopeSpec& spec, CpuPlan* plan) {
+  for (int i = 0; i < plan->num_rope_tables; ++i) {
+    const RopeSpec& known = plan->rope_tables[i].spec;
+    if (known.layout == spec.layout && known.rotated == spec.rotated && known.magnitude == spec.magnitude &&
+        known.inverse_frequency.data() == spec.inverse_frequency.data()) {
+      return plan->rope_tables[i];
+    }
+  }
+  const int64_t pairs = spec.rotated / 2;
+  CONCLAVE_CHECK(spec.rotated % 2 == 0 && spec.rotated <= layout_.dim_k &&
+                 spec.inverse_frequency.size() == static_cast<size_t>(pairs));
+  if (plan->num_rope_tables == kRopeTablesMax) plan->num_rope_tables = 0;  // more kinds than room: compute again
+  RopeTable& table = plan->rope_tables[plan->num_rope_tables++];
+  table.spec = spec;
+  table.width = spec.layout == RopeLayout::kInterleaved ? spec.rotated : spec.rotated / 2;
+  const std::span<const int32_t> positions = plan->batch.positions;
+  ForRows(static_cast<int64_t>(positions.size()), 32 * pairs, [&](int64_t t) {
+    float* cosine = table.cosine + t * table.width;
+    float* sine = table.sine + t * table.width;
+    for (int64_t i = 0; i < pairs; ++i) {
+      const double angle = double{spec.inverse_frequency[i]} * positions[t];
+      const float c = static_cast<float>(std::cos(angle) * spec.magnitude);
+      const float s = static_cast<float>(std::sin(angle) * spec.magnitude);
+      if (spec.layout == RopeLayout::kInterleaved) {
+        cosine[2 * i] = cosine[2 * i + 1] = c;
+        sine[2 * i] = -s;
+        sine[2 * i + 1] = s;
+      } else {
+        cosine[i] = c;
+        sine[i] = s;
+      }
+    }
+  });
+  return table;
+}
+
+void CpuOps::Rope(const View& x, int64_t row_stride, const RopeSpec& rope, const AttentionPlan& plan) {
+  CONCLAVE_CHECK(&plan == &plan_);
+  const RopeTable& table = FindRopeTable(rope, &plan_);
+  const int64_t heads = x.shape[1], width = x.shape[2];
+  CONCLAVE_CHECK(rope.rotated <= width && x.shape[0] == static_cast<int64_t>(plan_.batch.positions.size()));
+  const auto kernel = rope.layout == RopeLayout::kInterleaved ? kernels_.rope_interleaved : kernels_.rope_half_split;
+  ForRows(x.shape[0], heads * width, [&](int64_t t) {
+    for (int64_t h = 0; h < heads; ++h) {
+      kernel(x.as<float>() + t * row_stride + h * width, table.cosine + t * table.width, table.sine + t * table.width,
+             rope.rotated);
+    }
+  });
+}
+
+// ---- Matrix products
+
+void CpuOps::QuantizeRows(const View& x) {
+  const int64_t k = x.shape.back(), row_blocks = k / 32;
+  ForRows(x.shape[0], k, [&](int64_t m) { kernels_.quantize_row(x.row(m), k, blocks_ + m * row_blocks); });
+}
+
+void CpuOps::GemmTask(const View& y, const View& x, const CpuWeight& w, bool accumulate, int64_t group_begin,
+                      int64_t group_end, int64_t m_begin, int64_t m_end, int thread) {
+  int64_t part_begin = 0;
+  for (const WeightPart& part : w.parts) {
+    const int64_t groups = (part.rows + kGroupColumns - 1) / kGroupColumns;
+    const int64_t begin = std::max(group_begin - part_begin, int64_t{0});
+    const int64_t end = std::min(group_end - part_begin, groups);
+    part_begin += groups;
+    if (begin >= end) continue;
+    kernels_.gemm({.format = part.format,
+                   .weights = part.data,
+                   .group_bytes = part.group_bytes,
+                   .columns = part.rows,
+                   .k = w.columns,
+                   .group_begin = begin,
+                   .group_end = end,
+                   .m_begin = m_begin,
+                   .m_end = m_end,
+                   .x = x.as<float>(),
+                   .x_stride = w.columns,
+                   .blocks = blocks_,
+                   .y = y.as<float>() + part.first_row,
+                   .y_stride = y.shape.back(),
+                   .accumulate = accumulate,
+                   .scratch = Scratch(thread)});
+  }
+}
+
+void CpuOps::Gemm(const View& y, const View& x, const Weight& weight, Accumulate accumulate) {
+  const CpuWeight& w = static_cast<const CpuWeight&>(weight);
+  CONCLAVE_CHECK(x.shape.back() == w.columns && y.shape.back() == w.rows && x.shape[0] == y.shape[0]);
+  CONCLAVE_CHECK(w.vector == nullptr && x.shape[0] <= std::max(limits_.tokens_max, limits_.logit_rows_max));
+  const int64_t rows = x.shape[0];
+  if (rows == 0) return;
+  if (w.has_blocks) QuantizeRows(x);
+  // Tasks are pairs of groups by blocks of rows: enough of them that a slow thread does not hold up the rest.
+  const int64_t pairs = (w.groups + 1) / 2;
+  const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
+  const int64_t wanted = rows * w.rows * w.columns < 8 * kSerialElements ? 1 : int64_t{pool_.threads()} * 4;
+  const int64_t column_tasks = std::min(pairs, std::max<int64_t>(1, wanted / row_blocks));
+  pool_.ParallelFor(column_tasks * row_blocks, [&](int64_t task, int thread) {
+    const int64_t block = task / column_tasks, column = task % column_tasks;
+    GemmTask(y, x, w, accumulate == Accumulate::kAdd, 2 * (pairs * column / column_tasks),
+             2 * (pairs * (column + 1) / column_tasks), rows * block / row_blocks, rows * (block + 1) / row_blocks,
+             thread);
+  });
+}
+
+// ---- Attention
+
+// A page: per kv head, keys as [B / 16][Dk][16], then values as [B][Dv rounded up to 16]. With v_in_k the values are
+// stored a second time, row by row, as the kernels read them.
+int64_t CpuOps::kv_page_bytes(const KvLayout& layout) const { return RoundUp(layout.kv_heads * HeadBytes(layout), 64); }
+
+void CpuOps::KvWrite(const View& pages, const View& k, const View& v, int64_t row_stride, const AttentionPlan& plan) {
+  const StepBatch& batch = static_cast<const CpuPlan&>(plan).batch;
+  const int64_t head_bytes = HeadBytes(layout_), page_bytes = pages.shape.back();
+  const int64_t value_offset = int64_t{layout_.page_tokens} * layout_.dim_k * kernels_.kv_element_bytes;
+  CONCLAVE_CHECK(page_bytes == kv_page_bytes(layout_) && v.empty() == layout_.v_in_k);
+  const float* values = layout_.v_in_k ? k.as<float>() : v.as<float>();
+  const int32_t value_stride = layout_.v_in_k ? layout_.dim_k : layout_.dim_v;
+  ForRows(k.shape[0], 4 * int64_t{layout_.kv_heads} * layout_.dim_k, [&](int64_t t) {
+    const int32_t page = batch.kv_slots[t] / layout_.page_tokens, offset = batch.kv_slots[t] % layout_.page_tokens;
+    CONCLAVE_CHECK(page >= 0 && page < pages.shape[0]);
+    for (int32_t g = 0; g < layout_.kv_heads; ++g) {
+      kernels_.kv_write(pages.data + page * page_bytes + g * head_bytes, value_offset, offset,
+                        k.as<float>() + t * row_stride + g * layout_.dim_k, layout_.dim_k,
+                        values + t * row_stride + g * value_stride, layout_.dim_v, DimVPadded());
+    }
+  });
+}
+
+void CpuOps::Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
+                       const AttentionPlan& plan) {
+  CONCLAVE_CHECK(&plan == &plan_);
+  AttendArgs common = {};
+  common.q = q.as<float>();
+  common.q_stride = q_row_stride;
+  common.pages = pages.data;
+  common.page_bytes = pages.shape.back();
+  common.head_bytes = HeadBytes(layout_);
+  common.value_offset = int64_t{layout_.page_tokens} * layout_.dim_k * kernels_.kv_element_bytes;
+  common.page_tokens = layout_.page_tokens;
+  common.dim_k = layout_.dim_k;
+  common.dim_v = layout_.dim_v;
+  common.dim_v_padded = DimVPadded();
+  common.scale = layout_.scale;
+  common.heads = limits_.query_heads;
+  common.y = y.as<float>();
+  common.partials = plan_.partials ? partials_ : nullptr;
+  const int64_t num_tasks = static_cast<int64_t>(plan_.tasks.size());
+  const int64_t calls = std::min(num_tasks, ThreadPool::kTasksMax);
+  pool_.ParallelFor(calls, [&](int64_t call, int thread) {
+    for (int64_t i = num_tasks * call / calls; i < num_tasks * (call + 1) / calls; ++i) {
+      const AttentionTask& task = plan_.tasks[static_cast<size_t>(i)];
+      AttendArgs args = common;
+      args.kv_head = task.kv_head;
+      args.head_begin = task.head_begin;
+      args.head_count = task.head_count;
+      args.rows = &plan_.rows[static_cast<size_t>(task.row_begin)];
+      args.num_rows = task.num_rows;
+      args.segment_begin = task.segment_begin;
+      args.segment_end = task.segment_end;
+      args.scratch = Scratch(thread);
+      kernels_.attend(args);
+    }
+  });
+  if (!plan_.partials) return;
+  common.head_count = limits_.query_heads;
+  ForRows(static_cast<int64_t>(plan_.rows.size()), int64_t{limits_.query_heads} * DimVPadded() * 4,
+          [&](int64_t i) { kernels_.merge(common, plan_.rows[static_cast<size_t>(i)]); });
+}
+
+}  // namespace
+
+std::unique_ptr<Ops> MakeCpuOps(const Kernels& kernels, int threads) {
+  return std::make_unique<CpuOps>(kernels, threads);
+}
+
+}  // namespace conclave::engine::cpu

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <thread>
+
+#include "common/status.h"
+#include "engine/ops/cpu/cpu_ops.h"
+#include "engine/ops/ops.h"
+#include "engine/ops/reference/reference_ops.h"
+
+namespace conclave::engine {
+namespace {
+
+constexpr int32_t kThreadsMax = 1024;
+
+struct CpuKernel {
+  const char* name;
+  bool (*runs_here)();
+  const cpu::Kernels& (*kernels)();
+};
+
+bool Always() { return true; }
+
+#if defined(CONCLAVE_X86_KERNELS)
+bool HasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+bool HasAvx512() {
+  return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+// Best first.
+constexpr CpuKernel kCpuKernels[] = {
+#if defined(CONCLAVE_X86_KERNELS)
+    {"avx512", HasAvx512, cpu::Avx512Kernels},
+    {"avx2", HasAvx2, cpu::Avx2Kernels},
+#endif
+    {"scalar", Always, cpu::ScalarKernels},
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Ops>> MakeOps(const OpsOptions& options) {
+  if (options.threads < 0 || options.threads > kThreadsMax) {
+    return InvalidArgument("{} threads: give 0 (one per core) to {}", options.threads, kThreadsMax);
+  }
+  if (options.kernel == "reference") return MakeReferenceOps();
+  const int threads = options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
+  for (const CpuKernel& kernel : kCpuKernels) {
+    if (options.kernel != "auto" && options.kernel != kernel.name) continue;
+    if (kernel.runs_here()) return cpu::MakeCpuOps(kernel.kernels(), std::max(threads, 1));
+    if (options.kernel != "auto") {
+      return FailedPrecondition("kernel \"{}\": this CPU lacks its instructions; \"auto\" takes the best it has",
+                                options.kernel);
+    }
+  }
+  return InvalidArgument("unknown kernel \"{}\": auto, reference, scalar, avx2 and avx512 are known", options.kernel);
+}
+
+}  // namespace conclave::engine

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/ops/host_ops.h"
+
+#include <cstring>
+
+#include "common/status.h"
+#include "engine/quant/codec.h"
+
+namespace conclave::engine {
+
+absl::Status CheckSources(std::span<const WeightSource> sources, WeightUse use) {
+  if (sources.empty()) return InvalidArgument("a weight needs at least one source");
+  for (const WeightSource& source : sources) {
+    if (!quant::CanDecode(source.dtype)) {
+      return Unimplemented("weights of format {} are not supported by the CPU backends", Name(source.dtype));
+    }
+    const DTypeTraits& traits = Traits(source.dtype);
+    if (source.columns <= 0 || source.rows <= 0 || source.columns % traits.block_elements != 0) {
+      return InvalidArgument("a {} weight of {} x {} is not possible: rows must be whole blocks of {}",
+                             Name(source.dtype), source.rows, source.columns, traits.block_elements);
+    }
+    if (use == WeightUse::kVector && source.rows != 1) {
+      return InvalidArgument("a vector has one row, not {}", source.rows);
+    }
+    if (use != WeightUse::kVector && source.columns != sources[0].columns) {
+      return InvalidArgument("stacked weights need equal columns: {} and {}", sources[0].columns, source.columns);
+    }
+    const size_t row_bytes = static_cast<size_t>(RowBytes(source.dtype, source.columns));
+    if (source.bytes.size() / row_bytes != static_cast<size_t>(source.rows) || source.bytes.size() % row_bytes != 0) {
+      return InvalidArgument("a {} weight of {} x {} has {} bytes, {} expected", Name(source.dtype), source.rows,
+                             source.columns, source.bytes.size(), row_bytes * static_cast<size_t>(source.rows));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void DecodeVector(std::span<const WeightSource> sources, float* out) {
+  for (const WeightSource& source : sources) {
+    quant::DecodeRow(source.dtype, source.bytes.data(), {out, static_cast<size_t>(source.columns)});
+    out += source.columns;
+  }
+}
+
+void CheckBatch(const StepBatch& batch, const Ops::StepLimits& limits) {
+  const size_t tokens = batch.tokens.size();
+  const size_t sequences = batch.kv_len.size();
+  CONCLAVE_CHECK(tokens > 0 && tokens <= static_cast<size_t>(limits.tokens_max));
+  CONCLAVE_CHECK(sequences > 0 && sequences <= static_cast<size_t>(limits.sequences_max));
+  CONCLAVE_CHECK(batch.pages.size() <= static_cast<size_t>(limits.pages_max));
+  CONCLAVE_CHECK(batch.logit_rows.size() <= static_cast<size_t>(limits.logit_rows_max));
+  CONCLAVE_CHECK(batch.positions.size() == tokens && batch.kv_slots.size() == tokens);
+  CONCLAVE_CHECK(batch.q_indptr.size() == sequences + 1 && batch.page_indptr.size() == sequences + 1);
+  CONCLAVE_CHECK(batch.q_indptr[0] == 0 && batch.q_indptr[sequences] == static_cast<int32_t>(tokens));
+  for (const int32_t row : batch.logit_rows) CONCLAVE_CHECK(row >= 0 && row < static_cast<int32_t>(tokens));
+}
+
+absl::StatusOr<View> HostOps::Allocate(DType dtype, Shape shape) {
+  int64_t bytes = Traits(dtype).block_bytes;
+  CONCLAVE_CHECK(Traits(dtype).block_elements == 1);
+  for (int i = 0; i < shape.rank(); ++i) {
+    if (shape[i] < 0 || __builtin_mul_overflow(bytes, shape[i], &bytes)) {
+      return ResourceExhausted("a buffer of shape {} is not possible", shape.ToString());
+    }
+  }
+  ASSIGN_OR_RETURN(std::byte * data, buffers_.Allocate(bytes));
+  return View{data, dtype, shape};
+}
+
+absl::Status HostOps::Prepare(const StepLimits& limits, const KvLayout& layout) {
+  if (limits.tokens_max <= 0 || limits.sequences_max <= 0 || limits.pages_max <= 0 || limits.query_heads <= 0) {
+    return InvalidArgument("step limits must be positive: {} tokens, {} sequences, {} pages, {} query heads",
+                           limits.tokens_max, limits.sequences_max, limits.pages_max, limits.query_heads);
+  }
+  if (layout.kv_heads <= 0 || layout.dim_k <= 0 || layout.dim_v <= 0 || layout.page_tokens <= 0 ||
+      limits.query_heads % layout.kv_heads != 0 || (layout.v_in_k && layout.dim_v > layout.dim_k)) {
+    return InvalidArgument("KV layout is not possible: {} query heads, {} kv heads, widths {} and {}, {} tokens a page",
+                           limits.query_heads, layout.kv_heads, layout.dim_k, layout.dim_v, layout.page_tokens);
+  }
+  limits_ = limits;
+  layout_ = layout;
+  return absl::OkStatus();
+}
+
+void HostOps::FillPlan(const StepBatch& batch, HostPlan* plan) {
+  CheckBatch(batch, limits_);
+  plan->batch = batch;
+  plan->sequence_of_token.resize(batch.tokens.size());
+  for (size_t s = 0; s < batch.kv_len.size(); ++s) {
+    for (int32_t t = batch.q_indptr[s]; t < batch.q_indptr[s + 1]; ++t) {
+      plan->sequence_of_token[static_cast<size_t>(t)] = static_cast<int32_t>(s);
+      // Every position attended lies in a page of the sequence.
+      CONCLAVE_CHECK(batch.positions[t] >= 0 && batch.positions[t] < batch.kv_len[s] &&
+                     batch.positions[t] / layout_.page_tokens < batch.page_indptr[s + 1] - batch.page_indptr[s]);
+    }
+  }
+}
+
+absl::Status HostOps::EndStep(const View& logits, std::span<float> host) {
+  CONCLAVE_CHECK(static_cast<size_t>(logits.shape.elements()) == host.size() || host.empty());
+  if (!host.empty()) std::memcpy(host.data(), logits.as<float>(), host.size_bytes());
+  return absl::OkStatus();
+}
+
+void HostOps::KvCopyPages(const View& pages, std::span<const int32_t> from, std::span<const int32_t> to) {
+  CONCLAVE_CHECK(from.size() == to.size());
+  const size_t page_bytes = static_cast<size_t>(pages.shape.back());
+  for (size_t i = 0; i < from.size(); ++i) {
+    CONCLAVE_CHECK(from[i] >= 0 && from[i] < pages.shape[0] && to[i] >= 0 && to[i] < pages.shape[0]);
+    if (from[i] == to[i]) continue;
+    std::memcpy(pages.data + static_cast<size_t>(to[i]) * page_bytes,
+                pages.data + static_cast<size_t>(from[i]) * page_bytes, page_bytes);
+  }
+}
+
+void HostOps::GatherRows(const View& y, const View& x, const AttentionPlan& plan) {
+  const StepBatch& batch = static_cast<const HostPlan&>(plan).batch;
+  const size_t row_bytes = static_cast<size_t>(x.shape.back()) * sizeof(float);
+  for (size_t o = 0; o < batch.logit_rows.size(); ++o) {
+    std::memcpy(y.row(static_cast<int64_t>(o)), x.row(batch.logit_rows[o]), row_bytes);
+  }
+}
+
+}  // namespace conclave::engine

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the backends in host memory (reference, cpu) have in common: buffers, validation, the step's plan, copies.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/ops/host_memory.h"
+#include "engine/ops/ops.h"
+
+namespace conclave::engine {
+
+// The step as given, and per token the sequence it belongs to.
+struct HostPlan : AttentionPlan {
+  StepBatch batch;
+  std::vector<int32_t> sequence_of_token;  // [T]
+};
+
+// OK if every source is whole rows of `columns` elements in a format that DecodeRow knows, and columns agree (kVector:
+// one row each).
+absl::Status CheckSources(std::span<const WeightSource> sources, WeightUse use);
+
+// The sources of a kVector, decoded and joined. `out`: the sum of their columns.
+void DecodeVector(std::span<const WeightSource> sources, float* out);
+
+// CHECKs the step's internal consistency against the limits.
+void CheckBatch(const StepBatch& batch, const Ops::StepLimits& limits);
+
+class HostOps : public Ops {
+ public:
+  absl::StatusOr<View> Allocate(DType dtype, Shape shape) override;
+  absl::Status Prepare(const StepLimits& limits, const KvLayout& layout) override;
+  int64_t weight_bytes() const override { return weight_bytes_; }
+  int64_t buffer_bytes() const override { return buffers_.bytes(); }
+  absl::Status EndStep(const View& logits, std::span<float> host) override;
+  void KvCopyPages(const View& pages, std::span<const int32_t> from, std::span<const int32_t> to) override;
+  void GatherRows(const View& y, const View& x, const AttentionPlan& plan) override;
+
+ protected:
+  // Fills `plan`; no allocation after Prepare reserved its vectors.
+  void FillPlan(const StepBatch& batch, HostPlan* plan);
+
+  HostMemory buffers_;
+  int64_t weight_bytes_ = 0;
+  StepLimits limits_ = {};
+  KvLayout layout_ = {};
+};
+
+}  // namespace conclave::engine

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+// The specification of Ops: every op x dtype x odd shapes x backend against the fp64 reference. Bounds are normalised
+// mean square errors: float kernels round in f32 (and f16 keys and values), block kernels round activations to 8 bits.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "engine/ops/ops_fixture.h"
+
+namespace conclave::engine {
+namespace {
+
+using testing::kWeightDTypes;
+using testing::Must;
+using testing::NewOps;
+using testing::NewView;
+using testing::Nmse;
+using testing::Normal;
+using testing::TestBatch;
+using testing::TestWeight;
+using testing::Values;
+
+constexpr uint32_t kSeed = 20240917;
+
+bool IsPlain(DType dtype) { return Traits(dtype).block_elements == 1; }
+
+struct Small {  // a step's limits and layout for tests
+  int32_t heads = 6, kv_heads = 2, dim_k = 24, dim_v = 24, page_tokens = 16;
+  bool v_in_k = false;
+  int32_t tokens_max = 600, sequences_max = 24, pages_max = 2000;
+
+  KvLayout layout() const {
+    return {kv_heads, dim_k, dim_v, v_in_k, 1.0f / std::sqrt(static_cast<float>(dim_k)), page_tokens};
+  }
+  Ops::StepLimits limits() const { return {tokens_max, sequences_max, pages_max, heads, sequences_max}; }
+};
+
+class Conformance : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    ops_ = NewOps(GetParam());
+    if (ops_ == nullptr) GTEST_SKIP() << "this CPU cannot run the " << GetParam() << " kernels";
+    reference_ = NewOps("reference");
+    RecordProperty("seed", static_cast<int>(kSeed));
+    std::printf("seed %u\n", kSeed);
+  }
+  bool rounds() const { return ops_->kv_dtype() == DType::kF16; }
+  void Prepare(const Small& small) {
+    ASSERT_TRUE(ops_->Prepare(small.limits(), small.layout()).ok());
+    ASSERT_TRUE(reference_->Prepare(small.limits(), small.layout()).ok());
+  }
+
+  std::unique_ptr<Ops> ops_, reference_;
+  std::mt19937 rng_{kSeed};
+};
+
+TEST_P(Conformance, GemmOfEveryFormatAndOddShapes) {
+  struct Case {
+    const Weight* weight[2];
+    DType dtype;
+    int64_t n, k;
+  };
+  std::vector<std::unique_ptr<TestWeight>> keep;
+  std::vector<Case> cases;
+  for (const DType dtype : kWeightDTypes) {
+    const int64_t block = Traits(dtype).block_elements;
+    for (const int64_t n : {1, 16, 17, 83, 130}) {
+      for (const int64_t k : {block, 3 * block, IsPlain(dtype) ? int64_t{37} : 5 * block}) {
+        keep.push_back(std::make_unique<TestWeight>(dtype, n, k, &rng_));
+        const WeightSource source = keep.back()->source();
+        cases.push_back({{Must(ops_->MakeWeight({&source, 1}, WeightUse::kMatmul)),
+                          Must(reference_->MakeWeight({&source, 1}, WeightUse::kMatmul))},
+                         dtype,
+                         n,
+                         k});
+      }
+    }
+  }
+  Prepare({});
+  for (const Case& c : cases) {
+    for (const int64_t m : {1, 2, 5, 6, 13, 40}) {
+      for (const Accumulate accumulate : {Accumulate::kSet, Accumulate::kAdd}) {
+        const std::vector<float> x = Normal(&rng_, static_cast<size_t>(m * c.k));
+        const std::vector<float> y0 = Normal(&rng_, static_cast<size_t>(m * c.n));
+        const View y = NewView(ops_.get(), {m, c.n}, y0), expected = NewView(reference_.get(), {m, c.n}, y0);
+        ops_->Gemm(y, NewView(ops_.get(), {m, c.k}, x), *c.weight[0], accumulate);
+        reference_->Gemm(expected, NewView(reference_.get(), {m, c.k}, x), *c.weight[1], accumulate);
+        const double bound = rounds() && !IsPlain(c.dtype) ? 2e-4 : 1e-11;
+        EXPECT_LE(Nmse(Values(y), Values(expected)), bound)
+            << Name(c.dtype) << " M " << m << " N " << c.n << " K " << c.k;
+      }
+    }
+  }
+}
+
+TEST_P(Conformance, StackedSourcesOfDifferentFormats) {
+  const TestWeight q(DType::kQ4_K, 50, 256, &rng_), k(DType::kQ4_K, 7, 256, &rng_), v(DType::kQ6_K, 33, 256, &rng_),
+      f(DType::kF16, 3, 256, &rng_);
+  const WeightSource sources[] = {q.source(), k.source(), v.source(), f.source()};
+  const Weight* w = Must(ops_->MakeWeight(sources, WeightUse::kMatmul));
+  const Weight* expected_w = Must(reference_->MakeWeight(sources, WeightUse::kMatmul));
+  EXPECT_EQ(w->rows, 93);
+  Prepare({});
+  for (const int64_t m : {1, 9}) {
+    const std::vector<float> x = Normal(&rng_, static_cast<size_t>(m * 256));
+    const View y = NewView(ops_.get(), {m, 93}), expected = NewView(reference_.get(), {m, 93});
+    ops_->Gemm(y, NewView(ops_.get(), {m, 256}, x), *w, Accumulate::kSet);
+    reference_->Gemm(expected, NewView(reference_.get(), {m, 256}, x), *expected_w, Accumulate::kSet);
+    EXPECT_LE(Nmse(Values(y), Values(expected)), rounds() ? 2e-4 : 1e-11);
+  }
+}
+
+TEST_P(Conformance, EmbedGivesTheFilesValuesExactly) {
+  std::vector<std::unique_ptr<TestWeight>> keep;
+  std::vector<const Weight*> tables[2];
+  for (const DType dtype : kWeightDTypes) {
+    keep.push_back(std::make_unique<TestWeight>(dtype, 37, 512, &rng_));
+    const WeightSource source = keep.back()->source();
+    tables[0].push_back(Must(ops_->MakeWeight({&source, 1}, WeightUse::kEmbeddingAndMatmul)));
+    tables[1].push_back(Must(reference_->MakeWeight({&source, 1}, WeightUse::kEmbedding)));
+  }
+  Prepare({});
+  TestBatch batch;
+  const int32_t pages[] = {0, 1, 2};
+  batch.Add(0, 37, pages, 16);
+  for (int32_t t = 0; t < 37; ++t) batch.tokens[static_cast<size_t>(t)] = 36 - t;
+  for (size_t i = 0; i < keep.size(); ++i) {
+    const View y = NewView(ops_.get(), {37, 512}), expected = NewView(reference_.get(), {37, 512});
+    ops_->Embed(y, *tables[0][i], ops_->BeginStep(batch.batch()));
+    reference_->Embed(expected, *tables[1][i], reference_->BeginStep(batch.batch()));
+    EXPECT_EQ(Values(y), Values(expected)) << Name(keep[i]->dtype);
+  }
+}
+
+TEST_P(Conformance, RowWiseOps) {
+  Small small;
+  small.dim_k = small.dim_v = 80;
+  for (const int64_t width : {8, 16, 80}) {
+    const TestWeight gain(DType::kF32, 1, width, &rng_);
+    const WeightSource source = gain.source();
+    std::unique_ptr<Ops> ops = NewOps(GetParam()), reference = NewOps("reference");
+    Ops* both[2] = {ops.get(), reference.get()};
+    const int64_t rows = 45, heads = 3;
+    const std::vector<float> x = Normal(&rng_, static_cast<size_t>(rows * width)),
+                             r = Normal(&rng_, static_cast<size_t>(rows * width)),
+                             wide = Normal(&rng_, static_cast<size_t>(rows * (heads * width + 5)), 4.0f),
+                             gate_up = Normal(&rng_, static_cast<size_t>(rows * 2 * width), 6.0f);
+    std::vector<float> results[2][6];
+    std::vector<float> frequency;
+    for (int64_t i = 0; i < width / 2; ++i) {
+      frequency.push_back(std::pow(10000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(width)));
+    }
+    for (int b = 0; b < 2; ++b) {
+      Ops* o = both[b];
+      const Weight& g = *Must(o->MakeWeight({&source, 1}, WeightUse::kVector));
+      ASSERT_TRUE(o->Prepare(small.limits(), small.layout()).ok());
+      TestBatch batch;
+      const int32_t pages[] = {4, 1, 2, 7, 5};
+      batch.Add(30, static_cast<int32_t>(rows), pages, 16);
+      const AttentionPlan& plan = o->BeginStep(batch.batch());
+      const View residual = NewView(o, {rows, width}, r), y = NewView(o, {rows, width});
+      o->AddRmsNorm(residual, y, NewView(o, {rows, width}, x), g, 1e-5f);
+      results[b][0] = Values(residual);
+      results[b][1] = Values(y);
+      o->AddBias(y, g);
+      o->AddRmsNorm(y, y, View{}, g, 1e-6f);
+      results[b][2] = Values(y);
+      const int64_t stride = heads * width + 5;
+      const View strided = NewView(o, {rows, stride}, wide);
+      const View as_heads{strided.data, DType::kF32, {rows, heads, width}};
+      o->HeadRmsNorm(as_heads, stride, g, 1e-5f);
+      results[b][3] = Values(strided);
+      o->Rope(as_heads, stride, {RopeLayout::kInterleaved, static_cast<int32_t>(width), frequency, 1.0f}, plan);
+      const int32_t part = static_cast<int32_t>(width) / 4 * 2;
+      o->Rope(as_heads, stride,
+              {RopeLayout::kHalfSplit, part, std::span(frequency).first(static_cast<size_t>(part / 2)), 1.2f}, plan);
+      results[b][4] = Values(strided);
+      o->SwiGlu(y, NewView(o, {rows, 2 * width}, gate_up));
+      results[b][5] = Values(y);
+    }
+    for (int i = 0; i < 6; ++i)
+      EXPECT_LE(Nmse(results[0][i], results[1][i]), 1e-11) << "op " << i << " width " << width;
+  }
+}
+
+// Prefill in chunks and decode, several sequences with shared pages, lengths beyond one softmax segment.
+TEST_P(Conformance, AttentionOverPages) {
+  for (Small small : {Small{}, Small{.heads = 4, .kv_heads = 4, .dim_k = 8, .dim_v = 8, .page_tokens = 32},
+                      Small{.heads = 9, .kv_heads = 3, .dim_k = 64, .dim_v = 64, .page_tokens = 48},
+                      Small{.heads = 56, .kv_heads = 1, .dim_k = 72, .dim_v = 64, .page_tokens = 16, .v_in_k = true}}) {
+    std::unique_ptr<Ops> ops = NewOps(GetParam()), reference = NewOps("reference");
+    const int32_t b = small.page_tokens, pages_per_sequence = (440 + b - 1) / b;
+    const int64_t q_width = small.heads * small.dim_k, k_width = small.kv_heads * small.dim_k,
+                  v_width = small.v_in_k ? 0 : small.kv_heads * small.dim_v, stride = q_width + k_width + v_width;
+    std::vector<int32_t> trunk(static_cast<size_t>(pages_per_sequence)), branch = trunk;
+    std::iota(trunk.begin(), trunk.end(), 3);
+    std::iota(branch.begin(), branch.end(), 3);
+    const int32_t shared_pages = 200 / b;
+    for (size_t i = static_cast<size_t>(shared_pages); i < branch.size(); ++i) branch[i] += 100;
+    std::vector<TestBatch> steps(4);
+    steps[0].Add(0, 150, trunk, b);
+    steps[1].Add(150, 161, trunk, b);
+    steps[2].Add(311, 1, trunk, b);
+    steps[2].Add(shared_pages * b, 37, branch, b);
+    steps[3].Add(shared_pages * b + 37, 1, branch, b);
+    steps[3].Add(312, 1, trunk, b);
+    Ops* both[2] = {ops.get(), reference.get()};
+    std::vector<float> results[2];
+    for (int i = 0; i < 2; ++i) {
+      Ops* o = both[i];
+      ASSERT_TRUE(o->Prepare(small.limits(), small.layout()).ok());
+      const View pages = Must(o->Allocate(DType::kI8, {200, o->kv_page_bytes(small.layout())}));
+      std::mt19937 rng(kSeed);
+      for (const TestBatch& step : steps) {
+        const int64_t t = static_cast<int64_t>(step.tokens.size());
+        const View qkv = NewView(o, {t, stride}, Normal(&rng, static_cast<size_t>(t * stride)));
+        const View y = NewView(o, {t, small.heads * small.dim_v});
+        const AttentionPlan& plan = o->BeginStep(step.batch());
+        const View k{qkv.data + q_width * 4, DType::kF32, {t, small.kv_heads, small.dim_k}};
+        const View v{qkv.data + (q_width + k_width) * 4, DType::kF32, {t, small.kv_heads, small.dim_v}};
+        o->KvWrite(pages, k, small.v_in_k ? View{} : v, stride, plan);
+        o->Attention(y, {qkv.data, DType::kF32, {t, small.heads, small.dim_k}}, stride, pages, plan);
+        ASSERT_TRUE(o->EndStep(View{}, {}).ok());
+        const std::vector<float> values = Values(y);
+        results[i].insert(results[i].end(), values.begin(), values.end());
+      }
+    }
+    EXPECT_LE(Nmse(results[0], results[1]), rounds() ? 2e-6 : 1e-11) << "dim " << small.dim_k;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, Conformance, ::testing::Values("scalar", "avx2", "avx512"),
+                         [](const auto& kernel) { return std::string(kernel.param); });
+
+TEST(MakeOps, UnknownKernelNamesTheKnownOnes) {
+  const auto ops = MakeOps({.kernel = "sse9"});
+  ASSERT_FALSE(ops.ok());
+  EXPECT_EQ(ops.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(ops.status().message()), ::testing::HasSubstr("avx512"));
+}
+
+}  // namespace
+}  // namespace conclave::engine
