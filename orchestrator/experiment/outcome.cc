@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/experiment/outcome.h"
 
-#include <array>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <tuple>
@@ -13,9 +12,6 @@ namespace conclave::experiment {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr std::array<std::string_view, kOutcomeKinds> kNames = {"correct",   "wrong",        "no_answer",
-                                                                "truncated", "grader_error", "failed"};
 
 // A field as text: strings as they are, numbers and booleans as JSON writes them, null and absent as "".
 std::string Text(const Json& row, const std::string& key) {
@@ -32,7 +28,7 @@ double NumberOr0(const Json& row, const char* key) {
 absl::StatusOr<OutcomeKind> ReadKind(const Json& row) {
   if (row.contains("outcome")) {
     const std::string name = Text(row, "outcome");
-    if (const auto kind = ParseOutcomeKind(name)) return *kind;
+    if (const auto kind = grade::OutcomeFromName(name)) return *kind;
     return InvalidArgument("\"outcome\" is \"{}\"; known: correct wrong no_answer truncated grader_error failed", name);
   }
   for (const char* key : {"correct", "score"}) {
@@ -75,20 +71,11 @@ absl::StatusOr<Outcome> ParseRow(const std::string& line, const std::string& def
 
 }  // namespace
 
-std::string_view Name(OutcomeKind kind) { return kNames[static_cast<size_t>(kind)]; }
-
-std::optional<OutcomeKind> ParseOutcomeKind(std::string_view name) {
-  for (size_t i = 0; i < kNames.size(); ++i) {
-    if (kNames[i] == name) return static_cast<OutcomeKind>(i);
-  }
-  return std::nullopt;
-}
-
 std::string ToJsonLine(const Outcome& o) {
   Json row = {{"arm", o.arm},
               {"id", o.id},
               {"replicate", o.replicate},
-              {"outcome", Name(o.kind)},
+              {"outcome", grade::OutcomeName(o.kind)},
               {"answer", o.answer.empty() ? Json() : Json(o.answer)},
               {"gold", o.gold},
               {"cluster", o.cluster.empty() ? Json() : Json(o.cluster)}};

@@ -3,21 +3,17 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "orchestrator/experiment/grade/grader.h"
 
 namespace conclave::experiment {
 
-// correct, wrong: graded. no_answer: nothing to grade. truncated: cut off by a token limit without an answer.
-// grader_error: the grader could not decide. failed: the deliberation itself failed. Only correct counts as right.
-enum class OutcomeKind : uint8_t { kCorrect, kWrong, kNoAnswer, kTruncated, kGraderError, kFailed };
+// The grader's outcomes; `failed` is set where the deliberation itself failed. Only correct counts as right.
+using OutcomeKind = grade::Outcome;
 inline constexpr int kOutcomeKinds = 6;
-std::string_view Name(OutcomeKind kind);
-std::optional<OutcomeKind> ParseOutcomeKind(std::string_view name);
 
 struct Outcome {
   std::string arm;

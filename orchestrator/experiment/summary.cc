@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/experiment/summary.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/status.h"
+#include "orchestrator/experiment/stats/diversity.h"
+#include "orchestrator/experiment/stats/hypothesis.h"
+
+namespace conclave::experiment {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+template <typename T>
+Json OrNull(const std::optional<T>& value) {
+  return value ? Json(*value) : Json();
+}
+
+Json OrNull(const std::optional<stats::Interval>& interval) {
+  return interval ? Json{interval->lo, interval->hi} : Json();
+}
+
+Json ArmJson(const ArmScores& arm) {
+  const stats::Estimate accuracy = Accuracy(arm);
+  Json outcomes;
+  for (int kind = 0; kind < kOutcomeKinds; ++kind) {
+    outcomes[std::string(grade::OutcomeName(static_cast<OutcomeKind>(kind)))] = arm.kinds[static_cast<size_t>(kind)];
+  }
+  const Outcome& cost = arm.mean_cost;
+  Json json = {{"name", arm.name},          {"n", arm.items.size()},       {"accuracy", accuracy.mean},
+               {"se", OrNull(accuracy.se)}, {"ci95", OrNull(accuracy.ci)}, {"clusters", accuracy.clusters}};
+  if (arm.replicates == 1 && !arm.clustered) {
+    const auto right = static_cast<size_t>(arm.kinds[static_cast<size_t>(OutcomeKind::kCorrect)]);
+    json["wilson95"] = OrNull(stats::Wilson(right, arm.items.size()));
+  }
+  json["outcomes"] = std::move(outcomes);
+  json["cost"] = {{"calls", cost.calls},
+                  {"prompt_tokens", cost.prompt_tokens},
+                  {"cached_tokens", cost.cached_tokens},
+                  {"output_tokens", cost.output_tokens},
+                  {"flops", cost.flops},
+                  {"weight_bytes", cost.weight_bytes},
+                  {"kv_bytes", cost.kv_bytes},
+                  {"seconds", cost.seconds},
+                  {"estimated", cost.estimated}};
+  return json;
+}
+
+Json GroupJson(const GroupAnswers& group) {
+  const stats::GroupDiversity d = stats::Diversity({group.members.size(), group.correct, group.answers});
+  Json json = {{"oracle", d.oracle},
+               {"all_wrong", d.all_wrong},
+               {"all_wrong_upper95", OrNull(d.all_wrong_upper95)},
+               {"mean_error_correlation", OrNull(d.mean_error_correlation)},
+               {"effective_votes", OrNull(d.effective_votes)},
+               {"same_wrong", OrNull(d.same_wrong)},
+               {"members", Json::array()},
+               {"pairs", Json::array()}};
+  const size_t n = group.members.size();
+  for (size_t m = 0; m < n; ++m) json["members"].push_back({{"name", group.members[m]}, {"accuracy", d.accuracy[m]}});
+  for (size_t a = 0; a < n; ++a) {
+    for (size_t b = a + 1; b < n; ++b) {
+      const stats::PairDiversity& pair = d.pairs[stats::PairIndex(n, a, b)];
+      json["pairs"].push_back({{"a", group.members[a]},
+                               {"b", group.members[b]},
+                               {"both_right", pair.both},
+                               {"a_only", pair.a_only},
+                               {"b_only", pair.b_only},
+                               {"both_wrong", pair.neither},
+                               {"phi", OrNull(pair.phi)},
+                               {"yule_q", OrNull(pair.yule_q)},
+                               {"same_wrong", OrNull(pair.same_wrong)},
+                               {"double_fault", pair.double_fault}});
+    }
+  }
+  return json;
+}
+
+// maj@k for k = 1, 2, .. up to what every item can serve; beyond a few dozen the sizes are spread.
+Json CurveJson(const ArmVotes& votes) {
+  size_t most = stats::kVotersMax;
+  for (const stats::VoteCounts& item : votes.items) most = std::min<size_t>(most, item.total());
+  std::vector<size_t> sizes;
+  for (size_t k = 1; k <= most; k = std::max(k + 1, k + k * 4 / kCurvePointsMax)) sizes.push_back(k);
+  Json points = Json::array();
+  const std::vector<stats::Estimate> curve = stats::VoteCurve(votes.items, sizes);
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const double k = static_cast<double>(sizes[i]);
+    points.push_back({{"samples", sizes[i]},
+                      {"cost", votes.flops_per_vote > 0 ? Json(k * votes.flops_per_vote) : Json()},
+                      {"accuracy", curve[i].mean},
+                      {"se", OrNull(curve[i].se)}});
+  }
+  return {{"arm", votes.arm}, {"points", std::move(points)}};
+}
+
+void AddWarnings(const std::vector<Contrast>& contrasts, const std::vector<ContrastSpec>& specs, Json* warnings) {
+  for (size_t i = 0; i < contrasts.size(); ++i) {
+    const Contrast& c = contrasts[i];
+    if (c.unmatched > 0) {
+      warnings->push_back(fmt::format("{} − {}: {} items were answered by only one of the two and are left out", c.a,
+                                      c.b, c.unmatched));
+    }
+    if (specs[i].primary && c.mde80 && *c.mde80 > specs[i].margin) {
+      warnings->push_back(fmt::format(
+          "With {} items the primary contrast finds a true difference of {:.1f} points with 80 % power: more than the "
+          "declared margin of {:.1f}. A difference that was not found may still be there.",
+          c.n, 100 * *c.mde80, 100 * specs[i].margin));
+    }
+    if (c.difference.clusters < stats::kFewClusters) {
+      warnings->push_back(fmt::format("{} − {}: only {} independent clusters; intervals are unreliable below {}", c.a,
+                                      c.b, c.difference.clusters, stats::kFewClusters));
+    }
+  }
+}
+
+}  // namespace
+
+Json ToJson(const Contrast& c) {
+  return {{"a", c.a},
+          {"b", c.b},
+          {"n", c.n},
+          {"difference", c.difference.mean},
+          {"se", OrNull(c.difference.se)},
+          {"ci95", OrNull(c.difference.ci)},
+          {"clusters", c.difference.clusters},
+          {"correlation", OrNull(c.correlation)},
+          {"a_only", OrNull(c.a_only)},
+          {"b_only", OrNull(c.b_only)},
+          {"mcnemar_exact", OrNull(c.mcnemar_exact)},
+          {"mcnemar_mid_p", OrNull(c.mcnemar_mid_p)},
+          {"sign_flip_p", OrNull(c.sign_flip_p)},
+          {"margin", c.margin},
+          {"equivalent", OrNull(c.equivalent)},
+          {"noninferior", OrNull(c.noninferior)},
+          {"mde80", OrNull(c.mde80)}};
+}
+
+absl::StatusOr<Json> Summarize(const Declaration& declaration, std::span<const Outcome> rows, const GroupAnswers& group,
+                               std::span<const ArmVotes> votes) {
+  const std::vector<ArmScores> arms = SplitByArm(rows);
+  size_t items = 0;
+  for (const ArmScores& arm : arms) items = std::max(items, arm.items.size());
+  Json summary = {{"design",
+                   {{"name", declaration.name},
+                    {"question", declaration.question},
+                    {"selection_rule", declaration.selection_rule},
+                    {"replicates", declaration.replicates},
+                    {"seed", declaration.seed}}},
+                  {"benchmark", {{"name", declaration.benchmark}, {"n", items}, {"grader", declaration.grader}}},
+                  {"arms", Json::array()},
+                  {"contrasts", Json::array()},
+                  {"warnings", Json::array()}};
+  for (const ArmScores& arm : arms) summary["arms"].push_back(ArmJson(arm));
+
+  const auto find = [&](const std::string& name) {
+    return std::find_if(arms.begin(), arms.end(), [&](const ArmScores& arm) { return arm.name == name; });
+  };
+  std::vector<Contrast> contrasts;
+  std::vector<double> p;
+  for (const ContrastSpec& spec : declaration.contrasts) {
+    const auto a = find(spec.a), b = find(spec.b);
+    if (a == arms.end() || b == arms.end()) {
+      return InvalidArgument("contrast {} − {}: arm \"{}\" has no outcomes", spec.a, spec.b,
+                             a == arms.end() ? spec.a : spec.b);
+    }
+    ASSIGN_OR_RETURN(Contrast contrast, Compare(*a, *b, spec.margin, declaration.seed));
+    p.push_back(contrast.p().value_or(1));
+    contrasts.push_back(std::move(contrast));
+  }
+  const std::vector<double> holm = stats::Holm(p);
+  for (size_t i = 0; i < contrasts.size(); ++i) {
+    Json json = ToJson(contrasts[i]);
+    json["primary"] = declaration.contrasts[i].primary;
+    json["p_holm"] = holm[i];
+    summary["contrasts"].push_back(std::move(json));
+  }
+  AddWarnings(contrasts, declaration.contrasts, &summary["warnings"]);
+  summary["group"] = group.members.empty() || group.correct.empty() ? Json() : GroupJson(group);
+  summary["curves"] = Json::array();
+  for (const ArmVotes& v : votes) {
+    if (!v.items.empty()) summary["curves"].push_back(CurveJson(v));
+  }
+  return summary;
+}
+
+}  // namespace conclave::experiment
