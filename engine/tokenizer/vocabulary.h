@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a checkpoint says about its tokens, as plain data: the input of Tokenizer::Create.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace conclave::engine {
+
+using TokenId = int32_t;
+
+// Limits on what a checkpoint may declare; real ones have up to 262,144 tokens of up to a few hundred bytes.
+inline constexpr size_t kVocabularyTokensMax = 1 << 22;
+inline constexpr size_t kTokenBytesMax = 16384;
+
+// Numbered as in GGUF (and SentencePiece).
+enum class TokenType : uint8_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,      // <|im_end|>: has a meaning, never comes from plain text
+  kUserDefined = 4,  // taken out of plain text whole, before any other splitting
+  kUnused = 5,
+  kByte = 6,  // <0x0A>: one byte, for what no piece covers
+};
+
+enum class TokenizerModel : uint8_t {
+  kByteLevelBpe,      // GGUF "gpt2": merges by rank over bytes, after a split into words
+  kSentencePieceBpe,  // GGUF "llama": merges by piece score over characters, spaces written as U+2581
+};
+
+struct Vocabulary {
+  std::string source;  // file or key prefix, for errors
+  TokenizerModel model = TokenizerModel::kByteLevelBpe;
+  std::string pre;                  // name of the split into words, see pretokenizer.h; byte-level only
+  std::vector<std::string> tokens;  // as the checkpoint writes them
+  std::vector<TokenType> types;     // one per token
+  std::vector<float> scores;        // one per token; SentencePiece only
+  std::vector<std::string> merges;  // "left right", best first; byte-level only
+  bool add_bos = false;
+  bool add_eos = false;
+  bool add_space_prefix = false;  // SentencePiece: a space before the text and after each special token
+  std::optional<TokenId> bos, eos, eot, eom, unknown, padding;
+  std::string chat_template;  // Jinja source; empty if there is none
+};
+
+}  // namespace conclave::engine
