@@ -20,7 +20,7 @@ struct CpuKernel {
 
 bool Always() { return true; }
 
-#if defined(CONCLAVE_X86_KERNELS)
+#ifdef CONCLAVE_X86_KERNELS
 bool HasAvx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
@@ -33,7 +33,7 @@ bool HasAvx512() {
 
 // Best first.
 constexpr CpuKernel kCpuKernels[] = {
-#if defined(CONCLAVE_X86_KERNELS)
+#ifdef CONCLAVE_X86_KERNELS
     {"avx512", HasAvx512, cpu::Avx512Kernels},
     {"avx2", HasAvx2, cpu::Avx2Kernels},
 #endif

@@ -89,15 +89,18 @@ struct TestBatch {
   StepBatch batch() const { return {tokens, positions, kv_slots, q_indptr, page_indptr, pages, kv_len, logit_rows}; }
 };
 
-// sum (a - b)^2 / sum b^2, b the reference.
-inline double Nmse(std::span<const float> a, std::span<const float> b) {
+inline double SquaredError(std::span<const float> a, std::span<const float> b) {
   CONCLAVE_CHECK(a.size() == b.size());
-  double error = 0, power = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    error += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
-    power += double{b[i]} * b[i];
-  }
-  return error / (power > 0 ? power : 1);
+  double error = 0;
+  for (size_t i = 0; i < a.size(); ++i) error += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
+  return error;
+}
+
+// Normalised mean square error of a; b is the reference.
+inline double Nmse(std::span<const float> a, std::span<const float> b) {
+  double power = 0;
+  for (const float v : b) power += double{v} * v;
+  return SquaredError(a, b) / (power > 0 ? power : 1);
 }
 
 }  // namespace conclave::engine::testing

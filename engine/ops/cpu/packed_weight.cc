@@ -48,8 +48,16 @@ void GetNibbles(const std::byte* lines, int c, uint8_t* codes) {
   }
 }
 
-void AddFifthBits(uint32_t bits, uint8_t* codes) {
-  for (int j = 0; j < 32; ++j) codes[j] |= static_cast<uint8_t>((bits >> j & 1) << 4);
+// `bits`: bit e is bit 4 of element e. See the layout in the header.
+void PutFifthBits(uint32_t bits, int c, std::byte* line) {
+  uint32_t word = 0;
+  for (int e = 0; e < 32; ++e) word |= (bits >> e & 1) << (8 * (e % 4) + e / 4);
+  Store32(line + 4 * c, word);
+}
+
+void AddFifthBits(const std::byte* line, int c, uint8_t* codes) {
+  const uint32_t word = Load32(line + 4 * c);
+  for (int e = 0; e < 32; ++e) codes[e] |= static_cast<uint8_t>((word >> (8 * (e % 4) + e / 4) & 1) << 4);
 }
 
 // Bits 4 and 5: see the layout in the header.
@@ -109,13 +117,13 @@ struct Q5_0 {
   static constexpr int kBytes = 5 * kLine + 32;
   static void Pack(const File& b, int c, std::byte* p) {
     PutNibbles(b.q, c, p);
-    Store32(p + 256 + 4 * c, Load32(b.high));
+    PutFifthBits(Load32(b.high), c, p + 256);
     Store16(p + 320 + 2 * c, b.d);
   }
   static void Unpack(const std::byte* p, int c, float* y) {
     uint8_t codes[32];
     GetNibbles(p, c, codes);
-    AddFifthBits(Load32(p + 256 + 4 * c), codes);
+    AddFifthBits(p + 256, c, codes);
     const float d = HalfToFloat(Load16(p + 320 + 2 * c));
     for (int j = 0; j < 32; ++j) y[j] = static_cast<float>(codes[j] - 16) * d;
   }
@@ -126,14 +134,14 @@ struct Q5_1 {
   static constexpr int kBytes = 5 * kLine + 64;
   static void Pack(const File& b, int c, std::byte* p) {
     PutNibbles(b.q, c, p);
-    Store32(p + 256 + 4 * c, Load32(b.high));
+    PutFifthBits(Load32(b.high), c, p + 256);
     Store16(p + 320 + 2 * c, b.d);
     Store16(p + 352 + 2 * c, b.m);
   }
   static void Unpack(const std::byte* p, int c, float* y) {
     uint8_t codes[32];
     GetNibbles(p, c, codes);
-    AddFifthBits(Load32(p + 256 + 4 * c), codes);
+    AddFifthBits(p + 256, c, codes);
     const float d = HalfToFloat(Load16(p + 320 + 2 * c)), m = HalfToFloat(Load16(p + 352 + 2 * c));
     for (int j = 0; j < 32; ++j) y[j] = static_cast<float>(codes[j]) * d + m;
   }
@@ -197,7 +205,7 @@ struct Q5_K {
       fifth |= static_cast<uint32_t>(b.high[l] >> s & 1) << l;
     }
     PutCodeNibbles(codes, c, p);
-    Store32(p + 256 + 4 * c, fifth);
+    PutFifthBits(fifth, c, p + 256);
     const quant::ScaleMin sm = quant::UnpackScaleMin(b.scales, s);
     p[320 + c] = static_cast<std::byte>(sm.scale);
     p[336 + c] = static_cast<std::byte>(sm.min);
@@ -205,7 +213,7 @@ struct Q5_K {
   static void Unpack(const std::byte* header, const std::byte* p, int c, float* y) {
     uint8_t codes[32];
     GetNibbles(p, c, codes);
-    AddFifthBits(Load32(p + 256 + 4 * c), codes);
+    AddFifthBits(p + 256, c, codes);
     Q4_K::Scale(header, Byte(p + 320 + c), Byte(p + 336 + c), c, codes, y);
   }
 };

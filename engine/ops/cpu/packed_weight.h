@@ -4,7 +4,7 @@
 // A group is 16 columns (rows n .. n+15 of w); missing ones are zero. Integer formats, per 32 elements of k:
 //   nibbles   4 x 64 B: dword c of line u holds elements 4u..4u+3 (low) and 16+4u..16+4u+3 (high nibbles) of column c
 //   bytes     8 x 64 B: dword c of line u holds elements 4u..4u+3 of column c, plus 128
-//   fifth     64 B: bit j of dword c is bit 4 of element j of column c
+//   fifth     64 B: bit t of byte j of dword c is bit 4 of element 4 t + j of column c
 //   top two   2 x 64 B: bits 2 i.. of byte j of dword c of line h: bits 4..5 of element 16 h + 4 i + j
 // so that a 64-byte line is one vpdpbusd operand. Then scales, 16 of each:
 //   Q4_0, Q5_0, Q8_0: f16 d · Q4_1, Q5_1: f16 d, f16 m · Q4_K, Q5_K: u8 scale, u8 min · Q6_K: i8 scale of each half

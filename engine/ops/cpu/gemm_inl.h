@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrix products over repacked weights (packed_weight.h). Included like elementwise_inl.h, by the SIMD sets only.
+//
+// A register tile is R rows by C groups of 16 columns and runs over all of k. Per output element, and whatever R and C:
+//   block formats: for each 32 of k in order: the exact integer dot product; y = fma(float(dot), w scale * x scale, y);
+//                  formats with a minimum: y = fma(minimum, x scaled sum, y)
+//   plain formats: for each k in order: y = fma(x, w, y)
+#pragma once
+
+// ---- Formats: how to read one block of 32 x 16 codes. Codes<U>: elements 4U.. (low) and 16 + 4U.. (high).
+
+template <int kShift>
+struct Nibbles {
+  static constexpr int kOffsetShift = kShift;  // codes are unsigned, 2^kShift too large; -1: no offset
+  static constexpr bool kTwoScales = false, kBytes8 = false;
+  template <int U>
+  static void Read(const std::byte* p, Codes* low, Codes* high) {
+    const Codes line = LoadLine(p + 64 * U);
+    *low = LowNibbles(line);
+    *high = HighNibbles(line);
+  }
+};
+
+template <int kShift>
+struct FiveBits : Nibbles<kShift> {
+  template <int U>
+  static void Read(const std::byte* p, Codes* low, Codes* high) {
+    Nibbles<kShift>::template Read<U>(p, low, high);
+    const Codes fifth = LoadLine(p + 256);  // bit t of byte j: element 4 t + j
+    *low = OrBits<4 - U>(*low, fifth, 0x10);
+    *high = OrBits<-U>(*high, fifth, 0x10);
+  }
+};
+
+struct SixBits : Nibbles<5> {
+  static constexpr bool kTwoScales = true;
+  template <int U>
+  static void Read(const std::byte* p, Codes* low, Codes* high) {
+    Nibbles<5>::Read<U>(p, low, high);
+    *low = OrBits<4 - 2 * U>(*low, LoadLine(p + 256), 0x30);
+    *high = OrBits<4 - 2 * U>(*high, LoadLine(p + 320), 0x30);
+  }
+};
+
+struct EightBits {
+  static constexpr int kOffsetShift = kByteOffsetShift;
+  static constexpr bool kTwoScales = false, kBytes8 = true;
+  template <int U>
+  static void Read(const std::byte* p, Codes* low, Codes* high) {
+    *low = LoadLine(p + 64 * U);
+    *high = LoadLine(p + 64 * U + 256);
+  }
+};
+
+// Simple blocks: f16 scales, and minima, follow the codes.
+template <typename Bits, int kCodeBytes, bool kHasMin>
+struct SimpleFormat : Bits {
+  static constexpr bool kMin = kHasMin;
+  static const std::byte* Block(const std::byte* group, int64_t b) {
+    return group + b * (kCodeBytes + (kHasMin ? 64 : 32));
+  }
+  static void Scales(const std::byte* /*group*/, int64_t /*b*/, const std::byte* p, F32x16* scale, F32x16* min) {
+    scale[0] = LoadF16(p + kCodeBytes);
+    if constexpr (kHasMin) *min = LoadF16(p + kCodeBytes + 32);
+  }
+};
+struct FormatQ4_0 : SimpleFormat<Nibbles<3>, 256, false> {};
+struct FormatQ4_1 : SimpleFormat<Nibbles<-1>, 256, true> {};
+struct FormatQ5_0 : SimpleFormat<FiveBits<4>, 320, false> {};
+struct FormatQ5_1 : SimpleFormat<FiveBits<-1>, 320, true> {};
+struct FormatQ8_0 : SimpleFormat<EightBits, 512, false> {};
+
+// K-quants: a header of f16 d and dmin, then 8 blocks whose codes are followed by 8-bit scales.
+template <typename Bits, int kCodeBytes, int kHeaderBytes>
+struct SuperFormat : Bits {
+  static constexpr int kBytes = kCodeBytes + 32;
+  static const std::byte* Header(const std::byte* group, int64_t b) {
+    return group + b / 8 * (kHeaderBytes + 8 * kBytes);
+  }
+  static const std::byte* Block(const std::byte* group, int64_t b) {
+    return Header(group, b) + kHeaderBytes + b % 8 * kBytes;
+  }
+};
+template <typename Bits, int kCodeBytes>
+struct ScaleMinFormat : SuperFormat<Bits, kCodeBytes, 64> {
+  static constexpr bool kMin = true;
+  static void Scales(const std::byte* group, int64_t b, const std::byte* p, F32x16* scale, F32x16* min) {
+    const std::byte* header = ScaleMinFormat::Header(group, b);
+    scale[0] = Mul(LoadF16(header), LoadU8(p + kCodeBytes));
+    *min = Sub(Zero(), Mul(LoadF16(header + 32), LoadU8(p + kCodeBytes + 16)));
+  }
+};
+struct FormatQ4_K : ScaleMinFormat<Nibbles<-1>, 256> {};
+struct FormatQ5_K : ScaleMinFormat<FiveBits<-1>, 320> {};
+struct FormatQ6_K : SuperFormat<SixBits, 384, 32> {
+  static constexpr bool kMin = false;
+  static void Scales(const std::byte* group, int64_t b, const std::byte* p, F32x16* scale, F32x16* /*min*/) {
+    const F32x16 d = LoadF16(Header(group, b));
+    scale[0] = Mul(d, LoadI8(p + 384));
+    scale[1] = Mul(d, LoadI8(p + 400));
+  }
+};
+
+// ---- Tiles
+
+template <int R, int C>
+inline void StoreTile(const GemmArgs& a, int64_t group, int64_t row, const F32x16 (&sum)[R][C]) {
+  for (int c = 0; c < C; ++c) {
+    const int64_t column = (group + c) * kGroupColumns, left = a.columns - column;
+    for (int r = 0; r < R; ++r) {
+      float* y = a.y + (row + r) * a.y_stride + column;
+      StoreN(y, a.accumulate ? Add(LoadN(y, left), sum[r][c]) : sum[r][c], left);
+    }
+  }
+}
+
+// The integer dot products of one block. dot[.][.][1] is used by formats with a scale per half block.
+template <typename F, int R, int C, int U>
+inline void DotStep(const std::byte* const (&block)[C], const ActivationBlock* const (&x)[R],
+                    I32x16 (&dot)[R][C][F::kTwoScales ? 2 : 1]) {
+  Codes low[C], high[C];
+  for (int c = 0; c < C; ++c) F::template Read<U>(block[c], &low[c], &high[c]);
+  for (int r = 0; r < R; ++r) {
+    const Activations x_low = BroadcastActivations(x[r]->q + 4 * U);
+    const Activations x_high = BroadcastActivations(x[r]->q + 4 * U + 16);
+    for (int c = 0; c < C; ++c) {
+      I32x16& first = dot[r][c][0];
+      I32x16& second = dot[r][c][F::kTwoScales ? 1 : 0];
+      if constexpr (F::kBytes8) {
+        first = DotBytes(first, low[c], x_low);
+        second = DotBytes(second, high[c], x_high);
+      } else {
+        first = Dot(first, low[c], x_low);
+        second = Dot(second, high[c], x_high);
+      }
+    }
+  }
+}
+
+template <typename F, int R, int C>
+inline void BlockTile(const GemmArgs& a, int64_t group, int64_t row) {
+  constexpr int kScales = F::kTwoScales ? 2 : 1;
+  const int64_t num_blocks = a.k / 32;
+  const ActivationBlock* x[R];
+  const std::byte* base[C];
+  F32x16 sum[R][C];
+  for (int r = 0; r < R; ++r) x[r] = a.blocks + (row + r) * num_blocks;
+  for (int c = 0; c < C; ++c) base[c] = a.weights + (group + c) * a.group_bytes;
+  for (int r = 0; r < R; ++r) {
+    for (int c = 0; c < C; ++c) sum[r][c] = Zero();
+  }
+  for (int64_t b = 0; b < num_blocks; ++b) {
+    const std::byte* block[C];
+    for (int c = 0; c < C; ++c) block[c] = F::Block(base[c], b);
+    I32x16 dot[R][C][kScales];
+    for (int r = 0; r < R; ++r) {
+      for (int c = 0; c < C; ++c) {
+        if constexpr (F::kTwoScales) {
+          dot[r][c][0] = ShiftedInt(x[r]->negative_low_half, F::kOffsetShift);
+          dot[r][c][1] = ShiftedInt(x[r]->negative_sum - x[r]->negative_low_half, F::kOffsetShift);
+        } else if constexpr (F::kOffsetShift >= 0) {
+          dot[r][c][0] = ShiftedInt(x[r]->negative_sum, F::kOffsetShift);
+        } else {
+          dot[r][c][0] = ZeroInt();
+        }
+      }
+    }
+    DotStep<F, R, C, 0>(block, x, dot);
+    DotStep<F, R, C, 1>(block, x, dot);
+    DotStep<F, R, C, 2>(block, x, dot);
+    DotStep<F, R, C, 3>(block, x, dot);
+    for (int c = 0; c < C; ++c) {
+      F32x16 scale[2], min;
+      F::Scales(base[c], b, block[c], scale, &min);
+      for (int r = 0; r < R; ++r) {
+        const F32x16 x_scale = Broadcast(x[r]->scale);
+        for (int i = 0; i < kScales; ++i) {
+          sum[r][c] = Fma(ToFloat(dot[r][c][i]), Mul(scale[i], x_scale), sum[r][c]);
+        }
+        if constexpr (F::kMin) sum[r][c] = Fma(min, Broadcast(x[r]->scaled_sum), sum[r][c]);
+      }
+    }
+    for (int r = 0; r < R; ++r) ++x[r];
+  }
+  StoreTile<R, C>(a, group, row, sum);
+}
+
+struct PlainF32 {
+  static constexpr int kBytes = 4;
+  static F32x16 Read(const std::byte* p) { return Load(reinterpret_cast<const float*>(p)); }
+};
+struct PlainF16 {
+  static constexpr int kBytes = 2;
+  static F32x16 Read(const std::byte* p) { return LoadF16(p); }
+};
+struct PlainBF16 {
+  static constexpr int kBytes = 2;
+  static F32x16 Read(const std::byte* p) { return LoadBF16(p); }
+};
+
+template <typename F, int R, int C>
+inline void PlainTile(const GemmArgs& a, int64_t group, int64_t row) {
+  F32x16 sum[R][C];
+  for (int r = 0; r < R; ++r) {
+    for (int c = 0; c < C; ++c) sum[r][c] = Zero();
+  }
+  const float* x = a.x + row * a.x_stride;
+  const std::byte* base = a.weights + group * a.group_bytes;
+  for (int64_t k = 0; k < a.k; ++k) {
+    F32x16 w[C];
+    for (int c = 0; c < C; ++c) w[c] = F::Read(base + c * a.group_bytes + k * (kGroupColumns * F::kBytes));
+    for (int r = 0; r < R; ++r) {
+      const F32x16 value = Broadcast(x[r * a.x_stride + k]);
+      for (int c = 0; c < C; ++c) sum[r][c] = Fma(value, w[c], sum[r][c]);
+    }
+  }
+  StoreTile<R, C>(a, group, row, sum);
+}
+
+// ---- Loops over tiles
+
+struct BlockKernel {
+  template <typename F, int R, int C>
+  static void Tile(const GemmArgs& a, int64_t group, int64_t row) {
+    BlockTile<F, R, C>(a, group, row);
+  }
+  template <typename F>
+  static constexpr int kRows = F::kTwoScales ? kGemmRowsTwoScales : kGemmRows;
+};
+struct PlainKernel {
+  template <typename F, int R, int C>
+  static void Tile(const GemmArgs& a, int64_t group, int64_t row) {
+    PlainTile<F, R, C>(a, group, row);
+  }
+  template <typename F>
+  static constexpr int kRows = kGemmRows;
+};
+
+// All rows of the task against one group or pair of groups: the weights come from memory once and are then in cache.
+// Rows are cut into tiles of nearly equal height.
+template <typename Kernel, typename F, int C>
+inline void AllRows(const GemmArgs& a, int64_t group) {
+  constexpr int kRows = Kernel::template kRows<F>;
+  const int64_t rows = a.m_end - a.m_begin, tiles = (rows + kRows - 1) / kRows;
+  int64_t row = a.m_begin;
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t height = rows * (i + 1) / tiles - rows * i / tiles;
+    switch (height) {
+      case 1:
+        Kernel::template Tile<F, 1, C>(a, group, row);
+        break;
+      case 2:
+        if constexpr (kRows >= 2) Kernel::template Tile<F, 2, C>(a, group, row);
+        break;
+      case 3:
+        if constexpr (kRows >= 3) Kernel::template Tile<F, 3, C>(a, group, row);
+        break;
+      case 4:
+        if constexpr (kRows >= 4) Kernel::template Tile<F, 4, C>(a, group, row);
+        break;
+      case 5:
+        if constexpr (kRows >= 5) Kernel::template Tile<F, 5, C>(a, group, row);
+        break;
+      default:
+        if constexpr (kRows >= 6) Kernel::template Tile<F, 6, C>(a, group, row);
+        break;
+    }
+    row += height;
+  }
+}
+
+template <typename Kernel, typename F>
+inline void AllGroups(const GemmArgs& a) {
+  int64_t group = a.group_begin;
+  if constexpr (kGemmGroups == 2) {
+    for (; group + 2 <= a.group_end; group += 2) AllRows<Kernel, F, 2>(a, group);
+  }
+  for (; group < a.group_end; ++group) AllRows<Kernel, F, 1>(a, group);
+}
+
+inline void PackedGemm(const GemmArgs& a) {
+  switch (a.format) {
+    case WeightFormat::kF32:
+      return AllGroups<PlainKernel, PlainF32>(a);
+    case WeightFormat::kF16:
+      return AllGroups<PlainKernel, PlainF16>(a);
+    case WeightFormat::kBF16:
+      return AllGroups<PlainKernel, PlainBF16>(a);
+    case WeightFormat::kQ4_0:
+      return AllGroups<BlockKernel, FormatQ4_0>(a);
+    case WeightFormat::kQ4_1:
+      return AllGroups<BlockKernel, FormatQ4_1>(a);
+    case WeightFormat::kQ5_0:
+      return AllGroups<BlockKernel, FormatQ5_0>(a);
+    case WeightFormat::kQ5_1:
+      return AllGroups<BlockKernel, FormatQ5_1>(a);
+    case WeightFormat::kQ8_0:
+      return AllGroups<BlockKernel, FormatQ8_0>(a);
+    case WeightFormat::kQ4_K:
+      return AllGroups<BlockKernel, FormatQ4_K>(a);
+    case WeightFormat::kQ5_K:
+      return AllGroups<BlockKernel, FormatQ5_K>(a);
+    case WeightFormat::kQ6_K:
+      return AllGroups<BlockKernel, FormatQ6_K>(a);
+  }
+}
+
+inline void QuantizeRow(const float* x, int64_t k, ActivationBlock* blocks) {
+  for (int64_t b = 0; b < k / 32; ++b) QuantizeBlock(x + 32 * b, blocks + b);
+}
+
+// The table of a SIMD set.
+constexpr Kernels PackedKernels(const char* name) {
+  return {
+      .name = name,
+      .repacks = true,
+      .kv_element_bytes = sizeof(KvElement),
+      .quantize_row = QuantizeRow,
+      .gemm = PackedGemm,
+      .rms_norm = RmsNormRow,
+      .add = AddRow,
+      .swiglu = SwiGluRow,
+      .rope_interleaved = RopeInterleavedHead,
+      .rope_half_split = RopeHalfSplitHead,
+      .kv_write = KvWriteHead,
+      .attend_scratch_floats = AttendScratchFloats,
+      .attend = AttendTask,
+      .merge = MergeRow,
+  };
+}

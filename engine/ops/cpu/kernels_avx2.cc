@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// The `avx2` kernels. Compiled with AVX2 flags: nothing here may reach another translation unit (kernels.h).
+#include <immintrin.h>
+
+#include "engine/ops/cpu/kernels.h"
+
+namespace conclave::engine::cpu {
+namespace {
+
+#include "engine/ops/cpu/simd_avx2.h"
+//
+#include "engine/ops/cpu/elementwise_inl.h"
+//
+#include "engine/ops/cpu/attention_inl.h"
+//
+#include "engine/ops/cpu/gemm_inl.h"
+
+constexpr Kernels kTable = PackedKernels("avx2");
+
+}  // namespace
+
+const Kernels& Avx2Kernels() { return kTable; }
+
+}  // namespace conclave::engine::cpu
