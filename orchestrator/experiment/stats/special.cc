@@ -79,14 +79,36 @@ double BetaFraction(double a, double b, double x) {
   return h;
 }
 
+// I_x(a, b) / (x^a y^b / (a B(a, b))): all terms positive, so no cancellation (DLMF 8.17.7 after 15.8.1). Fast where x
+// is not near 1.
+double BetaSeries(double a, double b, double x) {
+  double term = 1;
+  double sum = 1;
+  for (int n = 0; n < 10'000'000; ++n) {
+    term *= (a + b + n) / (a + 1 + n) * x;
+    const double next = sum + term;
+    if (next == sum) break;
+    sum = next;
+  }
+  return sum;
+}
+
+// x^a y^b / (a B(a, b))
+double BetaFront(double a, double b, double x, double y) { return b / (a + b) * BinomialRaw(a, a + b, x, y); }
+
+// I_x(a, b) for x below the mean or thereabouts, with y = 1 - x.
+double LowerBeta(double a, double b, double x, double y) {
+  if (x <= 0.9) return BetaFront(a, b, x, y) * BetaSeries(a, b, x);
+  // Near 1 and yet below the mean: b is small beside a. Not far in the tail, the other side's series is the exact one.
+  if (a * y < 4) return 1 - BetaFront(b, a, y, x) * BetaSeries(b, a, y);
+  return BetaFront(a, b, x, y) * BetaFraction(a, b, x);
+}
+
 // I_x(a, b) with y = 1 - x given apart: near either end, one of them carries the digits.
 double Beta(double a, double b, double x, double y) {
   if (x <= 0) return 0;
   if (y <= 0) return 1;
-  // x^a y^b / B(a, b)
-  const double front = a * b / (a + b) * BinomialRaw(a, a + b, x, y);
-  if (x < (a + 1) / (a + b + 2)) return front / a * BetaFraction(a, b, x);
-  return 1 - front / b * BetaFraction(b, a, y);
+  return x < (a + 1) / (a + b + 2) ? LowerBeta(a, b, x, y) : 1 - LowerBeta(b, a, y, x);
 }
 
 // The root of an increasing function on (lo, hi) by Newton's steps kept inside a shrinking bracket.

@@ -17,7 +17,8 @@ double BinomialPmf(double k, double n, double p);
 // P(X <= k) for X ~ Binomial(n, p).
 double BinomialCdf(int64_t k, int64_t n, double p);
 
-// Regularised incomplete beta I_x(a, b), a, b > 0, x in [0, 1]: Lentz's continued fraction (DLMF 8.17.22).
+// Regularised incomplete beta I_x(a, b), a, b > 0, x in [0, 1]: by its power series, or
+// Lentz's continued fraction (DLMF 8.17.22) where that converges slowly.
 double RegularizedBeta(double a, double b, double x);
 // x with I_x(a, b) = p.
 double BetaQuantile(double a, double b, double p);
