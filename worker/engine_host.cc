@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// ModelHost over the real engine: nothing but forwarding, and the name callers use.
+#include <algorithm>
+#include <utility>
+
+#include "worker/model_host.h"
+
+namespace conclave::worker {
+namespace {
+
+// Callers name models in flags, files and log lines: one word, printable.
+std::string OneWord(std::string name) {
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return c <= ' ' || c == 0x7F || c == '"'; }, '-');
+  return name;
+}
+
+class EngineHost final : public ModelHost {
+ public:
+  EngineHost(std::unique_ptr<engine::Engine> engine, std::string_view name)
+      : engine_(std::move(engine)), info_(engine_->info()) {
+    info_.name = OneWord(name.empty() ? info_.name : std::string(name));
+  }
+
+  const engine::ModelInfo& info() const override { return info_; }
+
+  std::vector<engine::TokenId> Tokenize(std::string_view text, TextPart part) const override {
+    return engine_->Tokenize(text, engine::Engine::SpecialTokens::kAsText, part == TextPart::kWhole);
+  }
+  std::string Detokenize(std::span<const engine::TokenId> tokens) const override { return engine_->Detokenize(tokens); }
+  absl::StatusOr<engine::Engine::ChatPrompt> ApplyChatTemplate(std::span<const engine::ChatMessage> messages,
+                                                               int64_t now_unix_seconds) const override {
+    return engine_->ApplyChatTemplate(messages, /*add_generation_prompt=*/true, now_unix_seconds);
+  }
+
+  absl::StatusOr<engine::RequestId> Submit(engine::GenerateRequest request,
+                                           std::shared_ptr<engine::GenerateSink> sink) override {
+    return engine_->Submit(std::move(request), std::move(sink));
+  }
+  void Cancel(engine::RequestId id) override { engine_->Cancel(id); }
+  void Resume(engine::RequestId id) override { engine_->Resume(id); }
+  absl::Status Score(engine::ScoreRequest request,
+                     std::function<void(absl::StatusOr<engine::ScoreResult>)> done) override {
+    return engine_->Score(std::move(request), std::move(done));
+  }
+
+  engine::EngineLoad load() const override { return engine_->load(); }
+  void Drain() override { engine_->Drain(); }
+
+ private:
+  const std::unique_ptr<engine::Engine> engine_;
+  engine::ModelInfo info_;
+};
+
+}  // namespace
+
+std::unique_ptr<ModelHost> MakeEngineHost(std::unique_ptr<engine::Engine> engine, std::string_view name) {
+  return std::make_unique<EngineHost>(std::move(engine), name);
+}
+
+}  // namespace conclave::worker

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// conclave-worker: one process, one model, served over gRPC. Flags and wiring only.
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <exception>
+#include <memory>
+#include <string>
+
+#include "common/check.h"
+#include "common/status.h"
+#include "engine/engine.h"
+#include "worker/model_host.h"
+#include "worker/server.h"
+
+namespace {
+
+using ::conclave::worker::MakeEngineHost;
+using ::conclave::worker::Server;
+
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+constexpr int kExitBadInput = 65;
+constexpr int64_t kNsPerSecond = 1'000'000'000;
+
+constexpr char kDescription[] =
+    "Serves one model over gRPC (conclave.inference.v1). Prints one line on stdout when it serves:\n"
+    "  serving conclave.inference.v1 on HOST:PORT model=NAME instance=UUID\n"
+    "and logs to stderr. SIGTERM or SIGINT drains: no new requests, running ones finish within --grace; a second "
+    "signal\n"
+    "exits at once.";
+constexpr char kExample[] =
+    "Example:\n"
+    "  conclave-worker --model ~/.cache/conclave/SmolLM2-135M-Instruct.Q4_1.gguf --listen 127.0.0.1:50051 --threads 2\n"
+    "Exit codes: 0 drained, 1 failed, 2 usage, 65 the model file is missing or bad.";
+
+struct Flags {
+  conclave::engine::EngineOptions engine;
+  conclave::worker::ServerOptions server;
+  std::string name;
+  std::string log_level = "info";
+  int64_t grace_seconds = 30;
+  bool insecure_listen = false;
+};
+
+void AddFlags(CLI::App* app, Flags* flags) {
+  conclave::engine::EngineOptions& engine = flags->engine;
+  conclave::worker::ServerOptions& server = flags->server;
+  server.listen = "127.0.0.1:50051";
+  app->add_option("--model", engine.model_path, "GGUF file to serve")->required()->type_name("PATH");
+  app->add_option("--name", flags->name, "Name callers use; default: the one in the file")->type_name("NAME");
+  app->add_option("--threads", engine.threads, "CPU threads; 0: one per core")->check(CLI::Range(0, 1024));
+  app->add_option("--kernel", engine.kernel, "CPU kernels")
+      ->check(CLI::IsMember({"auto", "reference", "scalar", "avx2", "avx512", "amx"}))
+      ->capture_default_str();
+  app->add_option("--kv-bytes", engine.kv_bytes, "Memory for KV pages, e.g. 512MiB")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->capture_default_str();
+  app->add_option("--context", engine.context_tokens_max, "Longest sequence in tokens; 0: the model's own")
+      ->check(CLI::Range(0, 1 << 24));
+  app->add_option("--max-sequences", engine.sequences_max, "Sequences that run together")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app->add_option("--listen", server.listen, "HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one")
+      ->capture_default_str();
+  app->add_option("--tls-cert", server.tls.certificate, "PEM certificate chain; read again when it changes");
+  app->add_option("--tls-key", server.tls.key, "PEM private key of --tls-cert");
+  app->add_option("--tls-client-ca", server.tls.ca, "PEM authority; clients must present a certificate of it");
+  app->add_flag("--insecure-listen", flags->insecure_listen, "Allow plaintext on addresses other than loopback");
+  app->add_option("--metrics-port", server.metrics_port,
+                  "Prometheus /metrics on this port; 0 takes a free one; default off")
+      ->check(CLI::Range(0, 65535));
+  app->add_flag("--reflection", server.reflection, "Serve gRPC reflection, e.g. for grpcurl");
+  app->add_option("--grace", flags->grace_seconds, "Seconds that running requests get to finish when draining")
+      ->check(CLI::Range(0, 24 * 3600))
+      ->capture_default_str();
+  app->add_option("--log-level", flags->log_level, "What is logged to stderr")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+}
+
+int Fail(int exit_code, std::string message) {
+  std::replace(message.begin(), message.end(), '\n', ' ');
+  fmt::print(stderr, "conclave-worker: {}\n", message);
+  return exit_code;
+}
+
+// A random UUID, RFC 4122 version 4.
+std::string MakeInstanceId() {
+  uint8_t b[16];
+  CONCLAVE_CHECK(getrandom(b, sizeof(b), 0) == static_cast<ssize_t>(sizeof(b)));
+  b[6] = static_cast<uint8_t>((b[6] & 0x0F) | 0x40);
+  b[8] = static_cast<uint8_t>((b[8] & 0x3F) | 0x80);
+  std::string out;
+  for (int i = 0; i < 16; ++i) out += fmt::format("{}{:02x}", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", b[i]);
+  return out;
+}
+
+// What the file is to blame for, and what not.
+int ExitCodeOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kOutOfRange:
+    case absl::StatusCode::kPermissionDenied:
+      return kExitBadInput;
+    default:
+      return kExitFailed;
+  }
+}
+
+// The signals that drain are taken from sigwait in main, so no thread may receive them otherwise.
+sigset_t BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+// Returns when everything has ended; exits the process at a second signal or when the engine does not let go.
+void DrainUntilIdle(Server* server, const sigset_t& signals, int64_t grace_seconds) {
+  constexpr timespec kPoll = {0, 50'000'000};
+  constexpr int64_t kHangSeconds = 10;  // over the grace: a step takes far less
+  const int64_t give_up_ns = conclave::Clock::System().NowNs() + (grace_seconds + kHangSeconds) * kNsPerSecond;
+  server->BeginDrain(grace_seconds * kNsPerSecond);
+  while (!server->WaitIdle(0)) {
+    if (const int signal = sigtimedwait(&signals, nullptr, &kPoll); signal > 0) {
+      spdlog::warn("signal {} while draining: exiting at once", signal);
+      std::_Exit(128 + signal);
+    }
+    if (conclave::Clock::System().NowNs() > give_up_ns) {
+      spdlog::error("requests still run {} s after the grace: exiting", kHangSeconds);
+      std::_Exit(kExitFailed);
+    }
+  }
+}
+
+int Run(Flags flags) {
+  const sigset_t signals = BlockSignals();
+  flags.server.instance_id = MakeInstanceId();
+  flags.server.version = CONCLAVE_VERSION;
+  flags.server.plaintext =
+      flags.insecure_listen ? conclave::rpc::PlaintextPolicy::kAnywhere : conclave::rpc::PlaintextPolicy::kLoopbackOnly;
+  // Before the model is loaded: a mistake in an address should not take as long as a load.
+  if (const auto credentials =
+          conclave::rpc::ServerCredentials(flags.server.listen, flags.server.tls, flags.server.plaintext);
+      !credentials.ok()) {
+    return Fail(kExitUsage, std::string(conclave::Message(credentials.status())));
+  }
+  auto engine = conclave::engine::Engine::Create(flags.engine);
+  if (!engine.ok()) return Fail(ExitCodeOf(engine.status()), std::string(conclave::Message(engine.status())));
+  spdlog::info("memory: {}", (*engine)->memory().ToString());
+  const std::unique_ptr<conclave::worker::ModelHost> host = MakeEngineHost(*std::move(engine), flags.name);
+  const conclave::engine::ModelInfo& info = host->info();
+  spdlog::info("model {}: {} {}, {} parameters, context {}, kernel {}", info.name, info.family, info.quantization,
+               info.params_total, info.context_tokens, info.kernel);
+
+  auto server = Server::Start(host.get(), flags.server);
+  if (!server.ok()) return Fail(kExitFailed, std::string(conclave::Message(server.status())));
+  if ((*server)->metrics_port() >= 0) spdlog::info("metrics on port {}", (*server)->metrics_port());
+  if (flags.insecure_listen) spdlog::warn("--insecure-listen: prompts and answers cross the network in plaintext");
+  fmt::print("serving conclave.inference.v1 on {} model={} instance={}\n", (*server)->address(), info.name,
+             flags.server.instance_id);
+  std::fflush(stdout);
+
+  int signal = 0;
+  sigwait(&signals, &signal);
+  spdlog::info("signal {}: draining, at most {} s", signal, flags.grace_seconds);
+  DrainUntilIdle(server->get(), signals, flags.grace_seconds);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Flags flags;
+  CLI::App app(kDescription, "conclave-worker");
+  app.footer(kExample);
+  app.set_version_flag("--version", std::string(CONCLAVE_VERSION));
+  AddFlags(&app, &flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    return Fail(kExitUsage, fmt::format("{}; see --help", error.what()));
+  }
+  spdlog::set_default_logger(spdlog::stderr_color_mt("conclave-worker"));
+  spdlog::set_level(spdlog::level::from_str(flags.log_level));
+  try {
+    return Run(std::move(flags));
+  } catch (const std::exception& error) {
+    return Fail(kExitFailed, error.what());
+  }
+}
