@@ -193,8 +193,8 @@ void Tokenizer::AppendSymbol(BpeMerger::Symbol symbol, std::string_view bytes, s
     const TokenId token = of_byte_[static_cast<uint8_t>(c)];
     if (token >= 0) {
       out->push_back(token);
-    } else if (!std::exchange(unknown, true)) {
-      out->push_back(*vocabulary_.unknown);  // once per symbol; Create saw to it that there is one
+    } else if (vocabulary_.model == TokenizerModel::kSentencePieceBpe && !std::exchange(unknown, true)) {
+      out->push_back(*vocabulary_.unknown);  // once per character; Create saw to it that there is one
     }
   }
 }
@@ -205,11 +205,13 @@ std::string Tokenizer::Decode(std::span<const TokenId> tokens, SpecialText speci
   for (const TokenId token : tokens) {
     if (!Contains(token)) continue;
     const TokenType type = Type(token);
-    const bool whole = type == TokenType::kControl || type == TokenType::kUnknown;
-    if (whole && special == SpecialText::kSkip) continue;
+    const bool control = type == TokenType::kControl || type == TokenType::kUnknown;
+    if (control && special == SpecialText::kSkip) continue;
+    // Encode puts a space before each stretch of plain text: at the start and after every token taken out whole.
+    const bool whole = control || type == TokenType::kUserDefined;
     std::string_view bytes = bytes_[Index(token)];
-    if (strip && !IsSpecial(token) && bytes.starts_with(' ')) bytes.remove_prefix(1);
-    strip = vocabulary_.add_space_prefix && IsSpecial(token);
+    if (strip && !whole && bytes.starts_with(' ')) bytes.remove_prefix(1);
+    strip = whole && vocabulary_.add_space_prefix;
     out += bytes;
   }
   return out;

@@ -51,7 +51,7 @@ class Tokenizer {
   absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text, Special special, AddBos add_bos) const;
 
   // The bytes the tokens stand for; not always valid UTF-8. kAsText writes special tokens as their text; kSkip leaves
-  // control and unknown tokens out. Where Encode put a space before the text, it is taken away again. Ids outside the
+  // control and unknown tokens out. Where Encode put a space before plain text, it is taken away again. Ids outside the
   // vocabulary stand for nothing.
   enum class SpecialText : uint8_t { kAsText, kSkip };
   std::string Decode(std::span<const TokenId> tokens, SpecialText special) const;

@@ -14,7 +14,7 @@ using TokenId = int32_t;
 
 // Limits on what a checkpoint may declare; real ones have up to 262,144 tokens of up to a few hundred bytes.
 inline constexpr size_t kVocabularyTokensMax = 1 << 22;
-inline constexpr size_t kTokenBytesMax = 16384;
+inline constexpr size_t kTokenBytesMax = 4096;
 
 // Numbered as in GGUF (and SentencePiece).
 enum class TokenType : uint8_t {
