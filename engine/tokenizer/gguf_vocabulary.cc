@@ -25,7 +25,7 @@ absl::StatusOr<std::optional<TokenId>> ReadId(const GgufFile& file, std::string_
   return static_cast<TokenId>(id);
 }
 
-absl::Status ReadTokens(const GgufFile& file, Vocabulary* v) {
+absl::Status ReadTokens(const GgufFile& file, VocabularyData* v) {
   ASSIGN_OR_RETURN(const std::span<const std::string_view> tokens, file.GetStrings(Key("tokens")));
   v->tokens.assign(tokens.begin(), tokens.end());
   if (file.Has(Key("token_type"))) {
@@ -44,7 +44,7 @@ absl::Status ReadTokens(const GgufFile& file, Vocabulary* v) {
   return absl::OkStatus();
 }
 
-absl::Status ReadByteLevel(const GgufFile& file, Vocabulary* v) {
+absl::Status ReadByteLevel(const GgufFile& file, VocabularyData* v) {
   ASSIGN_OR_RETURN(const std::span<const std::string_view> merges, file.GetStrings(Key("merges")));
   v->merges.assign(merges.begin(), merges.end());
   ASSIGN_OR_RETURN(const std::string_view pre, file.GetStringOr(Key("pre"), "default"));
@@ -55,7 +55,7 @@ absl::Status ReadByteLevel(const GgufFile& file, Vocabulary* v) {
   return absl::OkStatus();
 }
 
-absl::Status ReadSentencePiece(const GgufFile& file, Vocabulary* v) {
+absl::Status ReadSentencePiece(const GgufFile& file, VocabularyData* v) {
   ASSIGN_OR_RETURN(v->scores, file.GetF32s(Key("scores")));
   ASSIGN_OR_RETURN(v->add_bos, file.GetBoolOr(Key("add_bos_token"), v->bos.has_value()));
   ASSIGN_OR_RETURN(v->add_space_prefix, file.GetBoolOr(Key("add_space_prefix"), true));
@@ -64,8 +64,8 @@ absl::Status ReadSentencePiece(const GgufFile& file, Vocabulary* v) {
 
 }  // namespace
 
-absl::StatusOr<Vocabulary> ReadVocabulary(const GgufFile& file) {
-  Vocabulary v;
+absl::StatusOr<VocabularyData> ReadVocabulary(const GgufFile& file) {
+  VocabularyData v;
   v.source = file.path();
   ASSIGN_OR_RETURN(const std::string_view model, file.GetString(Key("model")));
   if (model != "gpt2" && model != "llama") {
@@ -89,7 +89,7 @@ absl::StatusOr<Vocabulary> ReadVocabulary(const GgufFile& file) {
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTokenizer(const GgufFile& file) {
-  ASSIGN_OR_RETURN(Vocabulary vocabulary, ReadVocabulary(file));
+  ASSIGN_OR_RETURN(VocabularyData vocabulary, ReadVocabulary(file));
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Create(std::move(vocabulary));
   if (!tokenizer.ok()) return FailedPrecondition("MODEL_FILE_INVALID {}", Message(tokenizer.status()));
   return tokenizer;

@@ -12,7 +12,7 @@ namespace conclave::engine {
 
 // The tokenizer.ggml.* metadata of a checkpoint or a vocabulary-only file. FAILED_PRECONDITION MODEL_FILE_INVALID for
 // missing or contradictory keys and for a tokenizer model other than "gpt2" and "llama".
-absl::StatusOr<Vocabulary> ReadVocabulary(const GgufFile& file);
+absl::StatusOr<VocabularyData> ReadVocabulary(const GgufFile& file);
 
 // The same, made into a tokenizer; its errors too are MODEL_FILE_INVALID.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTokenizer(const GgufFile& file);

@@ -37,7 +37,7 @@ struct ByteRange {
 class Tokenizer {
  public:
   // INVALID_ARGUMENT naming token or merge and value. Takes time and memory linear in the vocabulary.
-  static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(Vocabulary vocabulary);
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(VocabularyData vocabulary);
 
   enum class Special : uint8_t { kAsText, kParse };
   enum class AddBos : uint8_t { kNo, kIfModelDoes };
@@ -73,11 +73,11 @@ class Tokenizer {
   bool IsEnd(TokenId token) const;
   bool adds_bos() const { return vocabulary_.add_bos; }
   const std::string& chat_template() const { return vocabulary_.chat_template; }
-  const Vocabulary& vocabulary() const { return vocabulary_; }
+  const VocabularyData& vocabulary() const { return vocabulary_; }
 
  private:
   friend class TokenizerBuilder;
-  explicit Tokenizer(Vocabulary vocabulary) : vocabulary_(std::move(vocabulary)) {}
+  explicit Tokenizer(VocabularyData vocabulary) : vocabulary_(std::move(vocabulary)) {}
 
   struct Scratch;
   static size_t Index(TokenId token) { return static_cast<size_t>(token); }
@@ -88,7 +88,7 @@ class Tokenizer {
   void AppendSymbol(BpeMerger::Symbol symbol, std::string_view bytes, std::vector<TokenId>* out) const;
   size_t SymbolBytes(BpeMerger::Symbol symbol) const;
 
-  Vocabulary vocabulary_;
+  VocabularyData vocabulary_;
   std::vector<std::string> bytes_;  // per token
   std::vector<bool> special_;
   std::vector<TokenId> end_tokens_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a Vocabulary, which is untrusted, to the tables of a Tokenizer.
+// From a VocabularyData, which is untrusted, to the tables of a Tokenizer.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -103,7 +103,7 @@ std::string Shown(std::string_view text) {
 
 class TokenizerBuilder {
  public:
-  explicit TokenizerBuilder(Vocabulary vocabulary) : t_(new Tokenizer(std::move(vocabulary))) {}
+  explicit TokenizerBuilder(VocabularyData vocabulary) : t_(new Tokenizer(std::move(vocabulary))) {}
 
   absl::StatusOr<std::unique_ptr<Tokenizer>> Build() {
     RETURN_IF_ERROR(CheckShape());
@@ -121,7 +121,7 @@ class TokenizerBuilder {
   using Symbol = BpeMerger::Symbol;
 
   bool ByteLevel() const { return vocabulary().model == TokenizerModel::kByteLevelBpe; }
-  const Vocabulary& vocabulary() const { return t_->vocabulary_; }
+  const VocabularyData& vocabulary() const { return t_->vocabulary_; }
   size_t size() const { return vocabulary().tokens.size(); }
   // A token that merges may make or use, and that plain text may become.
   bool IsPlain(size_t i) const {
@@ -153,12 +153,12 @@ class TokenizerBuilder {
   bool whole_words_first_ = false;
 };
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(Vocabulary vocabulary) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(VocabularyData vocabulary) {
   return TokenizerBuilder(std::move(vocabulary)).Build();
 }
 
 absl::Status TokenizerBuilder::CheckShape() const {
-  const Vocabulary& v = vocabulary();
+  const VocabularyData& v = vocabulary();
   if (v.tokens.empty() || v.tokens.size() > kVocabularyTokensMax) {
     return Error("the vocabulary has {} tokens, 1 to {} allowed", v.tokens.size(), kVocabularyTokensMax);
   }
@@ -184,7 +184,7 @@ absl::Status TokenizerBuilder::CheckShape() const {
 }
 
 absl::Status TokenizerBuilder::CheckIds() const {
-  const Vocabulary& v = vocabulary();
+  const VocabularyData& v = vocabulary();
   const std::array<std::pair<std::string_view, std::optional<TokenId>>, 6> ids = {
       {{"bos", v.bos}, {"eos", v.eos}, {"eot", v.eot}, {"eom", v.eom}, {"unknown", v.unknown}, {"padding", v.padding}}};
   for (const auto& [name, id] : ids) {
@@ -198,7 +198,7 @@ absl::Status TokenizerBuilder::CheckIds() const {
 }
 
 absl::Status TokenizerBuilder::DecodeTokens() {
-  const Vocabulary& v = vocabulary();
+  const VocabularyData& v = vocabulary();
   t_->bytes_.reserve(size());
   t_->of_byte_.assign(256, -1);
   for (size_t i = 0; i < size(); ++i) {
@@ -222,7 +222,7 @@ absl::Status TokenizerBuilder::DecodeTokens() {
 }
 
 void TokenizerBuilder::FindEndTokens() {
-  Vocabulary& v = t_->vocabulary_;
+  VocabularyData& v = t_->vocabulary_;
   std::vector<TokenId>& ends = t_->end_tokens_;
   for (const std::optional<TokenId>& id : {v.eos, v.eot, v.eom}) {
     if (id.has_value()) ends.push_back(*id);
@@ -238,7 +238,7 @@ void TokenizerBuilder::FindEndTokens() {
 }
 
 void TokenizerBuilder::FindSpecialTokens() {
-  const Vocabulary& v = vocabulary();
+  const VocabularyData& v = vocabulary();
   t_->special_.resize(size());
   for (size_t i = 0; i < size(); ++i) {
     const TokenType type = v.types[i];

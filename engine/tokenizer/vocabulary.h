@@ -31,7 +31,7 @@ enum class TokenizerModel : uint8_t {
   kSentencePieceBpe,  // GGUF "llama": merges by piece score over characters, spaces written as U+2581
 };
 
-struct Vocabulary {
+struct VocabularyData {
   std::string source;  // file or key prefix, for errors
   TokenizerModel model = TokenizerModel::kByteLevelBpe;
   std::string pre;                  // name of the split into words, see pretokenizer.h; byte-level only
