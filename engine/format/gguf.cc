@@ -148,6 +148,10 @@ absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Parse(std::string name, std:
 
 absl::Status GgufFile::CheckIntact() const { return file_ == nullptr ? absl::OkStatus() : file_->CheckIntact(); }
 
+void GgufFile::DropResident(std::span<const std::byte> bytes) const {
+  if (file_ != nullptr) file_->DropResident(bytes);
+}
+
 const GgufValue* GgufFile::Find(std::string_view key) const {
   const auto it = values_.find(key);
   return it == values_.end() ? nullptr : &it->second;

@@ -81,6 +81,8 @@ class GgufFile {
   std::span<const std::byte> header_bytes() const { return bytes_.subspan(0, header_size_); }
   // Fails if the file shrank after it was mapped. Call when the last tensor has been read. OK for Parse().
   absl::Status CheckIntact() const;
+  // Gives back the memory of a mapped tensor's bytes, which may still be read. Nothing happens for Parse().
+  void DropResident(std::span<const std::byte> bytes) const;
 
   // ---- Metadata. A missing key or a value of another type or out of range is an error that names both.
   bool Has(std::string_view key) const { return Find(key) != nullptr; }

@@ -150,4 +150,13 @@ absl::Status MappedFile::CheckIntact() const {
   return absl::OkStatus();
 }
 
+void MappedFile::DropResident(std::span<const std::byte> part) const {
+  const uintptr_t page_size = page_bytes.load(std::memory_order_relaxed);
+  const auto begin = (reinterpret_cast<uintptr_t>(part.data()) + page_size - 1) & ~(page_size - 1);
+  const auto end = reinterpret_cast<uintptr_t>(part.data() + part.size()) & ~(page_size - 1);
+  if (begin >= end) return;
+  // Advice only: on failure the pages stay, which costs memory and nothing else.
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);  // NOLINT(performance-no-int-to-ptr)
+}
+
 }  // namespace conclave::engine

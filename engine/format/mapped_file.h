@@ -35,6 +35,10 @@ class MappedFile {
   // Call after the last read of what must not be zeros: when loading has ended.
   absl::Status CheckIntact() const;
 
+  // Gives back the memory that whole pages within `part` occupy; a later read maps them again. For tensors that were
+  // copied elsewhere. `part` must lie within bytes().
+  void DropResident(std::span<const std::byte> part) const;
+
  private:
   MappedFile(std::string path, int descriptor, std::span<const std::byte> bytes, int guard)
       : path_(std::move(path)), descriptor_(descriptor), bytes_(bytes), guard_(guard) {}
