@@ -28,6 +28,7 @@ class PagePool {
   int32_t num_cached() const { return num_cached_; }
   int32_t num_published() const { return static_cast<int32_t>(by_key_.size()); }
   std::span<const int32_t> references() const { return references_; }  // per page
+  std::span<const uint8_t> published() const { return published_; }    // per page: 1 if it can be found
   bool published(int32_t page) const { return published_[page] != 0; }
 
   // A page with one reference and undefined contents, or nothing if none is available.

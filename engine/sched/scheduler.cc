@@ -107,8 +107,8 @@ void Scheduler::PlanAdmissions() {
   for (const int32_t i : ranked_waiting_) {
     const SequenceView& s = state_->waiting[i];
     if (s.paused) continue;
-    const bool next_is_coming = s.cached_pages < static_cast<int32_t>(s.keys.size()) &&
-                                s.computed_tokens == s.cached_pages * limits_.page_tokens &&
+    const bool next_is_coming = s.computed_tokens < s.logits_from &&  // more of the cache would help
+                                s.cached_pages < static_cast<int32_t>(s.keys.size()) &&
                                 in_flight_.contains(s.keys[s.cached_pages]);
     if (next_is_coming) continue;
     if (!Admit(s, i)) break;
