@@ -29,6 +29,10 @@ inline constexpr int32_t kStopStringsMax = 16;
 inline constexpr int32_t kStopStringBytesMax = 256;
 inline constexpr int32_t kTopLogprobsMax = 20;
 inline constexpr int32_t kLogitBiasMax = 1024;
+inline constexpr int32_t kStopTokensMax = 64;
+inline constexpr int32_t kSampleIndexMax = 1 << 24;
+inline constexpr float kTemperatureMax = 100.0f;
+inline constexpr size_t kTextBytesMax = 64 << 20;  // of one text to tokenize; callers check
 
 struct EngineOptions {
   std::string model_path;             // a GGUF file
@@ -102,12 +106,13 @@ enum class FinishReason : uint8_t { kStop, kLength, kCancelled, kFailed };
 
 struct GenerateRequest {
   std::vector<TokenId> prompt;  // at least one token
-  // Of these, the last `continued_tokens` are the output so far of a sample begun elsewhere: random numbers, penalties
-  // and the samples' output limits go on from there, so the text is the same. Then `samples` must be 1.
+  // Of these, the last `continued_tokens` are the output so far of a sample begun elsewhere: random numbers, penalties,
+  // stop strings and output_tokens_max (which counts them) go on from there, so the text is the same; what of it was
+  // held back is sent first. Then `samples` must be 1.
   int32_t continued_tokens = 0;
   int32_t sample_index_first = 0;  // samples are numbered from here
-  int32_t samples = 1;          // n sequences that share the prompt's KV
-  uint64_t seed = 0;            // text depends on (model, prompt, sampling, seed, sample index) and nothing else
+  int32_t samples = 1;             // n sequences that share the prompt's KV
+  uint64_t seed = 0;               // text depends on (model, prompt, sampling, seed, sample index) and nothing else
   Sampling sampling;
   Stopping stopping;
   RoutingPolicy routing;

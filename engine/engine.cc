@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "common/clock.h"
+#include "common/hash.h"
+#include "common/mutex.h"
+#include "common/status.h"
+#include "engine/loader.h"
+#include "engine/request_builder.h"
+#include "engine/step_loop.h"
+
+namespace conclave::engine {
+
+class Engine::Impl {
+ public:
+  explicit Impl(std::unique_ptr<LoadedModel> loaded)
+      : model(std::move(loaded)),
+        limits{.context_tokens = model->info.context_tokens,
+               .sequences_max = model->step.sequences_max,
+               .page_tokens = model->step.page_tokens,
+               .vocab = model->info.vocab,
+               .model_revision = model->info.revision,
+               .has_experts = model->info.experts > 0},
+        loop(model->step, model->costs, model->decoder.get(), &Clock::System()) {
+    loop.Start();
+  }
+
+  const std::unique_ptr<LoadedModel> model;
+  const RequestLimits limits;
+  StepLoop loop;  // last: its thread uses the rest
+};
+
+uint64_t RoutingPolicy::Hash() const { return Mix64(static_cast<uint64_t>(top_k)); }
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
+  ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, LoadModel(options));
+  return std::unique_ptr<Engine>(new Engine(std::make_unique<Impl>(std::move(model))));
+}
+
+const ModelInfo& Engine::info() const { return impl_->model->info; }
+const MemoryPlan& Engine::memory() const { return impl_->model->memory; }
+std::span<const TokenId> Engine::end_tokens() const { return impl_->model->tokenizer->end_tokens(); }
+
+absl::StatusOr<RequestId> Engine::Submit(GenerateRequest request, std::shared_ptr<GenerateSink> sink) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Request> built,
+                   BuildGenerate(impl_->limits, *impl_->model->tokenizer, std::move(request), std::move(sink)));
+  return impl_->loop.Submit(std::move(built));
+}
+
+void Engine::Cancel(RequestId id) { impl_->loop.Cancel(id); }
+void Engine::Resume(RequestId id) { impl_->loop.Resume(id); }
+
+absl::Status Engine::Score(ScoreRequest request, std::function<void(absl::StatusOr<ScoreResult>)> done) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Request> built, BuildScore(impl_->limits, std::move(request), std::move(done)));
+  return impl_->loop.Submit(std::move(built)).status();
+}
+
+EngineLoad Engine::load() const { return impl_->loop.load(); }
+void Engine::Drain() { impl_->loop.Drain(); }
+bool Engine::idle() const { return impl_->loop.idle(); }
+
+absl::Status Engine::Logits(std::span<const TokenId> tokens, std::vector<float>* out) {
+  Mutex mutex;
+  CondVar done;
+  std::optional<absl::Status> result;
+  if (tokens.size() <= static_cast<size_t>(impl_->limits.context_tokens)) {
+    out->assign(tokens.size() * static_cast<size_t>(impl_->limits.vocab), 0.0f);
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<Request> built, BuildLogits(impl_->limits, tokens, *out, [&](absl::Status status) {
+                     MutexLock lock(&mutex);
+                     result = std::move(status);
+                     done.Signal();
+                   }));
+  RETURN_IF_ERROR(impl_->loop.Submit(std::move(built)).status());
+  MutexLock lock(&mutex);
+  while (!result.has_value()) done.Wait(&mutex);
+  return *result;
+}
+
+// ---- Text: see text.cc for what a chat becomes.
+
+std::vector<TokenId> Engine::Tokenize(std::string_view text, SpecialTokens special, bool add_begin_of_sequence) const {
+  return TokenizeText(*impl_->model->tokenizer, text, special, add_begin_of_sequence);
+}
+
+std::string Engine::Detokenize(std::span<const TokenId> tokens) const {
+  return impl_->model->tokenizer->Decode(tokens, Tokenizer::SpecialText::kAsText);
+}
+
+absl::StatusOr<Engine::ChatPrompt> Engine::ApplyChatTemplate(std::span<const ChatMessage> messages,
+                                                             bool add_generation_prompt,
+                                                             int64_t now_unix_seconds) const {
+  return RenderChat(*impl_->model->tokenizer, messages, add_generation_prompt, now_unix_seconds);
+}
+
+}  // namespace conclave::engine

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Internal to the engine: one sample's way from logits to text. Draws the token, turns bytes into whole UTF-8, watches
+// for stop strings, decides when the sample ends.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "absl/status/statusor.h"
+#include "engine/engine.h"
+#include "engine/tokenizer/tokenizer.h"
+
+namespace conclave::engine {
+
+// What the samples of a request share. Immutable.
+struct OutputRules {
+  uint64_t seed;
+  Sampling sampling;
+  Stopping stopping;
+  int32_t top_logprobs;
+};
+
+class OutputStream {
+ public:
+  virtual ~OutputStream() = default;
+
+  // Accounts for the prompt, and for tokens that the sample made before it came here (their text is not reported).
+  virtual void Begin(std::span<const TokenId> prompt, std::span<const TokenId> continued) = 0;
+
+  // Draws the next token from `logits` [V], which are overwritten, and fills `delta`. Returns the token.
+  // delta->finished is set if it ends the sample; `last` says that there is no room for more. INTERNAL NUMERIC_FAILURE
+  // if the logits are not numbers.
+  virtual absl::StatusOr<TokenId> Next(std::span<float> logits, bool last, SampleDelta* delta) = 0;
+
+  // `tokenizer` outlives the stream.
+  static std::unique_ptr<OutputStream> Create(std::shared_ptr<const OutputRules> rules, int32_t sample,
+                                              const Tokenizer& tokenizer);
+};
+
+}  // namespace conclave::engine

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// Internal to the engine: the step thread. It owns scheduler, KV pages, model and device; everyone else posts to its
+// inbox. One turn: take what arrived, plan, forward, sample, report.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "common/clock.h"
+#include "common/mutex.h"
+#include "engine/costs.h"
+#include "engine/engine.h"
+#include "engine/kv/page_pool.h"
+#include "engine/model/decoder.h"
+#include "engine/request.h"
+#include "engine/sched/scheduler.h"
+#include "engine/step_batch.h"
+
+namespace conclave::engine {
+
+struct StepLoopOptions {
+  int32_t step_tokens_max, sequences_max, logit_rows_max;
+  int32_t kv_pages, page_tokens;
+  int32_t context_tokens;
+  int32_t queue_requests_max;
+};
+
+class StepLoop {
+ public:
+  // `decoder` outlives the loop. Start() begins the thread; the destructor ends all requests with UNAVAILABLE.
+  StepLoop(const StepLoopOptions& options, const CostModel& costs, Decoder* decoder, const Clock* clock);
+  ~StepLoop();
+  void Start();
+
+  // ---- Any thread.
+
+  // Gives the request its id. RESOURCE_EXHAUSTED OVERLOADED, UNAVAILABLE DRAINING or DEVICE_FAULT.
+  absl::StatusOr<RequestId> Submit(std::unique_ptr<Request> request);
+  void Cancel(RequestId id);
+  void Resume(RequestId id);
+  void Drain();
+  bool idle() const;
+  EngineLoad load() const;
+
+ private:
+  struct Control {
+    enum class Kind : uint8_t { kCancel, kResume } kind;
+    RequestId id;
+  };
+  // A sequence's part of the step being carried out.
+  struct Work {
+    Sequence* sequence;
+    int32_t tokens;
+    int32_t logit_rows;
+  };
+
+  // ---- The step thread only.
+  void Run();
+  // Waits while there is nothing to do. False when the loop must end.
+  bool TakeInbox();
+  int64_t WaitNs() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Accept(std::unique_ptr<Request> request);
+  void Apply(const Control& control);
+  void DropExpired();
+  bool AnyPaused() const;
+  void MakePlan();
+  SequenceView View(const Sequence& sequence) const;
+  void CarryOut();
+  void PreparePlannedWork(int64_t now_ns);
+  void Preempt(std::unique_ptr<Sequence> sequence);
+  void Admit(std::unique_ptr<Sequence> sequence, int64_t now_ns);
+  void AccountStep();
+  void Harvest(const Work& work, int32_t first_row, int64_t now_ns);
+  void HarvestGenerate(Sequence* sequence, std::span<float> logits, int64_t now_ns);
+  void SampleNext(Sequence* sequence, std::span<float> logits, int64_t now_ns);
+  void HarvestScore(const Work& work, int32_t first_row);
+  void HarvestLogits(const Work& work, int32_t first_row);
+  std::span<float> LogitRow(int32_t row);
+  void FinishSequence(Sequence* sequence);
+  // Ends every sequence of the request with `reason` and the request with `status`.
+  void EndRequest(Request* request, FinishReason reason, const absl::Status& status);
+  void FinishRequest(Request* request, const absl::Status& status);
+  void Report(Request* request, const absl::Status& status);
+  void EndAll(const absl::Status& status);
+  void Sweep();
+  void PublishLoad();
+
+  const StepLoopOptions options_;
+  const CostModel costs_;
+  Decoder* const decoder_;
+  const Clock* const clock_;
+
+  mutable Mutex mutex_;
+  CondVar wake_;
+  std::vector<std::unique_ptr<Request>> arrived_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Control> controls_ ABSL_GUARDED_BY(mutex_);
+  RequestId next_id_ ABSL_GUARDED_BY(mutex_) = 1;
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status fault_ ABSL_GUARDED_BY(mutex_);
+  int32_t waiting_requests_ ABSL_GUARDED_BY(mutex_) = 0;  // submitted and not yet started
+  int64_t waiting_tokens_ ABSL_GUARDED_BY(mutex_) = 0;    // of their prompts
+  int32_t open_requests_ ABSL_GUARDED_BY(mutex_) = 0;
+  EngineLoad load_ ABSL_GUARDED_BY(mutex_) = {};
+
+  // The step thread's.
+  Scheduler scheduler_;
+  PagePool pool_;
+  StepBatchBuilder batch_;
+  StepPlan plan_;
+  std::unordered_map<RequestId, std::unique_ptr<Request>> requests_;
+  std::vector<std::unique_ptr<Sequence>> running_, waiting_;
+  std::vector<SequenceView> running_views_, waiting_views_;
+  std::vector<std::unique_ptr<Sequence>> admitted_;  // scratch of a step
+  std::vector<Work> work_;
+  std::vector<PageCopy> copies_;
+  std::vector<float> logits_;           // [O, V]
+  std::vector<float> follower_logits_;  // [V]: a prompt's last row, for the samples that fork from it
+  bool nothing_moves_ = false;          // the last plan was empty: wait for news
+  EngineLoad totals_ = {};
+
+  std::thread thread_;
+};
+
+}  // namespace conclave::engine

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a computed step means for its requests: tokens, scores, ends.
+#include <algorithm>
+#include <cmath>
+
+#include "common/check.h"
+#include "common/status.h"
+#include "engine/step_loop.h"
+
+namespace conclave::engine {
+namespace {
+
+// ln sum exp, and the index of the largest.
+struct Normalizer {
+  double log_sum;
+  size_t best;
+};
+Normalizer Normalize(std::span<const float> logits) {
+  const size_t best = std::max_element(logits.begin(), logits.end()) - logits.begin();
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - logits[best]);
+  return {logits[best] + std::log(sum), best};
+}
+
+}  // namespace
+
+std::span<float> StepLoop::LogitRow(int32_t row) {
+  const size_t vocab = decoder_->spec().vocab;
+  return std::span(logits_).subspan(row * vocab, vocab);
+}
+
+void StepLoop::Harvest(const Work& work, int32_t first_row, int64_t now_ns) {
+  Sequence* sequence = work.sequence;
+  if (sequence->done) return;  // ended by a batch-mate's report
+  sequence->table.PublishFull(&pool_, sequence->keys);
+  switch (sequence->request->kind) {
+    case Request::Kind::kGenerate:
+      if (work.logit_rows > 0) HarvestGenerate(sequence, LogitRow(first_row), now_ns);
+      return;
+    case Request::Kind::kScore:
+      HarvestScore(work, first_row);
+      break;
+    case Request::Kind::kLogits:
+      HarvestLogits(work, first_row);
+      break;
+  }
+  if (sequence->table.tokens() == sequence->known()) FinishSequence(sequence);
+}
+
+void StepLoop::HarvestGenerate(Sequence* sequence, std::span<float> logits, int64_t now_ns) {
+  Request* request = sequence->request;
+  if (request->first_token_ns == 0) {
+    request->first_token_ns = now_ns;
+    request->usage.prefill_ns = now_ns - request->started_ns;
+  }
+  // The samples that were waiting for this prompt share its pages and its logits from here on.
+  std::vector<std::unique_ptr<Sequence>> followers = std::move(sequence->followers);
+  sequence->followers.clear();
+  std::vector<float>& copy = follower_logits_;
+  if (!followers.empty()) copy.assign(logits.begin(), logits.end());
+  for (auto& follower : followers) follower->table = sequence->table.Fork(&pool_);
+  SampleNext(sequence, logits, now_ns);
+  for (auto& follower : followers) {
+    Sequence* forked = follower.get();
+    running_.push_back(std::move(follower));
+    if (forked->done) continue;
+    std::copy(copy.begin(), copy.end(), logits.begin());
+    SampleNext(forked, logits, now_ns);
+  }
+}
+
+void StepLoop::SampleNext(Sequence* sequence, std::span<float> logits, int64_t now_ns) {
+  Request* request = sequence->request;
+  SampleDelta delta;
+  delta.sample = sequence->sample;
+  const bool last = sequence->known() + 1 >= sequence->tokens_max;
+  const absl::StatusOr<TokenId> token = sequence->output->Next(logits, last, &delta);
+  if (token.ok()) {
+    sequence->tokens.push_back(*token);
+    sequence->logits_from = sequence->known() - 1;
+    ExtendPageKeys(request->root, sequence->tokens, options_.page_tokens, &sequence->keys);
+    ++request->usage.output_tokens;
+    ++totals_.output_tokens;
+  } else {
+    if (request->failure.ok()) request->failure = token.status();
+    delta.finished = FinishReason::kFailed;
+  }
+  request->usage.decode_ns = now_ns - request->first_token_ns;
+  const bool finished = delta.finished.has_value();
+  if (!request->sink->OnDelta(std::move(delta))) request->paused = true;
+  if (finished) FinishSequence(sequence);
+}
+
+void StepLoop::HarvestScore(const Work& work, int32_t first_row) {
+  Sequence* sequence = work.sequence;
+  ContinuationScore& score = sequence->score;
+  const int32_t begin = sequence->table.tokens() - work.logit_rows;  // first position with logits
+  for (int32_t i = 0; i < work.logit_rows; ++i) {
+    const std::span<const float> logits = LogitRow(first_row + i);
+    const TokenId next = sequence->targets[begin + i - sequence->logits_from];
+    const Normalizer normalizer = Normalize(logits);
+    const double logprob = logits[next] - normalizer.log_sum;
+    if (std::isnan(logprob) && sequence->request->failure.ok()) {
+      sequence->request->failure = Internal("NUMERIC_FAILURE: logits at position {} are not numbers", begin + i);
+    }
+    score.logprob += logprob;
+    score.token_logprobs.push_back(static_cast<float>(logprob));
+    score.greedy = score.greedy && normalizer.best == static_cast<size_t>(next);
+  }
+}
+
+void StepLoop::HarvestLogits(const Work& work, int32_t first_row) {
+  const size_t vocab = decoder_->spec().vocab;
+  const size_t begin = work.sequence->table.tokens() - work.logit_rows;
+  for (int32_t i = 0; i < work.logit_rows; ++i) {
+    const std::span<const float> row = LogitRow(first_row + i);
+    std::copy(row.begin(), row.end(), work.sequence->request->logits.begin() + (begin + i) * vocab);
+  }
+}
+
+void StepLoop::FinishSequence(Sequence* sequence) {
+  if (sequence->done) return;
+  sequence->done = true;
+  sequence->table.Release(&pool_);
+  Request* request = sequence->request;
+  if (request->kind == Request::Kind::kScore) {
+    request->score.continuations[sequence->index] = std::move(sequence->score);
+  }
+  if (--request->open_sequences == 0) FinishRequest(request, request->failure);
+}
+
+void StepLoop::EndRequest(Request* request, FinishReason reason, const absl::Status& status) {
+  const auto end = [&](Sequence* sequence) {
+    if (sequence->request != request || sequence->done) return;
+    sequence->done = true;
+    sequence->table.Release(&pool_);
+    if (request->sink == nullptr) return;
+    SampleDelta delta;
+    delta.sample = sequence->sample;
+    delta.finished = reason;
+    request->sink->OnDelta(std::move(delta));
+  };
+  for (auto* list : {&running_, &waiting_}) {
+    for (const auto& sequence : *list) {
+      end(sequence.get());
+      for (const auto& follower : sequence->followers) end(follower.get());
+    }
+  }
+  FinishRequest(request, status);
+}
+
+void StepLoop::FinishRequest(Request* request, const absl::Status& status) {
+  const int64_t now_ns = clock_->NowNs();
+  if (request->first_token_ns > 0) request->usage.decode_ns = now_ns - request->first_token_ns;
+  request->finished = true;
+  ++totals_.requests_done;
+  if (!status.ok() && !absl::IsCancelled(status)) ++totals_.requests_failed;
+  Report(request, status);
+  MutexLock lock(&mutex_);
+  --open_requests_;
+  if (!request->started) {
+    --waiting_requests_;
+    waiting_tokens_ -= request->prompt_tokens;
+  }
+}
+
+void StepLoop::Report(Request* request, const absl::Status& status) {
+  switch (request->kind) {
+    case Request::Kind::kGenerate:
+      return request->sink->OnDone(status, request->usage);
+    case Request::Kind::kScore:
+      if (!status.ok()) return request->score_done(status);
+      request->score.usage = request->usage;
+      return request->score_done(std::move(request->score));
+    case Request::Kind::kLogits:
+      return request->logits_done(status);
+  }
+}
+
+void StepLoop::EndAll(const absl::Status& status) {
+  for (const auto& [id, request] : requests_) {
+    if (!request->finished) EndRequest(request.get(), FinishReason::kFailed, status);
+  }
+}
+
+void StepLoop::Sweep() {
+  for (auto* list : {&running_, &waiting_}) {
+    std::erase_if(*list, [](const std::unique_ptr<Sequence>& sequence) { return sequence->done; });
+  }
+  std::erase_if(requests_, [](const auto& entry) { return entry.second->finished; });
+}
+
+}  // namespace conclave::engine
