@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/experiment/runner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "absl/synchronization/mutex.h"
+#include "common/hash.h"
+#include "common/status.h"
+
+namespace conclave::experiment {
+namespace {
+
+using deliberation::v1::CallFinished;
+using deliberation::v1::Event;
+using deliberation::v1::RunFinished;
+using deliberation::v1::RunRequest;
+
+// Runs in flight and what came of them.
+class Flight {
+ public:
+  explicit Flight(const Plan& plan) {
+    progress_.arms.resize(plan.arms.size());
+    progress_.total = plan.arms.size() * plan.items.size() * static_cast<size_t>(plan.declaration.replicates);
+  }
+
+  // Waits for a free place; false once something failed.
+  bool Enter(int32_t places) {
+    absl::MutexLock lock(&mutex_);
+    limit_ = places;
+    mutex_.Await(absl::Condition(this, &Flight::HasPlace));
+    ++running_;
+    return error_.ok();
+  }
+
+  void Leave(const absl::Status& status, size_t arm, const Outcome* outcome,
+             const std::function<void(const Progress&)>& report) {
+    absl::MutexLock lock(&mutex_);
+    --running_;
+    if (!status.ok() && error_.ok()) error_ = status;
+    if (outcome == nullptr) return;
+    ++progress_.done;
+    ++progress_.arms[arm].done;
+    progress_.arms[arm].correct += outcome->kind == OutcomeKind::kCorrect ? 1 : 0;
+    progress_.arms[arm].failed += outcome->kind == OutcomeKind::kFailed ? 1 : 0;
+    progress_.output_tokens += outcome->output_tokens;
+    if (report) report(progress_);
+  }
+
+  absl::Status WaitForAll() {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(this, &Flight::IsEmpty));
+    return error_;
+  }
+
+ private:
+  bool HasPlace() const { return running_ < limit_ || !error_.ok(); }
+  bool IsEmpty() const { return running_ == 0; }
+
+  absl::Mutex mutex_;
+  int32_t running_ ABSL_GUARDED_BY(mutex_) = 0;
+  int32_t limit_ ABSL_GUARDED_BY(mutex_) = 1;
+  absl::Status error_ ABSL_GUARDED_BY(mutex_);
+  Progress progress_ ABSL_GUARDED_BY(mutex_);
+};
+
+grade::Reference ReferenceFor(const benchmark::Item& item) { return {item.answer, item.choices}; }
+
+// The question as members see it: options, if any, as lines "A. text".
+std::string QuestionText(const benchmark::Item& item) {
+  std::string text = item.question;
+  for (size_t i = 0; i < item.choices.size(); ++i) {
+    text += fmt::format("{}{}. {}", i == 0 ? "\n\n" : "\n", static_cast<char>('A' + i), item.choices[i]);
+  }
+  return text;
+}
+
+void FillCost(const RunRecord& record, Outcome* out) {
+  for (const Event& event : record.events) {
+    if (!event.has_run_finished()) continue;
+    const auto& ledger = event.run_finished().ledger();
+    out->calls = static_cast<double>(ledger.calls());
+    out->prompt_tokens = static_cast<double>(ledger.prompt_tokens());
+    out->cached_tokens = static_cast<double>(ledger.cached_tokens());
+    out->output_tokens = static_cast<double>(ledger.output_tokens());
+    out->flops = ledger.flops();
+    out->weight_bytes = ledger.weight_bytes();
+    out->kv_bytes = ledger.kv_bytes();
+    out->estimated = ledger.estimated();
+  }
+  out->seconds = record.seconds;
+}
+
+// The verdict on the run's result.
+void GradeResult(const Plan& plan, const benchmark::Item& item, const RunRecord& record, Outcome* out) {
+  const RunFinished* finished = nullptr;
+  bool cut = false;
+  for (const Event& event : record.events) {
+    if (event.has_run_finished()) finished = &event.run_finished();
+    cut |= event.has_call_finished() && event.call_finished().finish_reason() == inference::v1::FINISH_REASON_LENGTH;
+  }
+  if (finished == nullptr || finished->state() != deliberation::v1::RUN_STATE_SUCCEEDED) return;  // stays kFailed
+  const auto finish = cut ? grade::Finish::kCutAtLength : grade::Finish::kComplete;
+  const grade::Grade grade = finished->text().empty() && finished->has_answer()
+                                 ? plan.grader->GradeAnswer(finished->answer(), ReferenceFor(item))
+                                 : plan.grader->GradeText(finished->text(), ReferenceFor(item), finish);
+  out->kind = grade.outcome;
+  out->answer = grade.answer;
+  out->gold = grade.gold.empty() ? item.answer : grade.gold;
+}
+
+// The node whose calls were the first to bring an answer.
+std::string VoteNode(const RunRecord& record) {
+  for (const Event& event : record.events) {
+    if (event.has_call_finished() && event.call_finished().has_answer() && event.call_finished().key().subject() < 0) {
+      return event.node_path();
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string RequestId(const Plan& plan, const RunKey& key) {
+  const std::string name =
+      fmt::format("{}\x1f{}\x1f{}", plan.arms[key.arm].name, plan.items[key.item].id, key.replicate);
+  return Sha256Hex(name).substr(0, 40);
+}
+
+RunRequest RequestFor(const Plan& plan, const RunKey& key) {
+  const benchmark::Item& item = plan.items[key.item];
+  RunRequest request = plan.arms[key.arm].request;
+  request.set_request_id(RequestId(plan, key));
+  request.set_item_id(item.id);
+  (*request.mutable_inputs())["question"] = QuestionText(item);
+  request.set_seed(
+      Mix64(plan.declaration.seed ^ Mix64(Fnv1a64(item.id) ^ Mix64(static_cast<uint64_t>(key.replicate)))));
+  return request;
+}
+
+Graded GradeRun(const Plan& plan, const RunKey& key, const RunRecord& record) {
+  const benchmark::Item& item = plan.items[key.item];
+  Graded graded;
+  Outcome& out = graded.outcome;
+  out.arm = plan.arms[key.arm].name;
+  out.id = item.id;
+  out.replicate = key.replicate;
+  out.kind = OutcomeKind::kFailed;
+  out.gold = item.answer;
+  out.cluster = item.cluster;
+  out.stratum = item.stratum;
+  FillCost(record, &out);
+  GradeResult(plan, item, record, &out);
+
+  const std::string node = VoteNode(record);
+  for (const Event& event : record.events) {
+    if (!event.has_call_finished() || event.node_path() != node || node.empty()) continue;
+    const CallFinished& call = event.call_finished();
+    const grade::Grade grade = plan.grader->GradeText(call.text(), ReferenceFor(item));
+    graded.votes.push_back({call.key().member(), call.key().sample(), grade.outcome, grade.answer,
+                            static_cast<double>(call.usage().flop_count())});
+  }
+  std::sort(graded.votes.begin(), graded.votes.end(), [](const Graded::Vote& a, const Graded::Vote& b) {
+    return std::tie(a.member, a.sample) < std::tie(b.member, b.sample);
+  });
+  return graded;
+}
+
+absl::Status RunAll(const Plan& plan, Deliberator& deliberator, const std::atomic<bool>& stop,
+                    const std::function<void(const Progress&)>& on_progress) {
+  Flight flight(plan);
+  for (int32_t replicate = 0; replicate < plan.declaration.replicates; ++replicate) {
+    for (size_t item = 0; item < plan.items.size(); ++item) {
+      for (size_t arm = 0; arm < plan.arms.size(); ++arm) {
+        if (!flight.Enter(plan.concurrency) || stop) {
+          flight.Leave(stop ? Cancelled("stopped") : absl::OkStatus(), arm, nullptr, {});
+          if (stop) deliberator.Stop();
+          return flight.WaitForAll();
+        }
+        const RunKey key{arm, item, replicate};
+        deliberator.Start(RequestFor(plan, key), [&, key](absl::Status status) {
+          Outcome outcome;
+          if (status.ok()) {
+            const auto record = deliberator.Read(RequestId(plan, key));
+            status = record.status();
+            if (status.ok()) outcome = GradeRun(plan, key, *record).outcome;
+          }
+          flight.Leave(status, key.arm, status.ok() ? &outcome : nullptr, on_progress);
+        });
+      }
+    }
+  }
+  return flight.WaitForAll();
+}
+
+}  // namespace conclave::experiment

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs arms x items x replicates, and turns what was committed into a run directory. Everything is in the store; the
+// exports can be written again from it at any time, without inference.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "conclave/deliberation/v1/deliberation.pb.h"
+#include "orchestrator/experiment/benchmark/item.h"
+#include "orchestrator/experiment/deliberator.h"
+#include "orchestrator/experiment/grade/grader.h"
+#include "orchestrator/experiment/summary.h"
+
+namespace conclave::experiment {
+
+struct ArmPlan {
+  std::string name;
+  deliberation::v1::RunRequest
+      request;  // graph, bindings, sampling, budget; inputs, seed and ids are filled in per run
+};
+
+struct Plan {
+  Declaration declaration;
+  std::vector<benchmark::Item> items;
+  std::vector<ArmPlan> arms;
+  std::shared_ptr<const grade::Grader> grader;
+  std::vector<std::string> group;  // members described together; empty: all whose own answers are known for every item
+  int32_t concurrency = 4;
+};
+
+// One run of the plan.
+struct RunKey {
+  size_t arm = 0, item = 0;
+  int32_t replicate = 0;
+};
+
+// "arm/item/replicate", hashed: the idempotency key of a run within the experiment's store.
+std::string RequestId(const Plan& plan, const RunKey& key);
+
+// The request of one run. Its seed depends on (experiment seed, item, replicate) only: arms share random numbers.
+deliberation::v1::RunRequest RequestFor(const Plan& plan, const RunKey& key);
+
+// One graded run.
+struct Graded {
+  Outcome outcome;
+  // The first answers its graph asked for, before any deliberation, in (member, sample) order.
+  struct Vote {
+    std::string member;
+    int32_t sample = 0;
+    OutcomeKind kind = OutcomeKind::kNoAnswer;
+    std::string answer_class;  // equal when equivalent; empty: none
+    double flops = 0;
+  };
+  std::vector<Vote> votes;
+};
+Graded GradeRun(const Plan& plan, const RunKey& key, const RunRecord& record);
+
+struct Progress {
+  size_t done = 0, total = 0;
+  struct Arm {
+    size_t done = 0, correct = 0, failed = 0;
+  };
+  std::vector<Arm> arms;
+  double output_tokens = 0;
+};
+
+// Runs everything that is not done yet, `concurrency` at a time, item by item over all arms. `on_progress` is called
+// from one thread at a time after each run. Returns CANCELLED when `stop` turned true, else the first error that is not
+// a run's own failure. Thread: blocks the caller.
+absl::Status RunAll(const Plan& plan, Deliberator& deliberator, const std::atomic<bool>& stop,
+                    const std::function<void(const Progress&)>& on_progress);
+
+// Writes items.jsonl, outcomes.jsonl, transcripts.jsonl and summary.json to `directory` from the finished runs, in the
+// plan's order; runs that are not there are left out. Needs `directory` to exist.
+absl::Status Export(const Plan& plan, Deliberator& deliberator, const std::string& directory);
+
+}  // namespace conclave::experiment
