@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who answers a call: the seam between a deliberation and the models. A worker over gRPC, a recorded transcript, a
+// script in a test; the executor cannot tell them apart.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "conclave/deliberation/v1/deliberation.pb.h"
+#include "conclave/deliberation/v1/fleet.pb.h"
+#include "conclave/inference/v1/inference.pb.h"
+
+namespace conclave::orchestrator {
+
+// Names a running call in this process; chosen by the caller of Start, never used twice.
+using CallId = uint64_t;
+
+// The two continuations whose probabilities are compared: P(True) = p(yes) / (p(yes) + p(no)).
+struct PTrueContinuations {
+  std::string yes = " yes";
+  std::string no = " no";
+};
+
+struct CallRequest {
+  CallId id = 0;
+  std::string member = {};
+  std::string item_id = {};  // the question, for recorded members
+  int32_t sample = 0;
+  std::vector<deliberation::v1::PromptMessage> prompt = {};
+  uint64_t seed = 0;
+  deliberation::v1::SamplingDefaults sampling = {};  // role, node and run already merged; absent: the member's default
+  std::optional<PTrueContinuations> p_true = {};     // set: nothing is generated, the continuations are scored
+  bool stream_tokens = false;                        // OnDelta is wanted
+  int64_t timeout_ns = 0;                            // 0: the backend's own limit
+};
+
+// How a call ended. `status` not OK: nothing but `usage` (what is known of the work done) and `retryable` means
+// anything.
+struct CallOutcome {
+  absl::Status status = {};
+  bool retryable = false;  // another attempt with the same seed may succeed: the member was lost, not wrong
+  std::string text = {};
+  std::optional<double> p_true = {};
+  std::optional<std::string> answer = {};  // a recorded answer that came beside its text
+  inference::v1::FinishReason finish_reason = inference::v1::FINISH_REASON_UNSPECIFIED;
+  inference::v1::Usage usage = {};
+  bool estimated = false;  // usage is computed from a card, not measured
+  std::string instance_id = {};
+  std::string model_revision = {};
+};
+
+// Told of a call from any thread, even before Start has returned. Implementations never block.
+class CallSink {
+ public:
+  virtual ~CallSink() = default;
+  // New text, whole UTF-8. Only with stream_tokens.
+  virtual void OnDelta(CallId id, std::string text, int32_t token_count) = 0;
+  // Exactly once per call, last.
+  virtual void OnDone(CallId id, CallOutcome outcome) = 0;
+};
+
+// What is known of a member, for bindings, ledgers and listings.
+struct MemberFacts {
+  std::string name = {};
+  std::string backend = {};   // "worker", "recorded", "fake"
+  std::string location = {};  // host:port, or the recording's path
+  bool available = false;
+  double weight = 1.0;                              // in weighted votes
+  std::optional<inference::v1::Model> model = {};   // measured: from a worker
+  std::optional<deliberation::v1::Card> card = {};  // declared: from the fleet file
+};
+
+// Thread-safe. Outlives every call it started.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  // Begins a call; never blocks. OnDone follows exactly once, also for a refused or cancelled call. `sink` must live
+  // until then.
+  virtual void Start(CallRequest request, CallSink* sink) = 0;
+  // Asks a call to end soon with CANCELLED and what it has used. Unknown or ended calls: nothing happens.
+  virtual void Cancel(CallId id) = 0;
+  // Members answered for, in the order of the fleet file. Never blocks: facts are learnt at start and kept fresh.
+  virtual std::vector<MemberFacts> Describe() const = 0;
+};
+
+}  // namespace conclave::orchestrator
