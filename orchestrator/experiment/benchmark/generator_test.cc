@@ -6,10 +6,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
+#include <cctype>
+#include <functional>
 #include <map>
-#include <regex>
 #include <set>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "orchestrator/experiment/grade/grader.h"
 #include "tests/testing/status_matchers.h"
@@ -28,44 +32,63 @@ std::vector<Item> Items(const std::string& kind, int difficulty, size_t count = 
   return items.ok() ? *items : std::vector<Item>();
 }
 
-std::vector<std::smatch> Matches(const std::string& text, const char* pattern) {
-  const std::regex regex(pattern);
-  return {std::sregex_iterator(text.begin(), text.end(), regex), std::sregex_iterator()};
+// Words without the punctuation and quotes around them.
+std::vector<std::string> Words(const std::string& text) {
+  std::vector<std::string> words;
+  std::istringstream stream(text);
+  for (std::string word; stream >> word;) {
+    while (!word.empty() && std::ispunct(static_cast<unsigned char>(word.back())) != 0) word.pop_back();
+    const size_t start = word.find_first_not_of("\"$");
+    words.push_back(start == std::string::npos ? "" : word.substr(start));
+  }
+  return words;
+}
+
+// The number that a word is, or -1.
+int64_t Number(const std::string& word) {
+  const bool digits = !word.empty() && word.find_first_not_of("0123456789") == std::string::npos;
+  return digits ? std::stoll(word) : -1;
+}
+
+void Divide(int64_t& value, int64_t by) {
+  EXPECT_EQ(value % by, 0);
+  value /= by;
 }
 
 int64_t SolveArithmetic(const std::string& question) {
+  const std::vector<std::string> words = Words(question);
   int64_t value = 0;
-  for (const std::smatch& m : Matches(question, "(Start with|add|subtract|multiply by|divide by) (\\d+)")) {
-    const int64_t n = std::stoll(m[2]);
-    if (m[1] == "Start with") value = n;
-    if (m[1] == "add") value += n;
-    if (m[1] == "subtract") value -= n;
-    if (m[1] == "multiply by") value *= n;
-    if (m[1] == "divide by") {
-      EXPECT_EQ(value % n, 0) << question;
-      value /= n;
-    }
+  for (size_t i = 1; i < words.size(); ++i) {
+    const int64_t n = Number(words[i]);
+    if (n < 0) continue;
+    const std::string& verb = words[i - 1] == "by" ? words[i - 2] : words[i - 1];
+    if (verb == "with") value = n;
+    if (verb == "add") value += n;
+    if (verb == "subtract") value -= n;
+    if (verb == "multiply") value *= n;
+    if (verb == "divide") Divide(value, n);
   }
   return value;
 }
 
 int64_t SolveStory(const std::string& question) {
+  const std::vector<std::string> words = Words(question);
   int64_t value = 0;
-  for (const std::smatch& m :
-       Matches(question, "(\\w+) (\\d+) (more|of the|equal|times as many)|has (\\d+)|for \\$(\\d+) each")) {
-    if (m[4].matched) {
-      if (value == 0) value = std::stoll(m[4]);
-    } else if (m[5].matched) {
-      value *= std::stoll(m[5]);
+  for (size_t i = 1; i + 1 < words.size(); ++i) {
+    const int64_t n = Number(words[i]);
+    if (n < 0) continue;
+    const std::string& next = words[i + 1];
+    if (next == "more") {
+      value += n;
+    } else if (next == "of") {
+      value -= n;
+    } else if (next == "times" || next == "each") {
+      value *= n;
+    } else if (next == "equal") {
+      Divide(value, n);
     } else {
-      const int64_t n = std::stoll(m[2]);
-      if (m[3] == "more") value += n;
-      if (m[3] == "of the") value -= n;
-      if (m[3] == "times as many") value *= n;
-      if (m[3] == "equal") {
-        EXPECT_EQ(value % n, 0) << question;
-        value /= n;
-      }
+      EXPECT_EQ(value, 0) << question;  // only the opening sentence states a quantity
+      value = n;
     }
   }
   return value;
@@ -73,17 +96,24 @@ int64_t SolveStory(const std::string& question) {
 
 int64_t SolveString(const std::string& question) {
   std::string text;
-  for (const std::smatch& m : Matches(question, "[^.?]+[.?]")) {
-    const std::string sentence = m[0];
-    const std::vector<std::smatch> quoted = Matches(sentence, "\"([a-z]+)\"");
-    const auto letter = [&](size_t i) { return quoted[i][1].str()[0]; };
+  for (size_t begin = 0; begin < question.size();) {
+    const size_t end = question.find_first_of(".?", begin);
+    const std::string sentence = question.substr(begin, end - begin);
+    begin = end + 1;
+    std::vector<std::string> quoted;
+    for (size_t open = sentence.find('"'); open != std::string::npos;) {
+      const size_t close = sentence.find('"', open + 1);
+      quoted.push_back(sentence.substr(open + 1, close - open - 1));
+      open = sentence.find('"', close + 1);
+    }
+    const auto letter = [&](size_t i) { return quoted.at(i)[0]; };
     const auto is = [&](const char* opening) { return sentence.find(opening) != std::string::npos; };
-    if (is("Take the word")) text = quoted[0][1];
+    if (is("Take the word")) text = quoted.at(0);
     if (is("Reverse it")) text = std::string(text.rbegin(), text.rend());
     if (is("Write it twice")) text = text + text;
     if (is("Remove every")) text.erase(std::remove(text.begin(), text.end(), letter(0)), text.end());
     if (is("Drop its first")) text = text.substr(1, text.size() - 2);
-    if (is("Append")) text += quoted[0][1].str();
+    if (is("Append")) text += quoted.at(0);
     if (is("Replace every")) std::replace(text.begin(), text.end(), letter(0), letter(1));
     if (is("How many letters")) return static_cast<int64_t>(text.size());
     if (is("How many times")) return std::count(text.begin(), text.end(), letter(0));
@@ -92,32 +122,33 @@ int64_t SolveString(const std::string& question) {
   return -1;
 }
 
+// `speaker` says that `world` (bit i: islander i is a knight) satisfies `holds`.
 struct Claim {
   int speaker = 0;
-  std::string form;  // "is", "alike" or "least"
-  int a = 0;
-  int b = 0;
-  bool positive = false;
+  std::function<bool(int world)> holds;
 };
 
 std::vector<Claim> ReadClaims(const std::string& question) {
-  std::map<std::string, int> index;
-  for (const char* name : {"Ada", "Bruno", "Cleo", "Dov", "Edda", "Finn", "Gita"}) {
-    index.emplace(name, static_cast<int>(index.size()));
-  }
+  const std::map<std::string, int> index = {{"Ada", 0},  {"Bruno", 1}, {"Cleo", 2}, {"Dov", 3},
+                                            {"Edda", 4}, {"Finn", 5},  {"Gita", 6}};
+  const std::vector<std::string> words = Words(question);
   std::vector<Claim> claims;
-  for (const std::smatch& m : Matches(question, "(\\w+) says: \"([^\"]+)\\.\"")) {
-    const std::string said = m[2];
-    const int speaker = index.at(m[1]);
-    std::smatch s;
-    if (std::regex_match(said, s, std::regex("(\\w+) is a (knight|knave)"))) {
-      claims.push_back({speaker, "is", index.at(s[1]), 0, s[2] == "knight"});
-    } else if (std::regex_match(said, s, std::regex("(\\w+) and (\\w+) are of (the same kind|different kinds)"))) {
-      claims.push_back({speaker, "alike", index.at(s[1]), index.at(s[2]), s[3] == "the same kind"});
-    } else if (std::regex_match(said, s, std::regex("at least (\\d+) of us are knights"))) {
-      claims.push_back({speaker, "least", std::stoi(s[1]), 0, true});
-    } else {
-      ADD_FAILURE() << said;
+  for (size_t i = 1; i < words.size(); ++i) {
+    if (words[i] != "says") continue;
+    const int speaker = index.at(words[i - 1]);
+    if (words[i + 1] == "at") {  // at least N of us are knights
+      const int least = static_cast<int>(Number(words.at(i + 3)));
+      claims.push_back({speaker, [=](int world) { return std::popcount(static_cast<unsigned>(world)) >= least; }});
+      continue;
+    }
+    const int a = index.at(words[i + 1]);
+    if (words[i + 2] == "is") {  // A is a knight
+      const int knight = words.at(i + 4) == "knight" ? 1 : 0;
+      claims.push_back({speaker, [=](int world) { return (world >> a & 1) == knight; }});
+    } else {  // A and B are of the same kind
+      const int b = index.at(words.at(i + 3));
+      const bool same = words.at(i + 6) == "the";
+      claims.push_back({speaker, [=](int world) { return ((world >> a & 1) == (world >> b & 1)) == same; }});
     }
   }
   return claims;
@@ -126,21 +157,16 @@ std::vector<Claim> ReadClaims(const std::string& question) {
 // The number of knights if exactly one world agrees with all statements, else -1.
 int64_t SolveKnights(const std::string& question) {
   const std::vector<Claim> claims = ReadClaims(question);
-  const int people = std::stoi(Matches(question, "meet (\\d+) islanders")[0][1]);
+  const size_t meet = question.find("meet ") + 5;
+  const int people = question[meet] - '0';
   int64_t found = -1;
   for (int world = 0; world < (1 << people); ++world) {
-    const auto knight = [&](int i) { return (world >> i & 1) != 0; };
-    int64_t knights = 0;
-    for (int i = 0; i < people; ++i) knights += world >> i & 1;
     const bool consistent = std::all_of(claims.begin(), claims.end(), [&](const Claim& c) {
-      const bool holds = c.form == "is"      ? knight(c.a) == c.positive
-                         : c.form == "alike" ? (knight(c.a) == knight(c.b)) == c.positive
-                                             : knights >= c.a;
-      return holds == knight(c.speaker);
+      return c.holds(world) == ((world >> c.speaker & 1) != 0);
     });
     if (!consistent) continue;
     if (found >= 0) return -1;
-    found = knights;
+    found = std::popcount(static_cast<unsigned>(world));
   }
   return found;
 }
@@ -165,14 +191,18 @@ TEST(GeneratorTest, WorkedSolutionsHold) {
   for (const char* kind : {"arithmetic", "story"}) {
     for (const Item& item : Items(kind, 5)) {
       int64_t last = -1;
-      for (const std::smatch& m : Matches(item.solution, "(\\d+) ([-+*/]) (\\d+) = (\\d+)")) {
-        const int64_t a = std::stoll(m[1]);
-        const int64_t b = std::stoll(m[3]);
-        const char op = m[2].str()[0];
-        const int64_t value = op == '+' ? a + b : op == '-' ? a - b : op == '*' ? a * b : a / b;
-        EXPECT_EQ(value, std::stoll(m[4])) << item.solution;
+      std::istringstream lines(item.solution);
+      for (std::string line; std::getline(lines, line) && line[0] != '#';) {
+        std::istringstream words(line);
+        int64_t a = 0;
+        int64_t b = 0;
+        int64_t result = 0;
+        char op = 0;
+        char equals = 0;
+        ASSERT_TRUE(words >> a >> op >> b >> equals >> result) << item.solution;
+        EXPECT_EQ(result, op == '+' ? a + b : op == '-' ? a - b : op == '*' ? a * b : a / b) << item.solution;
         EXPECT_TRUE(last < 0 || a == last) << item.solution;
-        last = value;
+        last = result;
       }
       EXPECT_EQ(std::to_string(last), item.answer);
     }
