@@ -70,7 +70,7 @@ std::string SignedPercent(const Json& value, int digits) {
   if (!value.is_number()) return std::string(kMissing);
   const double points = 100 * value.get<double>();
   const std::string magnitude = fmt::format("{:.{}f}", std::abs(points), digits);
-  return (points < 0 ? "−" : "+") + magnitude;
+  return fmt::format("{}{}", points < 0 ? "−" : "+", magnitude);
 }
 
 std::string PValue(const Json& value) {
@@ -82,9 +82,13 @@ std::string PValue(const Json& value) {
 
 std::string Count(const Json& value) {
   if (!value.is_number()) return std::string(kMissing);
-  std::string digits = fmt::format("{:.0f}", std::abs(value.get<double>()));
-  for (int i = static_cast<int>(digits.size()) - 3; i > 0; i -= 3) digits.insert(static_cast<size_t>(i), ",");
-  return (value.get<double>() < 0 ? "−" : "") + digits;
+  const std::string digits = fmt::format("{:.0f}", std::abs(value.get<double>()));
+  std::string out = value.get<double>() < 0 ? "−" : "";
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) out += ',';
+    out += digits[i];
+  }
+  return out;
 }
 
 std::string Quantity(const Json& value) {

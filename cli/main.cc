@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// `conclave`, the command line: flags and wiring only.
+#include <csignal>
+#include <cstdio>
+
+#include "cli/command.h"
+
+int main(int argc, char** argv) {
+  using conclave::cli::Chosen;
+  std::signal(SIGPIPE, SIG_IGN);
+  CLI::App app{
+      "Conclave runs a group of language models as one deliberating body, and measures it against a single large "
+      "model."};
+  app.set_version_flag("--version", "conclave 0.1.0");
+  app.require_subcommand(1);
+  app.failure_message(CLI::FailureMessage::simple);
+  app.footer("First try: conclave ask \"What is 17 * 23?\" --model ~/.cache/conclave/SmolLM2-135M-Instruct.Q4_1.gguf");
+
+  Chosen chosen;
+  conclave::cli::AddReport(&app, &chosen);
+  conclave::cli::AddCompare(&app, &chosen);
+  conclave::cli::AddGenerate(&app, &chosen);
+  conclave::cli::AddBench(&app, &chosen);
+  conclave::cli::AddInspect(&app, &chosen);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? conclave::cli::kOk : conclave::cli::kUsage;
+  }
+  return chosen.action ? chosen.action() : conclave::cli::kUsage;
+}
