@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Speed of the kernels beside the machine's roofs, measured in the same run.
-//   ops_bench [--kernel avx512] [--threads 2] [gemm|attention|layer]..
+//   ops_bench [--kernel avx512] [--threads 2] [--only TEXT] [gemm|attention|model]..
 // Matrix products: every format at the shapes of a small model, one row (GB/s of weights) and many (GOP/s).
 #include <CLI/CLI.hpp>
 #include <cmath>
@@ -33,6 +33,7 @@ struct Options {
   std::string kernel = "auto";
   int threads = 2;
   std::vector<std::string> parts;
+  std::string only;
 
   bool Wants(const std::string& part) const {
     return parts.empty() || std::find(parts.begin(), parts.end(), part) != parts.end();
@@ -84,6 +85,20 @@ void BenchGemm(const Options& options, const Roofs& roofs) {
 struct AttentionCase {
   const char* name;
   int32_t sequences, shared, own, new_tokens;  // positions cached before the step, shared by all and of each
+
+  int32_t SharedPages(int32_t page) const { return shared / page; }
+  int32_t OwnPages(int32_t page) const { return (own + new_tokens + page - 1) / page; }
+  TestBatch Batch(int32_t page) const {
+    TestBatch batch;
+    for (int32_t s = 0; s < sequences; ++s) {
+      std::vector<int32_t> table(static_cast<size_t>(SharedPages(page) + OwnPages(page)));
+      const auto first_own = table.begin() + SharedPages(page);
+      std::iota(table.begin(), first_own, 0);
+      std::iota(first_own, table.end(), SharedPages(page) + s * OwnPages(page));
+      batch.Add(shared + own, new_tokens, table, page);
+    }
+    return batch;
+  }
 };
 
 void BenchAttention(const Options& options, const Roofs& roofs) {
@@ -98,21 +113,15 @@ void BenchAttention(const Options& options, const Roofs& roofs) {
                                  {"prefill 512", 1, 0, 0, 512},
                                  {"prefill 512 after 1536", 1, 0, 1536, 512}};
   for (const AttentionCase& c : cases) {
+    if (std::string(c.name).find(options.only) == std::string::npos) continue;
     const std::unique_ptr<Ops> ops = NewOps(options.kernel, options.threads);
     const KvLayout layout{kKvHeads, kDim, kDim, false, 0.125f, kPage};
-    const int32_t shared_pages = c.shared / kPage, own_pages = (c.own + c.new_tokens + kPage - 1) / kPage;
-    const int32_t pages_max = shared_pages + c.sequences * own_pages;
+    const int32_t pages_max = c.SharedPages(kPage) + c.sequences * c.OwnPages(kPage);
     if (!ops->Prepare({512, 64, 8192, kHeads, 64}, layout).ok()) return;
     const View pages = Must(ops->Allocate(DType::kI8, {pages_max, ops->kv_page_bytes(layout)}));
-    TestBatch batch;
+    const TestBatch batch = c.Batch(kPage);
     double attended = 0;
-    for (int32_t s = 0; s < c.sequences; ++s) {
-      std::vector<int32_t> table(static_cast<size_t>(shared_pages + own_pages));
-      std::iota(table.begin(), table.begin() + shared_pages, 0);
-      std::iota(table.begin() + shared_pages, table.end(), shared_pages + s * own_pages);
-      batch.Add(c.shared + c.own, c.new_tokens, table, kPage);
-      for (int32_t t = 0; t < c.new_tokens; ++t) attended += c.shared + c.own + t + 1;
-    }
+    for (const int32_t position : batch.positions) attended += position + 1;
     std::mt19937 rng(1);
     const int64_t tokens = static_cast<int64_t>(batch.tokens.size()), stride = (kHeads + 2 * kKvHeads) * kDim;
     const View qkv = NewView(ops.get(), {tokens, stride}, Normal(&rng, static_cast<size_t>(tokens * stride)));
@@ -128,35 +137,92 @@ void BenchAttention(const Options& options, const Roofs& roofs) {
   }
 }
 
-// All ops of SmolLM2-135M Q4_1, 30 layers and head, on random weights: what a model's step costs at least.
-void BenchModel(const Options& options, const Roofs& roofs) {
-  constexpr int32_t kLayers = 30, kD = 576, kF = 1536, kHeads = 9, kKvHeads = 3, kDim = 64, kV = 49152, kPage = 32;
-  const std::unique_ptr<Ops> ops = NewOps(options.kernel, options.threads);
-  std::mt19937 rng(1);
-  const TestWeight qkv(DType::kQ4_1, 960, kD, &rng), o(DType::kQ4_1, kD, kD, &rng), up(DType::kQ4_1, 2 * kF, kD, &rng),
-      down(DType::kQ4_1, kD, kF, &rng), head(DType::kQ8_0, kV, kD, &rng), norm(DType::kF32, 1, kD, &rng);
-  const auto make = [&](const TestWeight& w, WeightUse use) {
-    const WeightSource source = w.source();
-    return Must(ops->MakeWeight({&source, 1}, use));
-  };
+// All ops of a SmolLM2-135M Q4_1 step, 30 layers and head, on random weights: what a model's step costs at least.
+class ModelOps {
+ public:
+  static constexpr int32_t kLayers = 30, kD = 576, kF = 1536, kHeads = 9, kKvHeads = 3, kDim = 64, kV = 49152,
+                           kPage = 32, kTokens = 512, kSequences = 32, kWide = (kHeads + 2 * kKvHeads) * kDim;
+
+  explicit ModelOps(const Options& options)
+      : ops_(NewOps(options.kernel, options.threads)),
+        qkv_(DType::kQ4_1, kWide, kD, &rng_),
+        o_(DType::kQ4_1, kD, kD, &rng_),
+        up_(DType::kQ4_1, 2 * kF, kD, &rng_),
+        down_(DType::kQ4_1, kD, kF, &rng_),
+        head_(DType::kQ8_0, kV, kD, &rng_),
+        norm_(DType::kF32, 1, kD, &rng_) {
+    for (int i = 0; i < kLayers; ++i) {
+      layers_.push_back({Make(qkv_, WeightUse::kMatmul), Make(o_, WeightUse::kMatmul), Make(up_, WeightUse::kMatmul),
+                         Make(down_, WeightUse::kMatmul), Make(norm_, WeightUse::kVector),
+                         Must(ops_->Allocate(DType::kI8, {256, ops_->kv_page_bytes(kLayout)}))});
+    }
+    table_ = Make(head_, WeightUse::kEmbeddingAndMatmul);
+    CONCLAVE_CHECK(ops_->Prepare({kTokens, kSequences, 4096, kHeads, kSequences}, kLayout).ok());
+    x_ = NewView(ops_.get(), {kTokens, kD});
+    y_ = NewView(ops_.get(), {kTokens, kD});
+    wide_ = NewView(ops_.get(), {kTokens, kWide});
+    gate_up_ = NewView(ops_.get(), {kTokens, 2 * kF});
+    hidden_ = NewView(ops_.get(), {kTokens, kF});
+    logits_ = NewView(ops_.get(), {kSequences, kV});
+    for (int i = 0; i < kDim / 2; ++i) {
+      frequency_.push_back(std::pow(100000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(kDim)));
+    }
+  }
+
+  double weight_bytes() const { return static_cast<double>(ops_->weight_bytes()); }
+
+  void Step(const TestBatch& batch) {
+    const int64_t t = static_cast<int64_t>(batch.tokens.size()), o = static_cast<int64_t>(batch.logit_rows.size());
+    const View x = x_.Prefix(t), y = y_.Prefix(t), wide = wide_.Prefix(t), gate_up = gate_up_.Prefix(t),
+               hidden = hidden_.Prefix(t), logits = logits_.Prefix(o);
+    const engine::RopeSpec rope{engine::RopeLayout::kInterleaved, kDim, frequency_, 1.0f};
+    const auto heads = [&](int32_t first, int32_t count) {
+      return View{wide.data + first * kDim * 4, DType::kF32, {t, count, kDim}};
+    };
+    const AttentionPlan& plan = ops_->BeginStep(batch.batch());
+    ops_->Embed(x, *table_, plan);
+    for (const Layer& layer : layers_) {
+      ops_->AddRmsNorm(x, y, View{}, *layer.norm, 1e-5f);
+      ops_->Gemm(wide, y, *layer.qkv, Accumulate::kSet);
+      ops_->Rope(heads(0, kHeads + kKvHeads), kWide, rope, plan);
+      ops_->KvWrite(layer.pages, heads(kHeads, kKvHeads), heads(kHeads + kKvHeads, kKvHeads), kWide, plan);
+      ops_->Attention(y, heads(0, kHeads), kWide, layer.pages, plan);
+      ops_->Gemm(x, y, *layer.o, Accumulate::kAdd);
+      ops_->AddRmsNorm(x, y, View{}, *layer.norm, 1e-5f);
+      ops_->Gemm(gate_up, y, *layer.up, Accumulate::kSet);
+      ops_->SwiGlu(hidden, gate_up);
+      ops_->Gemm(x, hidden, *layer.down, Accumulate::kAdd);
+    }
+    ops_->AddRmsNorm(x, y, View{}, *layers_[0].norm, 1e-5f);
+    ops_->GatherRows(x_.Prefix(o), y, plan);
+    ops_->Gemm(logits, x_.Prefix(o), *table_, Accumulate::kSet);
+    CONCLAVE_CHECK(ops_->EndStep(logits, std::span(host_).first(static_cast<size_t>(o * kV))).ok());
+  }
+
+ private:
+  static constexpr KvLayout kLayout{kKvHeads, kDim, kDim, false, 0.125f, kPage};
   struct Layer {
     const Weight *qkv, *o, *up, *down, *norm;
     View pages;
   };
-  const KvLayout layout{kKvHeads, kDim, kDim, false, 0.125f, kPage};
-  std::vector<Layer> layers;
-  for (int i = 0; i < kLayers; ++i) {
-    layers.push_back({make(qkv, WeightUse::kMatmul), make(o, WeightUse::kMatmul), make(up, WeightUse::kMatmul),
-                      make(down, WeightUse::kMatmul), make(norm, WeightUse::kVector),
-                      Must(ops->Allocate(DType::kI8, {256, ops->kv_page_bytes(layout)}))});
+  const Weight* Make(const TestWeight& w, WeightUse use) {
+    const WeightSource source = w.source();
+    return Must(ops_->MakeWeight({&source, 1}, use));
   }
-  const Weight* table = make(head, WeightUse::kEmbeddingAndMatmul);
-  if (!ops->Prepare({512, 32, 4096, kHeads, 32}, layout).ok()) return;
-  const double bytes = static_cast<double>(ops->weight_bytes());
-  std::vector<float> frequency;
-  for (int i = 0; i < kDim / 2; ++i) {
-    frequency.push_back(std::pow(100000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(kDim)));
-  }
+
+  std::unique_ptr<Ops> ops_;
+  std::mt19937 rng_{1};
+  TestWeight qkv_, o_, up_, down_, head_, norm_;
+  std::vector<Layer> layers_;
+  const Weight* table_;
+  View x_, y_, wide_, gate_up_, hidden_, logits_;
+  std::vector<float> frequency_;
+  std::vector<float> host_ = std::vector<float>(size_t{kSequences} * kV);
+};
+
+void BenchModel(const Options& options, const Roofs& roofs) {
+  ModelOps model(options);
+  const double bytes = model.weight_bytes();
   std::printf("\nops of a SmolLM2-135M Q4_1 step (%.1f MB of weights)\n", bytes / 1e6);
   const AttentionCase cases[] = {{"decode 1, at 16 positions", 1, 0, 16, 1},
                                  {"decode 1, at 512 positions", 1, 0, 512, 1},
@@ -164,50 +230,13 @@ void BenchModel(const Options& options, const Roofs& roofs) {
                                  {"decode 32, 512 shared + 32", 32, 512, 32, 1},
                                  {"prefill 512", 1, 0, 0, 512},
                                  {"prefill 128", 1, 0, 0, 128}};
-  const View x = NewView(ops.get(), {512, kD}), y = NewView(ops.get(), {512, kD}),
-             wide = NewView(ops.get(), {512, 960}), gate_up = NewView(ops.get(), {512, 2 * kF}),
-             hidden = NewView(ops.get(), {512, kF}), logits = NewView(ops.get(), {32, kV});
-  std::vector<float> host(static_cast<size_t>(32 * kV));
   for (const AttentionCase& c : cases) {
-    const int32_t shared_pages = c.shared / kPage, own_pages = (c.own + c.new_tokens + kPage - 1) / kPage;
-    TestBatch batch;
-    for (int32_t s = 0; s < c.sequences; ++s) {
-      std::vector<int32_t> pages(static_cast<size_t>(shared_pages + own_pages));
-      std::iota(pages.begin(), pages.begin() + shared_pages, 0);
-      std::iota(pages.begin() + shared_pages, pages.end(), shared_pages + s * own_pages);
-      batch.Add(c.shared + c.own, c.new_tokens, pages, kPage);
-    }
-    const int64_t t = static_cast<int64_t>(batch.tokens.size());
-    const engine::RopeSpec rope{engine::RopeLayout::kInterleaved, kDim, frequency, 1.0f};
-    const auto heads = [&](int32_t first, int32_t count) {
-      return View{wide.data + first * kDim * 4, DType::kF32, {t, count, kDim}};
-    };
-    const double seconds = MedianSeconds([&] {
-      const AttentionPlan& plan = ops->BeginStep(batch.batch());
-      ops->Embed(x.Prefix(t), *table, plan);
-      View residual_update;
-      for (const Layer& layer : layers) {
-        ops->AddRmsNorm(x.Prefix(t), y.Prefix(t), residual_update, *layer.norm, 1e-5f);
-        ops->Gemm(wide.Prefix(t), y.Prefix(t), *layer.qkv, Accumulate::kSet);
-        ops->Rope(heads(0, kHeads + kKvHeads), 960, rope, plan);
-        ops->KvWrite(layer.pages, heads(kHeads, kKvHeads), heads(kHeads + kKvHeads, kKvHeads), 960, plan);
-        ops->Attention(y.Prefix(t), heads(0, kHeads), 960, layer.pages, plan);
-        ops->Gemm(x.Prefix(t), y.Prefix(t), *layer.o, Accumulate::kAdd);
-        ops->AddRmsNorm(x.Prefix(t), y.Prefix(t), residual_update, *layer.norm, 1e-5f);
-        ops->Gemm(gate_up.Prefix(t), y.Prefix(t), *layer.up, Accumulate::kSet);
-        ops->SwiGlu(hidden.Prefix(t), gate_up.Prefix(t));
-        ops->Gemm(x.Prefix(t), hidden.Prefix(t), *layer.down, Accumulate::kAdd);
-      }
-      ops->AddRmsNorm(x.Prefix(t), y.Prefix(t), residual_update, *layers[0].norm, 1e-5f);
-      ops->GatherRows(x.Prefix(c.sequences), y.Prefix(t), plan);
-      ops->Gemm(logits.Prefix(c.sequences), x.Prefix(c.sequences), *table, Accumulate::kSet);
-      if (!ops->EndStep(logits.Prefix(c.sequences), std::span(host).first(static_cast<size_t>(c.sequences * kV)))
-               .ok()) {
-        std::abort();
-      }
-    });
+    if (std::string(c.name).find(options.only) == std::string::npos) continue;
+    const TestBatch batch = c.Batch(ModelOps::kPage);
+    const double seconds = MedianSeconds([&] { model.Step(batch); });
     std::printf("%-32s %9.2f ms %9.0f tok/s   weights %5.1f GB/s, %3.0f%% of read roof\n", c.name, seconds * 1e3,
-                static_cast<double>(t) / seconds, bytes / seconds / 1e9, 100 * bytes / seconds / roofs.read);
+                static_cast<double>(batch.tokens.size()) / seconds, bytes / seconds / 1e9,
+                100 * bytes / seconds / roofs.read);
   }
 }
 
@@ -216,6 +245,7 @@ int Main(int argc, char** argv) {
   CLI::App app{"Kernel speeds beside the machine's roofs"};
   app.add_option("--kernel", options.kernel, "scalar, avx2, avx512 or auto");
   app.add_option("--threads", options.threads, "threads");
+  app.add_option("--only", options.only, "only the attention and model cases with this in their name");
   app.add_option("parts", options.parts, "gemm, attention, model; none: all");
   CLI11_PARSE(app, argc, argv);
   const std::unique_ptr<Ops> ops = NewOps(options.kernel, options.threads);
