@@ -137,8 +137,20 @@ inline void DotStep(const std::byte* const (&block)[C], const ActivationBlock* c
   }
 }
 
+// What a tile asks memory for while it computes: a share of the weights that come after its own, so that they arrive
+// during the work of all tiles instead of holding up the first.
+struct Ahead {
+  const std::byte* next;
+  int64_t bytes_per_block;  // of k
+
+  inline void Fetch() {
+    for (int64_t i = 0; i < bytes_per_block; i += 64) __builtin_prefetch(next + i);
+    next += bytes_per_block;
+  }
+};
+
 template <typename F, int R, int C>
-inline void BlockTile(const GemmArgs& a, int64_t group, int64_t row) {
+inline void BlockTile(const GemmArgs& a, int64_t group, int64_t row, Ahead ahead) {
   constexpr int kScales = F::kTwoScales ? 2 : 1;
   const int64_t num_blocks = a.k / 32;
   const ActivationBlock* x[R];
@@ -152,6 +164,7 @@ inline void BlockTile(const GemmArgs& a, int64_t group, int64_t row) {
   for (int64_t b = 0; b < num_blocks; ++b) {
     const std::byte* block[C];
     for (int c = 0; c < C; ++c) block[c] = F::Block(base[c], b);
+    if constexpr (R > 1) ahead.Fetch();
     I32x16 dot[R][C][kScales];
     for (int r = 0; r < R; ++r) {
       for (int c = 0; c < C; ++c) {
@@ -199,7 +212,7 @@ struct PlainBF16 {
 };
 
 template <typename F, int R, int C>
-inline void PlainTile(const GemmArgs& a, int64_t group, int64_t row) {
+inline void PlainTile(const GemmArgs& a, int64_t group, int64_t row, Ahead /*ahead*/) {
   F32x16 sum[R][C];
   for (int r = 0; r < R; ++r) {
     for (int c = 0; c < C; ++c) sum[r][c] = Zero();
@@ -221,16 +234,16 @@ inline void PlainTile(const GemmArgs& a, int64_t group, int64_t row) {
 
 struct BlockKernel {
   template <typename F, int R, int C>
-  static void Tile(const GemmArgs& a, int64_t group, int64_t row) {
-    BlockTile<F, R, C>(a, group, row);
+  static void Tile(const GemmArgs& a, int64_t group, int64_t row, Ahead ahead) {
+    BlockTile<F, R, C>(a, group, row, ahead);
   }
   template <typename F>
   static constexpr int kRows = F::kTwoScales ? kGemmRowsTwoScales : kGemmRows;
 };
 struct PlainKernel {
   template <typename F, int R, int C>
-  static void Tile(const GemmArgs& a, int64_t group, int64_t row) {
-    PlainTile<F, R, C>(a, group, row);
+  static void Tile(const GemmArgs& a, int64_t group, int64_t row, Ahead ahead) {
+    PlainTile<F, R, C>(a, group, row, ahead);
   }
   template <typename F>
   static constexpr int kRows = kGemmRows;
@@ -243,26 +256,29 @@ inline void AllRows(const GemmArgs& a, int64_t group) {
   constexpr int kRows = Kernel::template kRows<F>;
   const int64_t rows = a.m_end - a.m_begin, tiles = (rows + kRows - 1) / kRows;
   int64_t row = a.m_begin;
+  const std::byte* following = a.weights + (group + C) * a.group_bytes;
+  const int64_t share = C * a.group_bytes / tiles;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t height = rows * (i + 1) / tiles - rows * i / tiles;
+    const Ahead ahead = {following + i * share, share / (a.k / 32 > 0 ? a.k / 32 : 1)};
     switch (height) {
       case 1:
-        Kernel::template Tile<F, 1, C>(a, group, row);
+        Kernel::template Tile<F, 1, C>(a, group, row, ahead);
         break;
       case 2:
-        if constexpr (kRows >= 2) Kernel::template Tile<F, 2, C>(a, group, row);
+        if constexpr (kRows >= 2) Kernel::template Tile<F, 2, C>(a, group, row, ahead);
         break;
       case 3:
-        if constexpr (kRows >= 3) Kernel::template Tile<F, 3, C>(a, group, row);
+        if constexpr (kRows >= 3) Kernel::template Tile<F, 3, C>(a, group, row, ahead);
         break;
       case 4:
-        if constexpr (kRows >= 4) Kernel::template Tile<F, 4, C>(a, group, row);
+        if constexpr (kRows >= 4) Kernel::template Tile<F, 4, C>(a, group, row, ahead);
         break;
       case 5:
-        if constexpr (kRows >= 5) Kernel::template Tile<F, 5, C>(a, group, row);
+        if constexpr (kRows >= 5) Kernel::template Tile<F, 5, C>(a, group, row, ahead);
         break;
       default:
-        if constexpr (kRows >= 6) Kernel::template Tile<F, 6, C>(a, group, row);
+        if constexpr (kRows >= 6) Kernel::template Tile<F, 6, C>(a, group, row, ahead);
         break;
     }
     row += height;
