@@ -164,7 +164,7 @@ inline void BlockTile(const GemmArgs& a, int64_t group, int64_t row, Ahead ahead
   for (int64_t b = 0; b < num_blocks; ++b) {
     const std::byte* block[C];
     for (int c = 0; c < C; ++c) block[c] = F::Block(base[c], b);
-    if constexpr (R > 1) ahead.Fetch();
+    ahead.Fetch();
     I32x16 dot[R][C][kScales];
     for (int r = 0; r < R; ++r) {
       for (int c = 0; c < C; ++c) {
