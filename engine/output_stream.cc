@@ -2,68 +2,118 @@
 #include "engine/output_stream.h"
 
 #include <algorithm>
-#include <cmath>
+#include <optional>
 
-#include "common/hash.h"
 #include "common/status.h"
+#include "engine/sampler/token_counts.h"
 #include "engine/tokenizer/stream_decoder.h"
 
 namespace conclave::engine {
 namespace {
 
+constexpr size_t kReservedOutputTokens = 1024;  // distinct ones, where the request names no limit
+
 class SampledStream final : public OutputStream {
  public:
   SampledStream(std::shared_ptr<const OutputRules> rules, int32_t sample, const Tokenizer& tokenizer)
-      : rules_(std::move(rules)), sample_(sample), tokenizer_(tokenizer), decoder_(&tokenizer) {}
+      : rules_(std::move(rules)),
+        sample_(static_cast<uint64_t>(sample)),
+        tokenizer_(tokenizer),
+        decoder_(&tokenizer),
+        stop_(rules_->stop_strings) {}
 
-  void Begin(std::span<const TokenId> /*prompt*/, std::span<const TokenId> continued) override {
-    std::string text;
-    for (const TokenId token : continued) decoder_.Append(token, &text);
+  void Begin(std::span<const TokenId> prompt, std::span<const TokenId> continued) override {
+    if (rules_->sampler.HasPenalties()) {
+      const auto limit = static_cast<size_t>(rules_->stopping.output_tokens_max);
+      counts_.Reserve(prompt.size() + std::max(continued.size(), limit == 0 ? kReservedOutputTokens : limit));
+      counts_.AddPrompt(prompt);
+      for (const TokenId token : continued) counts_.AddOutput(token);
+    }
+    std::string reported;  // by whoever began the sample
+    for (const TokenId token : continued) AppendToken(token, &reported);
     drawn_ = continued.size();
   }
 
-  absl::StatusOr<TokenId> Next(std::span<float> logits, bool last, SampleDelta* delta) override {
-    const size_t best = std::max_element(logits.begin(), logits.end()) - logits.begin();
-    double sum = 0;
-    for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - logits[best]);
-    if (!std::isfinite(sum)) return Internal("NUMERIC_FAILURE: the logits are not numbers");
-    size_t chosen = best;
-    if (rules_->sampling.temperature > 0) {
-      double total = 0;
-      const double scale = 1.0 / rules_->sampling.temperature;
-      for (const float logit : logits) total += std::exp((static_cast<double>(logit) - logits[best]) * scale);
-      double rest = PhiloxUniform(rules_->seed, sample_, drawn_) * total;
-      for (chosen = 0; chosen + 1 < logits.size(); ++chosen) {
-        rest -= std::exp((static_cast<double>(logits[chosen]) - logits[best]) * scale);
-        if (rest < 0) break;
-      }
-    }
+  absl::StatusOr<TokenId> Next(std::span<const float> logits, bool last, SamplerWorkspace* workspace,
+                               SampleDelta* delta) override {
+    SampleInput input;
+    input.logits = logits;
+    input.params = &rules_->sampler;
+    input.counts = &counts_;
+    input.seed = rules_->seed;
+    input.candidate = sample_;
+    input.position = drawn_;
+    input.top_logprobs = rules_->top_logprobs;
+    ASSIGN_OR_RETURN(const SampleOutput drawn, SampleToken(input, workspace));
     ++drawn_;
-    const auto token = static_cast<TokenId>(chosen);
-    delta->tokens.push_back(token);
-    if (rules_->top_logprobs >= 0) {
-      delta->logprobs.push_back({token, static_cast<float>(logits[chosen] - logits[best] - std::log(sum))});
+    if (rules_->sampler.HasPenalties()) counts_.AddOutput(drawn.token);
+    delta->tokens.push_back(drawn.token);
+    if (rules_->top_logprobs >= 0) delta->logprobs.push_back({drawn.token, drawn.logprob});
+    if (rules_->top_logprobs > 0) {
+      std::vector<TokenLogprob>& top = delta->top_logprobs.emplace_back();
+      for (const SampleOutput::Logprob& entry : drawn.top) top.push_back({entry.token, entry.logprob});
     }
-    const bool ends = !rules_->stopping.ignore_end_of_sequence && tokenizer_.IsEnd(token);
-    if (ends) {
+
+    if (EndsText(drawn.token)) {
       delta->finished = FinishReason::kStop;
     } else {
-      decoder_.Append(token, &delta->text);
-      if (last) delta->finished = FinishReason::kLength;
+      AppendToken(drawn.token, &delta->text);
+      if (stopped_by_ == nullptr && last) delta->finished = FinishReason::kLength;
     }
-    if (delta->finished.has_value()) decoder_.Finish(&delta->text);
-    return token;
+    if (stopped_by_ == nullptr && delta->finished.has_value()) Flush(&delta->text);
+    if (stopped_by_ != nullptr) {
+      delta->finished = FinishReason::kStop;
+      delta->stop_match = *stopped_by_;
+    }
+    return drawn.token;
   }
 
  private:
+  bool EndsText(TokenId token) const {
+    const Stopping& stopping = rules_->stopping;
+    return (!stopping.ignore_end_of_sequence && tokenizer_.IsEnd(token)) ||
+           std::find(stopping.stop_tokens.begin(), stopping.stop_tokens.end(), token) != stopping.stop_tokens.end();
+  }
+
+  void AppendToken(TokenId token, std::string* out) {
+    characters_.clear();
+    decoder_.Append(token, &characters_);
+    if (stopped_by_ == nullptr) stopped_by_ = stop_.Append(characters_, out);
+  }
+
+  // The text has ended. What an unfinished character becomes could in principle complete a stop string.
+  void Flush(std::string* out) {
+    characters_.clear();
+    decoder_.Finish(&characters_);
+    stopped_by_ = stop_.Append(characters_, out);
+    if (stopped_by_ == nullptr) stop_.Finish(out);
+  }
+
   const std::shared_ptr<const OutputRules> rules_;
-  const int32_t sample_;
+  const uint64_t sample_;
   const Tokenizer& tokenizer_;
   StreamDecoder decoder_;
+  StopMatcher stop_;
+  const std::string* stopped_by_ = nullptr;
+  TokenCounts counts_;
+  std::string characters_;  // scratch
   uint64_t drawn_ = 0;
 };
 
 }  // namespace
+
+SamplerParams ToSamplerParams(const Sampling& sampling) {
+  SamplerParams params;
+  params.temperature = sampling.temperature;
+  params.top_k = sampling.top_k;
+  params.top_p = sampling.top_p;
+  params.min_p = sampling.min_p;
+  params.repetition_penalty = sampling.repetition_penalty;
+  params.frequency_penalty = sampling.frequency_penalty;
+  params.presence_penalty = sampling.presence_penalty;
+  for (const LogitBias& bias : sampling.logit_bias) params.logit_bias.push_back({bias.token, bias.bias});
+  return params;
+}
 
 std::unique_ptr<OutputStream> OutputStream::Create(std::shared_ptr<const OutputRules> rules, int32_t sample,
                                                    const Tokenizer& tokenizer) {

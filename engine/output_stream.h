@@ -10,6 +10,8 @@
 
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
+#include "engine/sampler/sampler.h"
+#include "engine/sampler/stop_matcher.h"
 #include "engine/tokenizer/tokenizer.h"
 
 namespace conclave::engine {
@@ -17,10 +19,13 @@ namespace conclave::engine {
 // What the samples of a request share. Immutable.
 struct OutputRules {
   uint64_t seed;
-  Sampling sampling;
+  SamplerParams sampler;
   Stopping stopping;
+  std::shared_ptr<const StopStrings> stop_strings;  // those of `stopping`
   int32_t top_logprobs;
 };
+
+SamplerParams ToSamplerParams(const Sampling& sampling);
 
 class OutputStream {
  public:
@@ -29,10 +34,11 @@ class OutputStream {
   // Accounts for the prompt, and for tokens that the sample made before it came here (their text is not reported).
   virtual void Begin(std::span<const TokenId> prompt, std::span<const TokenId> continued) = 0;
 
-  // Draws the next token from `logits` [V], which are overwritten, and fills `delta`. Returns the token.
+  // Draws the next token from `logits` [V] and fills `delta`. Returns the token.
   // delta->finished is set if it ends the sample; `last` says that there is no room for more. INTERNAL NUMERIC_FAILURE
   // if the logits are not numbers.
-  virtual absl::StatusOr<TokenId> Next(std::span<float> logits, bool last, SampleDelta* delta) = 0;
+  virtual absl::StatusOr<TokenId> Next(std::span<const float> logits, bool last, SamplerWorkspace* workspace,
+                                       SampleDelta* delta) = 0;
 
   // `tokenizer` outlives the stream.
   static std::unique_ptr<OutputStream> Create(std::shared_ptr<const OutputRules> rules, int32_t sample,

@@ -129,8 +129,11 @@ absl::StatusOr<std::unique_ptr<Request>> BuildGenerate(const RequestLimits& limi
   built->deadline_ns = request.deadline_ns;
   built->prompt_tokens = prompt_tokens;
   built->sink = std::move(sink);
-  const auto rules = std::make_shared<const OutputRules>(
-      OutputRules{request.seed, std::move(request.sampling), std::move(request.stopping), request.top_logprobs});
+  absl::StatusOr<std::shared_ptr<const StopStrings>> stops = StopStrings::Create(request.stopping.stop_strings);
+  if (!stops.ok()) return Annotate(stops.status(), "stopping.stop_strings");
+  const auto rules = std::make_shared<const OutputRules>(OutputRules{request.seed, ToSamplerParams(request.sampling),
+                                                                     std::move(request.stopping), *std::move(stops),
+                                                                     request.top_logprobs});
   std::vector<PageKey> keys;
   ExtendPageKeys(built->root, request.prompt, limits.page_tokens, &keys);
   for (int32_t i = 0; i < request.samples; ++i) {

@@ -75,11 +75,11 @@ class StepLoop {
   void Admit(std::unique_ptr<Sequence> sequence, int64_t now_ns);
   void AccountStep();
   void Harvest(const Work& work, int32_t first_row, int64_t now_ns);
-  void HarvestGenerate(Sequence* sequence, std::span<float> logits, int64_t now_ns);
-  void SampleNext(Sequence* sequence, std::span<float> logits, int64_t now_ns);
+  void HarvestGenerate(Sequence* sequence, std::span<const float> logits, int64_t now_ns);
+  void SampleNext(Sequence* sequence, std::span<const float> logits, int64_t now_ns);
   void HarvestScore(const Work& work, int32_t first_row);
   void HarvestLogits(const Work& work, int32_t first_row);
-  std::span<float> LogitRow(int32_t row);
+  std::span<const float> LogitRow(int32_t row) const;
   void FinishSequence(Sequence* sequence);
   // Ends every sequence of the request with `reason` and the request with `status`.
   void EndRequest(Request* request, FinishReason reason, const absl::Status& status);
@@ -119,7 +119,7 @@ class StepLoop {
   std::vector<Work> work_;
   std::vector<PageCopy> copies_;
   std::vector<float> logits_;           // [O, V]
-  std::vector<float> follower_logits_;  // [V]: a prompt's last row, for the samples that fork from it
+  SamplerWorkspace sampler_workspace_;
   bool nothing_moves_ = false;          // the last plan was empty: wait for news
   EngineLoad totals_ = {};
 

@@ -1,30 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a computed step means for its requests: tokens, scores, ends.
 #include <algorithm>
-#include <cmath>
 
 #include "common/check.h"
 #include "common/status.h"
+#include "engine/sampler/logit_math.h"
+#include "engine/sampler/sampler.h"
 #include "engine/step_loop.h"
 
 namespace conclave::engine {
-namespace {
-
-// ln sum exp, and the index of the largest.
-struct Normalizer {
-  double log_sum;
-  size_t best;
-};
-Normalizer Normalize(std::span<const float> logits) {
-  const size_t best = std::max_element(logits.begin(), logits.end()) - logits.begin();
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - logits[best]);
-  return {logits[best] + std::log(sum), best};
-}
-
-}  // namespace
-
-std::span<float> StepLoop::LogitRow(int32_t row) {
+std::span<const float> StepLoop::LogitRow(int32_t row) const {
   const size_t vocab = decoder_->spec().vocab;
   return std::span(logits_).subspan(row * vocab, vocab);
 }
@@ -47,7 +32,7 @@ void StepLoop::Harvest(const Work& work, int32_t first_row, int64_t now_ns) {
   if (sequence->table.tokens() == sequence->known()) FinishSequence(sequence);
 }
 
-void StepLoop::HarvestGenerate(Sequence* sequence, std::span<float> logits, int64_t now_ns) {
+void StepLoop::HarvestGenerate(Sequence* sequence, std::span<const float> logits, int64_t now_ns) {
   Request* request = sequence->request;
   if (request->first_token_ns == 0) {
     request->first_token_ns = now_ns;
@@ -56,25 +41,22 @@ void StepLoop::HarvestGenerate(Sequence* sequence, std::span<float> logits, int6
   // The samples that were waiting for this prompt share its pages and its logits from here on.
   std::vector<std::unique_ptr<Sequence>> followers = std::move(sequence->followers);
   sequence->followers.clear();
-  std::vector<float>& copy = follower_logits_;
-  if (!followers.empty()) copy.assign(logits.begin(), logits.end());
   for (auto& follower : followers) follower->table = sequence->table.Fork(&pool_);
   SampleNext(sequence, logits, now_ns);
   for (auto& follower : followers) {
     Sequence* forked = follower.get();
     running_.push_back(std::move(follower));
     if (forked->done) continue;
-    std::copy(copy.begin(), copy.end(), logits.begin());
     SampleNext(forked, logits, now_ns);
   }
 }
 
-void StepLoop::SampleNext(Sequence* sequence, std::span<float> logits, int64_t now_ns) {
+void StepLoop::SampleNext(Sequence* sequence, std::span<const float> logits, int64_t now_ns) {
   Request* request = sequence->request;
   SampleDelta delta;
   delta.sample = sequence->sample;
   const bool last = sequence->known() + 1 >= sequence->tokens_max;
-  const absl::StatusOr<TokenId> token = sequence->output->Next(logits, last, &delta);
+  const absl::StatusOr<TokenId> token = sequence->output->Next(logits, last, &sampler_workspace_, &delta);
   if (token.ok()) {
     sequence->tokens.push_back(*token);
     sequence->logits_from = sequence->known() - 1;
@@ -98,14 +80,14 @@ void StepLoop::HarvestScore(const Work& work, int32_t first_row) {
   for (int32_t i = 0; i < work.logit_rows; ++i) {
     const std::span<const float> logits = LogitRow(first_row + i);
     const TokenId next = sequence->targets[begin + i - sequence->logits_from];
-    const Normalizer normalizer = Normalize(logits);
-    const double logprob = logits[next] - normalizer.log_sum;
-    if (std::isnan(logprob) && sequence->request->failure.ok()) {
-      sequence->request->failure = Internal("NUMERIC_FAILURE: logits at position {} are not numbers", begin + i);
+    const absl::StatusOr<double> logprob = LogprobOf(logits, next);
+    if (!logprob.ok()) {
+      if (sequence->request->failure.ok()) sequence->request->failure = logprob.status();
+      return;
     }
-    score.logprob += logprob;
-    score.token_logprobs.push_back(static_cast<float>(logprob));
-    score.greedy = score.greedy && normalizer.best == static_cast<size_t>(next);
+    score.logprob += *logprob;
+    score.token_logprobs.push_back(static_cast<float>(*logprob));
+    score.greedy = score.greedy && FindPeak(logits).index == static_cast<size_t>(next);
   }
 }
 
