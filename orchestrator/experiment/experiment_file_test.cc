@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/experiment/experiment_file.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/file.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_dir.h"
+
+namespace conclave::experiment {
+namespace {
+
+using conclave::testing::StatusIs;
+using ::testing::HasSubstr;
+
+constexpr const char* kGood = R"(name: "x"
+benchmark { generator { kind: "arithmetic" count: 5 seed: 1 difficulty: 2 } }
+fleet_path: "fleet.textproto"
+arm { name: "vote" graph: "vote" bind { name: "dense/*" member: "a" member: "b" } }
+arm { name: "one" graph: "own.textproto" }
+)";
+
+absl::StatusOr<LoadedExperiment> Load(const std::string& text, LoadOptions options = {}) {
+  testing::TempDir dir;
+  EXPECT_OK(WriteFileAtomically(dir.Path("e.textproto"), text));
+  return LoadExperiment(dir.Path("e.textproto"), options);
+}
+
+TEST(ExperimentFile, BecomesAPlan) {
+  const auto loaded = Load(kGood);
+  ASSERT_OK(loaded);
+  EXPECT_EQ(loaded->plan.items.size(), 5u);
+  ASSERT_EQ(loaded->plan.arms.size(), 2u);
+  EXPECT_EQ(loaded->plan.arms[0].request.graph_name(), "vote");
+  EXPECT_EQ(loaded->plan.arms[1].request.graph_name(), loaded->directory + "/own.textproto");
+  EXPECT_EQ(loaded->plan.arms[0].request.bindings(0).members(1), "b");
+  EXPECT_EQ(loaded->fleet_path, loaded->directory + "/fleet.textproto");
+  // Undeclared contrasts: every arm against the last, the first of them primary.
+  ASSERT_EQ(loaded->plan.declaration.contrasts.size(), 1u);
+  EXPECT_EQ(loaded->plan.declaration.contrasts[0].b, "one");
+  EXPECT_TRUE(loaded->plan.declaration.contrasts[0].primary);
+  EXPECT_EQ(loaded->plan.declaration.contrasts[0].margin, 0.03);
+}
+
+TEST(ExperimentFile, LimitsAndArmsCanBeNarrowed) {
+  const auto loaded = Load(kGood, {2, {"one"}});
+  ASSERT_OK(loaded);
+  EXPECT_EQ(loaded->plan.items.size(), 2u);
+  ASSERT_EQ(loaded->plan.arms.size(), 1u);
+  EXPECT_TRUE(loaded->plan.declaration.contrasts.empty());
+  EXPECT_THAT(Load(kGood, {0, {"two"}}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("the file declares vote, one")));
+}
+
+TEST(ExperimentFile, NamesEveryMistakeWithItsLine) {
+  const auto bad = Load(R"(name: "X y"
+benchmark { path: "a.jsonl" grader: "gsm9k" }
+fleet_path: "f"
+arm { name: "a" graph: "vote" }
+arm { name: "a" }
+contrast { a: "a" b: "bb" margin: 3 }
+replicates: 0
+)");
+  ASSERT_THAT(bad, StatusIs(absl::StatusCode::kInvalidArgument));
+  const std::string text(bad.status().message());
+  for (const char* part :
+       {"e.textproto:1: name is", ":2: ", "gsm9k", ":5: arm \"a\": another arm", ":5: arm \"a\": graph is missing",
+        ":6: contrast names arm \"bb\"", ":6: margin is 3", ":7: replicates is 0"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+}
+
+TEST(ExperimentFile, AnUnknownFieldIsAnError) {
+  EXPECT_THAT(Load(std::string(kGood) + "replicatez: 3\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(":6")));
+}
+
+TEST(ExperimentFile, HoldsItsLimits) {
+  const auto with = [](const std::string& more) { return Load(std::string(kGood) + more); };
+  EXPECT_OK(with(fmt::format("replicates: {}", kReplicatesMax)));
+  EXPECT_THAT(with(fmt::format("replicates: {}", kReplicatesMax + 1)), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_OK(with(fmt::format("concurrency: {}", kConcurrencyMax)));
+  EXPECT_THAT(with(fmt::format("concurrency: {}", kConcurrencyMax + 1)), StatusIs(absl::StatusCode::kInvalidArgument));
+  std::string arms;
+  for (int i = 2; i < kArmsMax; ++i) arms += fmt::format("arm {{ name: \"n{}\" graph: \"single\" }}\n", i);
+  EXPECT_OK(with(arms));
+  EXPECT_THAT(with(arms + "arm { name: \"more\" graph: \"single\" }"), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+}  // namespace
+}  // namespace conclave::experiment
