@@ -72,7 +72,7 @@ TEST(ByteLevelTest, AlphabetIsABijection) {
 class StreamDecoderTest : public ::testing::Test {
  protected:
   StreamDecoderTest() {
-    Vocabulary v;
+    VocabularyData v;
     v.source = "test";
     v.pre = "gpt-2";
     for (int b = 0; b < 256; ++b) {

@@ -15,7 +15,7 @@ namespace {
 using namespace conclave::engine;  // NOLINT(google-build-using-namespace): a program of one file
 
 std::unique_ptr<Tokenizer> MakeTokenizer(TokenizerModel model, std::string pre) {
-  Vocabulary v;
+  VocabularyData v;
   v.source = "fuzz";
   v.model = model;
   v.pre = std::move(pre);

@@ -21,7 +21,7 @@ using Special = Tokenizer::Special;
 using SpecialText = Tokenizer::SpecialText;
 
 std::unique_ptr<Tokenizer> MakeByteLevel(std::string pre) {
-  Vocabulary v;
+  VocabularyData v;
   v.source = "test";
   v.pre = std::move(pre);
   for (int b = 0; b < 256; ++b) {
@@ -48,7 +48,7 @@ std::unique_ptr<Tokenizer> MakeByteLevel(std::string pre) {
 }
 
 std::unique_ptr<Tokenizer> MakeSentencePiece() {
-  Vocabulary v;
+  VocabularyData v;
   v.source = "test";
   v.model = TokenizerModel::kSentencePieceBpe;
   v.add_space_prefix = true;

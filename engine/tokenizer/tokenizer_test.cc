@@ -19,7 +19,7 @@ using SpecialText = Tokenizer::SpecialText;
 
 constexpr std::string_view kMark = "\xe2\x96\x81";
 
-TokenId Add(Vocabulary* v, std::string text, TokenType type, float score = 0) {
+TokenId Add(VocabularyData* v, std::string text, TokenType type, float score = 0) {
   v->tokens.push_back(std::move(text));
   v->types.push_back(type);
   v->scores.push_back(score);
@@ -28,7 +28,7 @@ TokenId Add(Vocabulary* v, std::string text, TokenType type, float score = 0) {
 
 // 256 bytes, then he=256 ll=257 hell=258 Ġhe=259 Ġ Ġ=260 and tokens of other types.
 struct ByteLevelVocabulary {
-  Vocabulary v;
+  VocabularyData v;
   TokenId start, end, user, think, spaces;
   ByteLevelVocabulary() {
     v.source = "test";
@@ -186,7 +186,7 @@ TEST(TokenizerTest, MergesThroughPiecesThatAreNoTokens) {
 }
 
 struct SentencePieceVocabulary {
-  Vocabulary v;
+  VocabularyData v;
   TokenId unknown, start, end, first_byte;
   SentencePieceVocabulary() {
     v.source = "test";
