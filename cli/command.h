@@ -57,6 +57,7 @@ void AddAsk(CLI::App* app, Chosen* chosen);
 void AddRun(CLI::App* app, Chosen* chosen);
 void AddExperiment(CLI::App* app, Chosen* chosen);
 void AddReport(CLI::App* app, Chosen* chosen);
+void AddItems(CLI::App* app, Chosen* chosen);
 void AddCompare(CLI::App* app, Chosen* chosen);
 
 // Reads all of standard input, at most bytes_max; RESOURCE_EXHAUSTED beyond.

@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   conclave::cli::AddCompare(&app, &chosen);
   conclave::cli::AddGenerate(&app, &chosen);
   conclave::cli::AddBench(&app, &chosen);
+  conclave::cli::AddItems(&app, &chosen);
   conclave::cli::AddInspect(&app, &chosen);
 
   try {
