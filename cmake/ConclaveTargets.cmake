@@ -66,6 +66,10 @@ function(conclave_cc_test)
     CONCLAVE_SOURCE_DIR="${CMAKE_SOURCE_DIR}" CONCLAVE_BINARY_DIR="${CMAKE_BINARY_DIR}")
   add_test(NAME ${A_NAME} COMMAND ${A_NAME} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${A_NAME} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}")
+  if("${CONCLAVE_SANITIZE}" MATCHES thread)  # see tests/tsan.supp
+    set_tests_properties(${A_NAME} PROPERTIES ENVIRONMENT
+      "TSAN_OPTIONS=ignore_noninstrumented_modules=1 suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
+  endif()
 endfunction()
 
 function(conclave_cc_benchmark)

@@ -12,29 +12,11 @@
 
 namespace conclave::worker {
 
-// gRPC's half. It keeps the stream alive until OnDone, which is always the last reaction.
-class GenerateStream::Reactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
- public:
-  explicit Reactor(std::shared_ptr<GenerateStream> stream) : stream_(std::move(stream)) {}
-  void OnWriteDone(bool ok) override { stream_->OnWriteDone(ok); }
-  void OnCancel() override { stream_->OnCancel(); }
-  void OnDone() override {
-    stream_->OnReactorDone();
-    delete this;
-  }
+GenerateStream::GenerateStream(const Shared* shared) : shared_(shared), arrival_ns_(shared->clock->NowNs()) {}
 
- private:
-  const std::shared_ptr<GenerateStream> stream_;
-};
-
-GenerateStream::GenerateStream(const Shared* shared, grpc::CallbackServerContext* context)
-    : shared_(shared), context_(context), arrival_ns_(shared->clock->NowNs()) {}
-
-grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream::MakeReactor() {
-  auto* const reactor = new Reactor(shared_from_this());  // owned by gRPC, deleted in OnDone
+void GenerateStream::SetTransport(StreamTransport* transport) {
   MutexLock lock(&mutex_);
-  reactor_ = reactor;
-  return reactor;
+  transport_ = transport;
 }
 
 // ---- The call pool's side
@@ -86,8 +68,8 @@ void GenerateStream::Tick() {
   {
     MutexLock lock(&mutex_);
     const bool stalled = write_in_flight_ && shared_->clock->NowNs() - write_began_ns_ >= kStallNsMax;
-    if (stalled && !stall_cancelled_ && !finished_) {
-      stall_cancelled_ = true;
+    if (stalled && !stalled_ && !finished_) {
+      stalled_ = true;
       client_gone_ = true;
       shared_->metrics->OnReaderStalled();
       spdlog::warn("generate {}: the client has read nothing for {} s, cancelled", request_.id,
@@ -177,7 +159,7 @@ void GenerateStream::OnDone(const absl::Status& status, const engine::Usage& usa
   Act(actions);
 }
 
-// ---- gRPC's side
+// ---- The transport's side
 
 void GenerateStream::OnWriteDone(bool ok) {
   Actions actions;
@@ -200,11 +182,11 @@ void GenerateStream::OnCancel() {
   Act(actions);
 }
 
-void GenerateStream::OnReactorDone() {
+void GenerateStream::OnTransportDone() {
   Actions actions;
   {
     MutexLock lock(&mutex_);
-    reactor_ = nullptr;
+    transport_ = nullptr;
     actions = Decide();
   }
   Act(actions);
@@ -280,6 +262,17 @@ GenerateStream::Actions GenerateStream::Decide() {
   Actions actions;
   if (client_gone_) DropQueue();
 
+  // The transport: one write, or the end.
+  if (transport_ != nullptr && !finished_) {
+    if (stalled_ && write_in_flight_ && !call_cancelled_) {
+      call_cancelled_ = cancelling_call_ = actions.cancel_call = true;
+    } else if (!write_in_flight_ && !cancelling_call_ && !queue_.empty()) {
+      DecideWrite(&actions);
+    } else if (!write_in_flight_ && !cancelling_call_ && (client_gone_ || final_.has_value())) {
+      finished_ = actions.finish = true;
+    }
+  }
+
   // The engine: stop what nobody waits for; go on once there is room.
   const bool unwanted = client_gone_ || early_end_.has_value();
   if (unwanted && engine_id_.has_value() && !engine_done_ && !engine_told_) engine_told_ = actions.cancel_engine = true;
@@ -289,43 +282,32 @@ GenerateStream::Actions GenerateStream::Decide() {
     if (!engine_done_ && !unwanted) resume_unseen_ = actions.resume_engine = true;
   }
 
-  // gRPC: one write, or the end.
-  if (reactor_ != nullptr && !finished_) {
-    if (stall_cancelled_ && write_in_flight_ && !cancelling_call_) {
-      cancelling_call_ = actions.cancel_call = true;
-    } else if (!write_in_flight_ && !cancelling_call_ && !queue_.empty()) {
-      DecideWrite(&actions);
-    } else if (!write_in_flight_ && !cancelling_call_ && (client_gone_ || final_.has_value())) {
-      finished_ = actions.finish = true;
-    }
-  }
-
   // The owner: once neither side can come back.
   const bool engine_silent = engine_done_ || !submitted_;
-  if (finished_ && reactor_ == nullptr && engine_silent && !closed_) closed_ = actions.closed = true;
+  if (finished_ && transport_ == nullptr && engine_silent && !closed_) closed_ = actions.closed = true;
   return actions;
 }
 
 void GenerateStream::Act(const Actions& actions) {
   const std::shared_ptr<GenerateStream> keep = shared_from_this();
-  Reactor* reactor = nullptr;
+  StreamTransport* transport = nullptr;
   const grpc::ByteBuffer* bytes = nullptr;
   std::optional<engine::RequestId> id;
   absl::Status end = absl::OkStatus();
   {
-    // What the flags taken in Decide make ours alone: the write's bytes and the reactor until it completes.
+    // What the flags taken in Decide make ours alone: the write's bytes and the transport until it completes.
     MutexLock lock(&mutex_);
-    reactor = reactor_;
+    transport = transport_;
     bytes = &writing_;
     id = engine_id_;
     if (actions.finish) end = client_gone_ ? Cancelled("the client is gone") : *final_;
   }
   if (actions.cancel_engine) shared_->host->Cancel(*id);
   if (actions.resume_engine && id.has_value()) shared_->host->Resume(*id);
-  if (actions.write) reactor->StartWrite(bytes);
-  if (actions.finish) reactor->Finish(rpc::ToGrpc(end));
+  if (actions.write) transport->StartWrite(bytes);
+  if (actions.finish) transport->Finish(rpc::ToGrpc(end));
   if (actions.cancel_call) {
-    context_->TryCancel();
+    transport->TryCancel();
     Actions next;
     {
       MutexLock lock(&mutex_);

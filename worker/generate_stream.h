@@ -2,9 +2,8 @@
 // One Generate call: the engine pushes events on its step thread, gRPC takes them one write at a time.
 #pragma once
 
-#include <grpcpp/server_context.h>
 #include <grpcpp/support/byte_buffer.h>
-#include <grpcpp/support/server_callback.h>
+#include <grpcpp/support/status.h>
 
 #include <cstdint>
 #include <deque>
@@ -38,16 +37,28 @@ class StreamOwner {
   virtual void OnStreamClosed(GenerateStream* stream) = 0;
 };
 
+// gRPC's half of a call, as the stream sees it. Called by one thread at a time, and never after OnTransportDone.
+class StreamTransport {
+ public:
+  virtual ~StreamTransport() = default;
+  // OnWriteDone follows. `bytes` stays as it is until then.
+  virtual void StartWrite(const grpc::ByteBuffer* bytes) = 0;
+  // OnTransportDone follows, as the last reaction. Once, with no write in flight.
+  virtual void Finish(const grpc::Status& status) = 0;
+  // A write in flight fails soon; OnCancel may follow. Before Finish.
+  virtual void TryCancel() = 0;
+};
+
 // The state machine between a pushing engine and a client that may read slowly, cancel or vanish.
 //
-// Thread-safe: called by the engine's step thread (GenerateSink), gRPC's threads (the reactor), the call pool and the
+// Thread-safe: called by the engine's step thread (GenerateSink), gRPC's threads (reactions), the call pool and the
 // housekeeping tick, in any interleaving. One mutex guards all state; nothing outside is called while it is held.
 //
 // Invariants. At most one write is in flight. Finish is called once, after the last write and never beside one. The
 // queue holds what the engine pushed and gRPC has not taken: once it is full the engine is told to pause, and to resume
 // when it is half empty; waiting deltas of a sample are merged, so that a slow reader gets fewer, longer messages.
 //
-// Lifetime: shared by the owner, the engine (as a sink) and the reactor, which deletes itself in OnDone.
+// Lifetime: shared by the owner, the engine (as a sink) and the transport, which goes after OnTransportDone.
 class GenerateStream final : public engine::GenerateSink, public std::enable_shared_from_this<GenerateStream> {
  public:
   // What all streams share; outlives them.
@@ -66,10 +77,9 @@ class GenerateStream final : public engine::GenerateSink, public std::enable_sha
     DeltaFields fields;
   };
 
-  GenerateStream(const Shared* shared, grpc::CallbackServerContext* context);
-
-  // For gRPC, once, right after construction.
-  grpc::ServerWriteReactor<grpc::ByteBuffer>* MakeReactor();
+  explicit GenerateStream(const Shared* shared);
+  // Once, before anything else.
+  void SetTransport(StreamTransport* transport);
 
   // ---- From the call pool, in this order.
   // Before Submit. False when the call has ended meanwhile: do not submit.
@@ -87,13 +97,17 @@ class GenerateStream final : public engine::GenerateSink, public std::enable_sha
   bool cancelled() const;
   std::string request_id() const;
 
+  // ---- Reactions of the transport
+  void OnWriteDone(bool ok);
+  void OnCancel();
+  void OnTransportDone();
+
   // ---- engine::GenerateSink
   void OnStarted(int64_t prompt_tokens, int64_t cached_prompt_tokens) override;
   bool OnDelta(engine::SampleDelta delta) override;
   void OnDone(const absl::Status& status, const engine::Usage& usage) override;
 
  private:
-  class Reactor;
   struct Event {
     pb::GenerateResponse message;
     int64_t bytes = 0;
@@ -109,11 +123,6 @@ class GenerateStream final : public engine::GenerateSink, public std::enable_sha
     bool resume_engine = false, cancel_engine = false;
   };
 
-  // gRPC's reactions.
-  void OnWriteDone(bool ok);
-  void OnCancel();
-  void OnReactorDone();
-
   void Push(pb::GenerateResponse message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PushDelta(pb::Delta delta, Sample* sample) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ObserveTokens(int64_t tokens, Sample* sample) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -125,11 +134,10 @@ class GenerateStream final : public engine::GenerateSink, public std::enable_sha
   void Act(const Actions& actions) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const Shared* const shared_;
-  grpc::CallbackServerContext* const context_;  // valid until OnReactorDone
   const int64_t arrival_ns_;
 
   mutable Mutex mutex_;
-  Reactor* reactor_ ABSL_GUARDED_BY(mutex_) = nullptr;  // null before MakeReactor and after OnReactorDone
+  StreamTransport* transport_ ABSL_GUARDED_BY(mutex_) = nullptr;  // null again after OnTransportDone
   Request request_ ABSL_GUARDED_BY(mutex_);
   std::optional<engine::RequestId> engine_id_ ABSL_GUARDED_BY(mutex_);
 
@@ -143,14 +151,15 @@ class GenerateStream final : public engine::GenerateSink, public std::enable_sha
   bool write_in_flight_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t write_began_ns_ ABSL_GUARDED_BY(mutex_) = 0;
 
-  bool paused_ ABSL_GUARDED_BY(mutex_) = false;         // OnDelta said false, Resume was not yet called
-  bool resume_unseen_ ABSL_GUARDED_BY(mutex_) = false;  // Resume was called, no event came since
-  bool client_gone_ ABSL_GUARDED_BY(mutex_) = false;    // cancelled, vanished, or deadline passed
-  bool engine_told_ ABSL_GUARDED_BY(mutex_) = false;    // Cancel was called
-  bool submitted_ ABSL_GUARDED_BY(mutex_) = false;      // Accept said true and Fail was not called
-  bool engine_done_ ABSL_GUARDED_BY(mutex_) = false;    // the sink's OnDone came
-  bool stall_cancelled_ ABSL_GUARDED_BY(mutex_) = false;
-  bool cancelling_call_ ABSL_GUARDED_BY(mutex_) = false;  // inside TryCancel: holds Finish back, so the context lives
+  bool paused_ ABSL_GUARDED_BY(mutex_) = false;           // OnDelta said false, Resume was not yet called
+  bool resume_unseen_ ABSL_GUARDED_BY(mutex_) = false;    // Resume was called, no event came since
+  bool client_gone_ ABSL_GUARDED_BY(mutex_) = false;      // cancelled, vanished, or deadline passed
+  bool engine_told_ ABSL_GUARDED_BY(mutex_) = false;      // Cancel was called
+  bool submitted_ ABSL_GUARDED_BY(mutex_) = false;        // Accept said true and Fail was not called
+  bool engine_done_ ABSL_GUARDED_BY(mutex_) = false;      // the sink's OnDone came
+  bool stalled_ ABSL_GUARDED_BY(mutex_) = false;          // a write took too long: the call is to be cancelled, once
+  bool call_cancelled_ ABSL_GUARDED_BY(mutex_) = false;   // TryCancel was called
+  bool cancelling_call_ ABSL_GUARDED_BY(mutex_) = false;  // inside TryCancel: holds Finish back
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;         // Finish was called
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;           // the owner was told
   std::optional<absl::Status> early_end_ ABSL_GUARDED_BY(mutex_);

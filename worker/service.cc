@@ -11,6 +11,7 @@
 #include "common/status.h"
 #include "protos/rpc_status.h"
 #include "worker/convert.h"
+#include "worker/grpc_calls.h"
 #include "worker/limits.h"
 #include "worker/validate.h"
 #include "worker/wire.h"
@@ -20,60 +21,10 @@ namespace {
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
-absl::Status Overloaded(std::string_view what) {
-  return rpc::WithRetryDelay(
-      rpc::WithReason(ResourceExhausted("{}; try again, or ask another worker", what), "OVERLOADED"), kOverloadRetryNs);
-}
-
 // The engine knows no details; a full queue is worth a retry.
 absl::Status FromEngine(const absl::Status& status) {
   if (!absl::IsResourceExhausted(status)) return status;
   return rpc::WithRetryDelay(status, kOverloadRetryNs);
-}
-
-// Finishes a unary call with a message or an error. `reply` is valid until then.
-void Finish(grpc::ServerUnaryReactor* reactor, const absl::Status& status, const google::protobuf::Message& message,
-            grpc::ByteBuffer* reply) {
-  if (!status.ok()) return reactor->Finish(rpc::ToGrpc(status));
-  absl::StatusOr<grpc::ByteBuffer> bytes = Serialize(message);
-  if (bytes.ok()) *reply = *std::move(bytes);
-  reactor->Finish(rpc::ToGrpc(bytes.status()));
-}
-
-// A unary call answered where it arrives: small, and without the engine.
-template <typename Request, typename Response, typename Handle>
-grpc::ServerUnaryReactor* AnswerHere(grpc::CallbackServerContext* context, const grpc::ByteBuffer& bytes,
-                                     grpc::ByteBuffer* reply, Handle handle) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  Request request;
-  Response response;
-  absl::Status status;
-  if (static_cast<int64_t>(bytes.Length()) > kSmallCallBytesMax) {
-    status = rpc::WithReason(
-        InvalidArgument("{}: {} bytes, at most {}", Request::descriptor()->name(), bytes.Length(), kSmallCallBytesMax),
-        "INVALID_REQUEST");
-  } else {
-    status = Parse(bytes, &request);
-  }
-  if (status.ok()) status = handle(request, &response);
-  Finish(reactor, status, response, reply);
-  return reactor;
-}
-
-// A unary call that the pool parses and answers.
-template <typename Request, typename Response, typename Handle>
-grpc::ServerUnaryReactor* AnswerInPool(CallPool* pool, grpc::CallbackServerContext* context,
-                                       const grpc::ByteBuffer& bytes, grpc::ByteBuffer* reply, Handle handle) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  const bool taken = pool->TryRun(static_cast<int64_t>(bytes.Length()), [reactor, bytes, reply, handle] {
-    Request request;
-    Response response;
-    absl::Status status = Parse(bytes, &request);
-    if (status.ok()) status = handle(request, &response);
-    Finish(reactor, status, response, reply);
-  });
-  if (!taken) Finish(reactor, Overloaded("too many calls wait to be read"), Response(), reply);
-  return reactor;
 }
 
 pb::ScoreResponse ToResponse(const engine::ScoreResult& result,
@@ -108,8 +59,9 @@ Service::~Service() = default;
 // ---- Generate
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* Service::Generate(Context* context, const grpc::ByteBuffer* bytes) {
-  auto stream = std::make_shared<GenerateStream>(&shared_, context);
-  auto* const reactor = stream->MakeReactor();
+  auto stream = std::make_shared<GenerateStream>(&shared_);
+  auto* const reactor = new Reactor(stream, context);  // gRPC's until OnDone, where it deletes itself
+  stream->SetTransport(reactor);
   streams_.Add(stream);
   const absl::Status draining = Draining();
   const int64_t deadline_ns = DeadlineNs(*context);
