@@ -37,6 +37,7 @@ struct CallRequest {
   std::optional<PTrueContinuations> p_true = {};     // set: nothing is generated, the continuations are scored
   bool stream_tokens = false;                        // OnDelta is wanted
   int64_t timeout_ns = 0;                            // 0: the backend's own limit
+  std::optional<int64_t> now_unix_seconds = {};  // what the model's template sees as now, so that a run can be repeated
 };
 
 // How a call ended. `status` not OK: nothing but `usage` (what is known of the work done) and `retryable` means

@@ -52,6 +52,9 @@ absl::Status CheckBatch(std::span<const WriteOp> batch) {
 }
 
 absl::Status NoSuchRun(std::string_view run_id) { return NotFound("RUN_NOT_FOUND: no run \"{}\" here", run_id); }
+absl::Status NoSuchRequest(std::string_view request_id) {
+  return NotFound("RUN_NOT_FOUND: request id \"{}\" began no run here", request_id);
+}
 absl::Status RequestIdReused(std::string_view request_id, std::string_view run_id) {
   return AlreadyExists("REQUEST_ID_REUSED: request id \"{}\" began run {} with another payload; choose a new id",
                        request_id, run_id);

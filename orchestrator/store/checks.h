@@ -14,6 +14,7 @@ absl::Status CheckBatch(std::span<const WriteOp> batch);
 
 // The errors both stores give alike.
 absl::Status NoSuchRun(std::string_view run_id);
+absl::Status NoSuchRequest(std::string_view request_id);
 absl::Status RequestIdReused(std::string_view request_id, std::string_view run_id);
 absl::Status RunIsFinished(std::string_view run_id);
 absl::Status WrongSequence(std::string_view run_id, int64_t found, int64_t expected);

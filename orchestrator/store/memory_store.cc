@@ -33,6 +33,7 @@ class MemoryStore final : public Store {
         for (WriteOp& op : batch) std::visit([this](auto& o) { Keep(&o); }, op);
       }
     }
+    if (!result.status.ok()) result.batch = std::move(batch);
     done(std::move(result));
   }
 
@@ -83,6 +84,13 @@ class MemoryStore final : public Store {
     const auto it = runs_.find(run_id);
     if (it == runs_.end()) return NoSuchRun(run_id);
     return it->second.inputs;
+  }
+
+  absl::StatusOr<StoredRun> FindRequest(std::string_view request_id) const override {
+    MutexLock lock(&mutex_);
+    const auto it = request_ids_.find(request_id);
+    if (it == request_ids_.end()) return NoSuchRequest(request_id);
+    return runs_.at(it->second.second).stored;
   }
 
   absl::StatusOr<std::string> GetGraph(std::string_view revision) const override {

@@ -127,6 +127,18 @@ class SqliteStore final : public Store {
     });
   }
 
+  absl::StatusOr<StoredRun> FindRequest(std::string_view request_id) const override {
+    return WithReader<StoredRun>([&](Db* db) -> absl::StatusOr<StoredRun> {
+      ASSIGN_OR_RETURN(
+          Statement find,
+          db->Prepare(fmt::format("{} WHERE number = (SELECT run FROM request_id WHERE request_id = ?1)", kSelectRun)));
+      find.BindText(1, request_id);
+      ASSIGN_OR_RETURN(const bool found, find.Step("find request id"));
+      if (!found) return NoSuchRequest(request_id);
+      return RunFromRow(find);
+    });
+  }
+
   absl::StatusOr<std::string> GetGraph(std::string_view revision) const override {
     return WithReader<std::string>([&](Db* db) -> absl::StatusOr<std::string> {
       ASSIGN_OR_RETURN(Statement find, db->Prepare("SELECT body FROM graph WHERE revision = ?1"));
@@ -200,12 +212,15 @@ class SqliteStore final : public Store {
 
   void WriteLoop() {
     while (true) {
-      const std::vector<Pending> group = NextGroup();
+      std::vector<Pending> group = NextGroup();
       if (group.empty()) return;
       std::vector<const std::vector<WriteOp>*> batches;
       for (const Pending& pending : group) batches.push_back(&pending.batch);
       std::vector<WriteResult> results = writer_->Commit(batches);
-      for (size_t i = 0; i < group.size(); ++i) group[i].done(std::move(results[i]));
+      for (size_t i = 0; i < group.size(); ++i) {
+        if (!results[i].status.ok()) results[i].batch = std::move(group[i].batch);
+        group[i].done(std::move(results[i]));
+      }
     }
   }
 

@@ -99,7 +99,7 @@ std::vector<WriteResult> SqliteWriter::CommitTogether(std::span<const std::vecto
   const auto fail_all = [&](const absl::Status& status) {
     RollBack();
     if (status.code() == absl::StatusCode::kDataLoss) dead_ = status;
-    for (WriteResult& result : results) result = {status, ""};
+    for (WriteResult& result : results) result = {.status = status};
   };
   if (!dead_.ok()) {
     fail_all(dead_);

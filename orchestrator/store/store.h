@@ -78,6 +78,7 @@ struct WriteResult {
   // DATA_LOSS: the disk failed; nothing more can be written and the process should end and recover.
   absl::Status status = {};
   std::string existing_run_id = {};
+  std::vector<WriteOp> batch = {};  // given back when it was not written, so that it can be tried again
 };
 using WriteDone = std::function<void(WriteResult)>;
 
@@ -124,6 +125,8 @@ class Store {
                                                               int64_t count, int64_t bytes) const = 0;
   // In the order recorded.
   virtual absl::StatusOr<std::vector<StoredInput>> ReadInputs(std::string_view run_id) const = 0;
+  // The run that a request id began. NOT_FOUND: none.
+  virtual absl::StatusOr<StoredRun> FindRequest(std::string_view request_id) const = 0;
   virtual absl::StatusOr<std::string> GetGraph(std::string_view revision) const = 0;
   // Ordered by (arm, item, replicate). The visitor may end the walk by an error, which is returned.
   virtual absl::Status ReadResults(const std::function<absl::Status(const StoredResult&)>& visit) const = 0;

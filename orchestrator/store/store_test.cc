@@ -89,7 +89,10 @@ TEST_P(StoreTest, PagesOfEventsEndAfterTheirBytesButHoldAtLeastOne) {
 TEST_P(StoreTest, SequenceNumbersHaveNoGapAndNoRepeat) {
   ASSERT_OK(Create("r"));
   ASSERT_OK(Write({AppendEvents{"r", 1, {"1", "2"}}}).status);
-  EXPECT_THAT(Write({AppendEvents{"r", 2, {"again"}}}).status, StatusIs(absl::StatusCode::kFailedPrecondition));
+  const WriteResult refused = Write({AppendEvents{"r", 2, {"again"}}});
+  EXPECT_THAT(refused.status, StatusIs(absl::StatusCode::kFailedPrecondition));
+  ASSERT_EQ(refused.batch.size(), 1u);
+  EXPECT_THAT(std::get<AppendEvents>(refused.batch[0]).events, ElementsAre("again"));
   EXPECT_THAT(Write({AppendEvents{"r", 4, {"gap"}}}).status,
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("3 must come next")));
   EXPECT_THAT(Write({AppendEvents{"r", 0, {"zero"}}}).status, StatusIs(absl::StatusCode::kResourceExhausted));
@@ -127,6 +130,8 @@ TEST_P(StoreTest, ARequestIdBeginsOneRunOnly) {
   const WriteResult same = Write({again, AppendEvents{"r2", 1, {"x"}}});
   ASSERT_OK(same.status);
   EXPECT_EQ(same.existing_run_id, "r1");
+  EXPECT_EQ(store_->FindRequest("id")->run_id, "r1");
+  EXPECT_THAT(store_->FindRequest("absent"), StatusIs(absl::StatusCode::kNotFound));
   EXPECT_THAT(store_->GetRun("r2"), StatusIs(absl::StatusCode::kNotFound));
   EXPECT_EQ(store_->GetRun("r1")->last_sequence_number, 0);
   again.request_hash = "other";

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/backend/worker_backend.h"
+
+#include <cmath>
+#include <limits>
+
+#include "common/check.h"
+#include "common/status.h"
+#include "orchestrator/backend/backend_testing.h"
+#include "orchestrator/backend/worker_call.h"
+#include "orchestrator/backend/worker_pool.h"
+#include "orchestrator/backend/worker_request.h"
+#include "protos/rpc_status.h"
+#include "tests/testing/status_matchers.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace pb = ::conclave::inference::v1;
+using ::conclave::testing::IsOk;
+using ::conclave::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr int64_t kNsPerMs = 1'000'000;
+
+std::unique_ptr<Backend> Connect(std::vector<WorkerMember> members, WorkerBackendOptions options = {}) {
+  auto backend = ConnectWorkers(std::move(members), options, 10'000 * kNsPerMs);
+  CONCLAVE_CHECK_MSG(backend.ok(), backend.status().ToString().c_str());
+  return *std::move(backend);
+}
+
+CallRequest Request(CallId id, const std::string& member, const std::string& text = "two words") {
+  CallRequest request;
+  request.id = id;
+  request.member = member;
+  request.prompt.emplace_back();
+  request.prompt.back().set_role("user");
+  request.prompt.back().set_content(text);
+  request.seed = 7;
+  request.stream_tokens = true;
+  return request;
+}
+
+ScriptedWorker::Answer Always(ScriptedAnswer answer) {
+  return [answer](const pb::GenerateRequest&) { return answer; };
+}
+
+TEST(WorkerBackend, StreamsAndReportsWhatTheWorkerMeasured) {
+  ScriptedWorker worker(Always({.pieces = {"Hello", ", ", "world"}}));
+  auto backend = Connect({{.name = "m", .addresses = {worker.address()}}});
+  CollectingSink sink;
+  backend->Start(Request(1, "m"), &sink);
+  const CallOutcome outcome = sink.Await(1);
+  ASSERT_OK(outcome.status);
+  EXPECT_EQ(outcome.text, "Hello, world");
+  EXPECT_EQ(sink.deltas(1), "Hello, world");
+  EXPECT_EQ(outcome.finish_reason, pb::FINISH_REASON_STOP);
+  EXPECT_EQ(outcome.usage.prompt_token_count(), 2);
+  EXPECT_EQ(outcome.usage.output_token_count(), 3);
+  EXPECT_FALSE(outcome.estimated);
+  EXPECT_EQ(outcome.instance_id, "scripted@" + worker.address());
+  EXPECT_EQ(outcome.model_revision, "scripted");
+  const auto members = backend->Describe();
+  ASSERT_EQ(members.size(), 1u);
+  EXPECT_TRUE(members[0].available);
+  EXPECT_EQ(members[0].model->context_token_count(), 4096);
+}
+
+TEST(WorkerBackend, UnknownMembersAndMissingWorkersAreNamed) {
+  ScriptedWorker worker(Always({}));
+  auto backend = Connect({{.name = "m", .addresses = {worker.address()}}});
+  CollectingSink sink;
+  backend->Start(Request(1, "absent"), &sink);
+  EXPECT_THAT(sink.Await(1).status, StatusIs(absl::StatusCode::kNotFound, HasSubstr("\"absent\"")));
+  worker.Kill();
+  EXPECT_THAT(ConnectWorkers({{.name = "m", .addresses = {worker.address()}}}, {}, 100 * kNsPerMs),
+              StatusIs(absl::StatusCode::kUnavailable, AllOf(HasSubstr("NO_WORKER"), HasSubstr(worker.address()))));
+  EXPECT_THAT(ConnectWorkers({{.name = "m", .addresses = {"nonsense"}}}, {}, 0),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(ConnectWorkers({{.name = "m", .addresses = {}}}, {}, 0), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(WorkerBackend, ACancelledCallReportsItsWorkAndFreesTheWorker) {
+  ScriptedWorker worker(Always({.pieces = {"one ", "two "}, .hang = true}));
+  auto backend = Connect({{.name = "m", .addresses = {worker.address()}}});
+  CollectingSink sink;
+  backend->Start(Request(1, "m"), &sink);
+  sink.AwaitDeltas(1, 8);
+  backend->Cancel(1);
+  backend->Cancel(1);  // twice is once
+  const CallOutcome outcome = sink.Await(1);
+  EXPECT_THAT(outcome.status, StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_FALSE(outcome.retryable);
+  EXPECT_EQ(outcome.usage.output_token_count(), 2);
+  EXPECT_FALSE(outcome.estimated);
+  EXPECT_EQ(worker.running(), 0);
+  backend->Cancel(1);  // ended: nothing happens
+  EXPECT_EQ(worker.totals().output_token_count(), 2);
+}
+
+TEST(WorkerBackend, ALostWorkerIsRetryableWithWhatWasSeenAndAReplicaTakesOver) {
+  auto dying = std::make_unique<ScriptedWorker>(Always({.pieces = {"a", "b"}, .hang = true}));
+  ScriptedWorker other(Always({.pieces = {"ok"}}));
+  auto backend = Connect({{.name = "m", .addresses = {dying->address(), other.address()}}});
+  CollectingSink sink;
+  backend->Start(Request(1, "m"), &sink);  // ties go to the first replica
+  sink.AwaitDeltas(1, 2);
+  dying->Kill();
+  const CallOutcome lost = sink.Await(1);
+  EXPECT_THAT(lost.status, StatusIs(absl::StatusCode::kUnavailable, HasSubstr(dying->address())));
+  EXPECT_TRUE(lost.retryable);
+  EXPECT_EQ(lost.usage.prompt_token_count(), 2);
+  EXPECT_EQ(lost.usage.output_token_count(), 2);
+  for (CallId id = 2; id < 6; ++id) {
+    backend->Start(Request(id, "m"), &sink);
+    EXPECT_EQ(sink.Await(id).text, "ok");
+  }
+}
+
+TEST(WorkerBackend, ACallWaitsForAWorkerThatComesBack) {
+  auto worker = std::make_unique<ScriptedWorker>(Always({.pieces = {"x"}, .hang = true}));
+  const std::string address = worker->address();
+  auto backend = Connect({{.name = "m", .addresses = {address}}});
+  CollectingSink sink;
+  backend->Start(Request(1, "m"), &sink);
+  sink.AwaitDeltas(1, 1);
+  worker.reset();
+  EXPECT_TRUE(sink.Await(1).retryable);
+  EXPECT_FALSE(backend->Describe()[0].available);
+  backend->Start(Request(2, "m"), &sink);  // nobody is there
+  ScriptedWorker again(Always({.pieces = {"back"}}), address);
+  EXPECT_EQ(sink.Await(2).text, "back");
+}
+
+TEST(WorkerBackend, ACallDoesNotWaitForeverForAWorker) {
+  auto worker = std::make_unique<ScriptedWorker>(Always({.pieces = {"x"}, .hang = true}));
+  auto backend = Connect({{.name = "m", .addresses = {worker->address()}}}, {.unreachable_ns = 100 * kNsPerMs});
+  CollectingSink sink;
+  backend->Start(Request(1, "m"), &sink);
+  sink.AwaitDeltas(1, 1);
+  worker.reset();
+  sink.Await(1);
+  backend->Start(Request(2, "m"), &sink);
+  const CallOutcome outcome = sink.Await(2);
+  EXPECT_THAT(outcome.status, StatusIs(absl::StatusCode::kUnavailable, HasSubstr("NO_WORKER")));
+  EXPECT_TRUE(outcome.retryable);
+}
+
+TEST(WorkerBackend, AFullWorkerIsTriedAgainUnseen) {
+  std::atomic<int> refusals = 2;
+  ScriptedWorker worker([&](const pb::GenerateRequest&) -> ScriptedAnswer {
+    if (refusals-- > 0) {
+      return {.status = rpc::WithRetryDelay(rpc::WithReason(ResourceExhausted("full"), "OVERLOADED"), kNsPerMs)};
+    }
+    return {.pieces = {"in"}};
+  });
+  auto backend = Connect({{.name = "m", .addresses = {worker.address()}}});
+  CollectingSink sink;
+  backend->Start(Request(1, "m"), &sink);
+  EXPECT_EQ(sink.Await(1).text, "in");
+  EXPECT_EQ(worker.requests(), 3);
+}
+
+TEST(WorkerBackend, RefusalsAndBrokenStreamsAreNotRetryable) {
+  ScriptedWorker worker([](const pb::GenerateRequest& request) -> ScriptedAnswer {
+    if (request.prompt().chat().messages(0).content() == "refused") {
+      return {.status = rpc::WithReason(InvalidArgument("9 tokens too many"), "PROMPT_TOO_LONG")};
+    }
+    return {.pieces = std::vector<std::string>(3, std::string(kCallTextBytesMax / 2, 'x'))};
+  });
+  auto backend = Connect({{.name = "m", .addresses = {worker.address()}}});
+  CollectingSink sink;
+  backend->Start(Request(1, "m", "refused"), &sink);
+  const CallOutcome refused = sink.Await(1);
+  EXPECT_THAT(refused.status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("9 tokens too many")));
+  EXPECT_EQ(rpc::Reason(refused.status), "PROMPT_TOO_LONG");
+  EXPECT_FALSE(refused.retryable);
+  backend->Start(Request(2, "m", "long"), &sink);
+  const CallOutcome cut = sink.Await(2);
+  EXPECT_THAT(cut.status, StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("lower max_output_tokens")));
+  EXPECT_FALSE(cut.retryable);
+}
+
+TEST(WorkerBackend, CallsBeyondTheWorkersShareWaitTheirTurn) {
+  ScriptedWorker worker(Always({.pieces = {"x"}, .piece_ms = 5}));
+  auto backend = Connect({{.name = "m", .addresses = {worker.address()}}}, {.calls_per_worker_max = 2});
+  CollectingSink sink;
+  for (CallId id = 1; id <= 10; ++id) backend->Start(Request(id, "m"), &sink);
+  for (CallId id = 1; id <= 10; ++id) EXPECT_EQ(sink.Await(id).text, "x");
+}
+
+TEST(WorkerBackend, DestructionEndsWhatRuns) {
+  ScriptedWorker worker(Always({.pieces = {"x"}, .hang = true}));
+  CollectingSink sink;
+  {
+    auto backend = Connect({{.name = "m", .addresses = {worker.address()}}}, {.calls_per_worker_max = 1});
+    backend->Start(Request(1, "m"), &sink);
+    backend->Start(Request(2, "m"), &sink);
+    sink.AwaitDeltas(1, 1);
+  }
+  EXPECT_THAT(sink.Await(1).status, StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(sink.Await(2).status, StatusIs(absl::StatusCode::kCancelled));
+}
+
+TEST(WorkerBackend, PTrueComesFromTheTwoScores) {
+  ScriptedWorker worker(Always({}));
+  worker.set_yes_logprob(-2.0 + std::log(3.0));  // three times as likely as the other: 3 / (3 + 1)
+  auto backend = Connect({{.name = "m", .addresses = {worker.address()}}});
+  CollectingSink sink;
+  CallRequest request = Request(1, "m");
+  request.p_true.emplace();
+  backend->Start(request, &sink);
+  const CallOutcome outcome = sink.Await(1);
+  ASSERT_OK(outcome.status);
+  EXPECT_NEAR(outcome.p_true.value(), 0.75, 1e-12);
+  EXPECT_EQ(outcome.text, " yes");
+  EXPECT_EQ(outcome.usage.prompt_token_count(), 2);
+}
+
+TEST(WorkerRequest, CarriesEveryKnobAndOmitsWhatIsAbsent) {
+  CallRequest request = Request(1, "m");
+  request.prompt.emplace_back();
+  request.prompt.back().set_role("assistant");
+  request.prompt.back().set_content("b");
+  pb::Model model;
+  model.set_has_chat_template(true);
+  request.now_unix_seconds = 42;
+  pb::GenerateRequest bare = ToGenerate(request, model, "id");
+  EXPECT_FALSE(bare.sampling().has_temperature());
+  EXPECT_FALSE(bare.stopping().has_max_output_token_count());
+  EXPECT_EQ(bare.prompt().chat().now_unix_seconds(), 42);
+  EXPECT_EQ(bare.prompt().chat().messages(1).role(), "assistant");
+  EXPECT_EQ(bare.seed(), 7);
+  request.sampling.set_temperature(0);
+  request.sampling.set_top_k(5);
+  request.sampling.set_top_p(0.5F);
+  request.sampling.set_min_p(0.25F);
+  request.sampling.set_repetition_penalty(1.5F);
+  request.sampling.set_max_output_tokens(9);
+  request.sampling.add_stop("\n\n");
+  const pb::GenerateRequest full = ToGenerate(request, model, "id");
+  EXPECT_EQ(full.sampling().temperature(), 0);
+  EXPECT_TRUE(full.sampling().has_temperature());
+  EXPECT_EQ(full.sampling().top_k(), 5);
+  EXPECT_EQ(full.sampling().top_p(), 0.5F);
+  EXPECT_EQ(full.sampling().min_p(), 0.25F);
+  EXPECT_EQ(full.sampling().repetition_penalty(), 1.5F);
+  EXPECT_EQ(full.stopping().max_output_token_count(), 9);
+  EXPECT_EQ(full.stopping().stop_texts(0), "\n\n");
+  model.set_has_chat_template(false);
+  EXPECT_EQ(ToGenerate(request, model, "id").prompt().text(), "two words\n\nb");
+}
+
+TEST(WorkerRequest, PTrueNeedsTwoFiniteScores) {
+  pb::ScoreResponse response;
+  EXPECT_EQ(PTrue(response), std::nullopt);
+  response.add_continuations()->set_logprob(-800);
+  response.add_continuations()->set_logprob(-800);
+  EXPECT_EQ(PTrue(response).value(), 0.5);
+  response.mutable_continuations(1)->set_logprob(-std::numeric_limits<double>::infinity());
+  EXPECT_EQ(PTrue(response), std::nullopt);
+}
+
+TEST(WorkerPool, TheLeastLoadedWorkerThatIsUpTakesTheCall) {
+  WorkerPool pool(3, 2);
+  pool.SetUp(1);
+  pool.SetUp(2);
+  CallId id = 0;
+  pool.Add(10, {0, 1, 2});
+  EXPECT_EQ(pool.BeginNext(&id), 1);
+  pool.Add(11, {0, 1, 2});
+  EXPECT_EQ(pool.WorkerOf(11), 2);
+  pool.Add(12, {0});  // its only worker is down: it waits there
+  EXPECT_EQ(pool.WorkerOf(12), 0);
+  EXPECT_EQ(pool.BeginNext(&id), 2);
+  EXPECT_EQ(id, 11u);
+  EXPECT_EQ(pool.BeginNext(&id), -1);
+  pool.SetUp(0);
+  EXPECT_EQ(pool.BeginNext(&id), 0);
+  EXPECT_EQ(id, 12u);
+  pool.Remove(10);
+  EXPECT_EQ(pool.running(1), 0);
+  EXPECT_EQ(pool.WorkerOf(10), -1);
+}
+
+TEST(WorkerPool, WaitingCallsLeaveAWorkerThatGoesDownAndKeepTheirOrder) {
+  WorkerPool pool(2, 1);
+  pool.SetUp(0);
+  for (CallId id = 1; id <= 4; ++id) pool.Add(id, {0, 1});
+  CallId id = 0;
+  EXPECT_EQ(pool.BeginNext(&id), 0);
+  EXPECT_EQ(pool.waiting(0), 3);
+  pool.SetUp(1);
+  pool.SetDown(0);
+  EXPECT_EQ(pool.waiting(1), 3);
+  for (CallId expected = 2; expected <= 4; ++expected) {
+    EXPECT_EQ(pool.BeginNext(&id), 1);
+    EXPECT_EQ(id, expected);
+    EXPECT_EQ(pool.BeginNext(&id), -1);  // one at a time
+    pool.Remove(expected);
+  }
+  pool.Remove(1);
+  EXPECT_EQ(pool.running(0), 0);
+}
+
+}  // namespace
+}  // namespace conclave::orchestrator

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/backend/worker_call.h"
+
+#include <grpcpp/client_context.h>
+
+#include <atomic>
+#include <chrono>
+#include <utility>
+
+#include "common/status.h"
+#include "orchestrator/backend/worker_request.h"
+#include "protos/rpc_status.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace pb = ::conclave::inference::v1;
+
+constexpr int64_t kControlTimeoutNs = 2'000'000'000;
+
+void SetDeadline(grpc::ClientContext* context, int64_t timeout_ns) {
+  context->set_deadline(std::chrono::system_clock::now() + std::chrono::nanoseconds(timeout_ns));
+}
+
+// A failure another attempt may not meet: the worker is gone, going, or full. An empty UNIMPLEMENTED is how gRPC 1.51
+// reports a message it could not decode, not an old server.
+absl::Status FromWorker(const grpc::Status& status, const std::string& where) {
+  if (status.ok()) return absl::OkStatus();
+  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && status.error_message().empty()) {
+    return Internal("worker {}: a message could not be decoded", where);
+  }
+  const absl::Status full = rpc::FromGrpc(status);
+  absl::Status named = Annotate(full, fmt::format("worker {}", where));
+  full.ForEachPayload([&named](absl::string_view url, const absl::Cord& payload) { named.SetPayload(url, payload); });
+  return named;
+}
+
+bool MayPass(const absl::Status& status) { return status.code() == absl::StatusCode::kUnavailable; }
+
+// Sends CancelRequests and forgets about it: the stream's own end tells how it went.
+void SendCancel(pb::InferenceService::Stub* stub, const std::string& request_id,
+                std::function<void(bool running)> answered) {
+  struct Exchange {
+    grpc::ClientContext context;
+    pb::CancelRequestsRequest request;
+    pb::CancelRequestsResponse response;
+  };
+  auto exchange = std::make_shared<Exchange>();
+  SetDeadline(&exchange->context, kControlTimeoutNs);
+  exchange->request.add_request_ids(request_id);
+  stub->async()->CancelRequests(&exchange->context, &exchange->request, &exchange->response,
+                                [exchange, answered = std::move(answered)](const grpc::Status& status) {
+                                  answered(status.ok() && exchange->response.cancelled_count() > 0);
+                                });
+}
+
+class GenerateCall final : public WorkerCall,
+                           public grpc::ClientReadReactor<pb::GenerateResponse>,
+                           public std::enable_shared_from_this<GenerateCall> {
+ public:
+  explicit GenerateCall(Start start) : start_(std::move(start)) {}
+
+  void Begin() override {
+    self_ = shared_from_this();
+    SetDeadline(&context_, start_.timeout_ns);
+    request_ = ToGenerate(start_.request, start_.model, start_.request_id);
+    start_.stub->async()->Generate(&context_, &request_, this);
+    StartRead(&response_);
+    StartCall();
+  }
+
+  void CancelOnWorker() override {
+    SendCancel(start_.stub, start_.request_id, [self = shared_from_this()](bool running) {
+      if (!running && !self->answered()) self->context_.TryCancel();
+    });
+  }
+  void Abandon() override { context_.TryCancel(); }
+  bool answered() const override { return answered_; }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return;  // OnDone follows
+    answered_ = true;
+    Take();
+    if (static_cast<int64_t>(text_.size()) > kCallTextBytesMax && broken_.ok()) {
+      broken_ = ResourceExhausted("worker {}: a text of more than {} bytes; lower max_output_tokens", start_.where,
+                                  kCallTextBytesMax);
+      context_.TryCancel();
+    }
+    StartRead(&response_);
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    WorkerCallEnd end;
+    CallOutcome& out = end.outcome;
+    const absl::Status full = FromWorker(status, start_.where);
+    out.status = broken_.ok() ? full : broken_;
+    if (out.status.ok() && !finished_) {
+      out.status = Internal("worker {}: the stream ended before the sample did", start_.where);
+    }
+    out.retryable = broken_.ok() && MayPass(full);
+    end.retry_delay_ns = rpc::RetryDelayNs(full);
+    out.finish_reason = finish_reason_;
+    out.instance_id = instance_id_;
+    out.model_revision = model_revision_;
+    if (usage_.has_value()) {
+      out.usage = *usage_;
+    } else if (answered_) {
+      out.usage = EstimateLostWork(start_.model, prompt_tokens_, cached_tokens_, output_tokens_);
+      out.estimated = true;
+    }
+    if (out.status.ok()) out.text = std::move(text_);
+    const auto keep = std::move(self_);
+    start_.done(std::move(end));
+  }
+
+ private:
+  void Take() {
+    switch (response_.event_case()) {
+      case pb::GenerateResponse::kStarted:
+        instance_id_ = response_.started().instance_id();
+        model_revision_ = response_.started().model_revision();
+        prompt_tokens_ = response_.started().prompt_token_count();
+        cached_tokens_ = response_.started().cached_prompt_token_count();
+        break;
+      case pb::GenerateResponse::kDelta:
+        output_tokens_ += response_.delta().token_count();
+        text_ += response_.delta().text();
+        if (start_.request.stream_tokens && !response_.delta().text().empty()) {
+          start_.sink->OnDelta(start_.request.id, response_.delta().text(), response_.delta().token_count());
+        }
+        break;
+      case pb::GenerateResponse::kFinished:
+        finished_ = true;
+        finish_reason_ = response_.finished().reason();
+        break;
+      case pb::GenerateResponse::kUsage:
+        usage_ = response_.usage();
+        break;
+      case pb::GenerateResponse::EVENT_NOT_SET:
+        broken_ = Internal("worker {}: an event this program does not know", start_.where);
+        context_.TryCancel();
+        break;
+    }
+  }
+
+  Start start_;
+  grpc::ClientContext context_;
+  pb::GenerateRequest request_;
+  pb::GenerateResponse response_;
+  std::shared_ptr<GenerateCall> self_;
+  std::atomic<bool> answered_ = false;
+  // Reads do not overlap, so what follows needs no lock.
+  absl::Status broken_;
+  std::string text_;
+  std::string instance_id_, model_revision_;
+  int64_t prompt_tokens_ = 0, cached_tokens_ = 0, output_tokens_ = 0;
+  pb::FinishReason finish_reason_ = pb::FINISH_REASON_UNSPECIFIED;
+  bool finished_ = false;
+  std::optional<pb::Usage> usage_;
+};
+
+class ScoreCall final : public WorkerCall, public std::enable_shared_from_this<ScoreCall> {
+ public:
+  explicit ScoreCall(Start start) : start_(std::move(start)) {}
+
+  void Begin() override {
+    SetDeadline(&context_, start_.timeout_ns);
+    request_ = ToScore(start_.request, start_.model);
+    start_.stub->async()->Score(&context_, &request_, &response_,
+                                [self = shared_from_this()](const grpc::Status& status) {
+                                  self->answered_ = true;
+                                  self->End(status);
+                                });
+  }
+  // Score has no id on the wire; the worker notices the broken call.
+  void CancelOnWorker() override { context_.TryCancel(); }
+  void Abandon() override { context_.TryCancel(); }
+  bool answered() const override { return answered_; }
+
+ private:
+  void End(const grpc::Status& status) {
+    WorkerCallEnd end;
+    const absl::Status full = FromWorker(status, start_.where);
+    end.outcome.status = full;
+    end.outcome.retryable = MayPass(full);
+    end.retry_delay_ns = rpc::RetryDelayNs(full);
+    end.outcome.usage = response_.usage();
+    if (full.ok()) {
+      end.outcome.p_true = PTrue(response_);
+      end.outcome.finish_reason = pb::FINISH_REASON_STOP;
+      if (!end.outcome.p_true.has_value()) {
+        end.outcome.status = Internal("worker {}: no scores of the two continuations", start_.where);
+      } else {
+        const PTrueContinuations compared = start_.request.p_true.value_or(PTrueContinuations());
+        end.outcome.text = *end.outcome.p_true >= 0.5 ? compared.yes : compared.no;
+      }
+    }
+    start_.done(std::move(end));
+  }
+
+  Start start_;
+  grpc::ClientContext context_;
+  pb::ScoreRequest request_;
+  pb::ScoreResponse response_;
+  std::atomic<bool> answered_ = false;
+};
+
+}  // namespace
+
+std::shared_ptr<WorkerCall> WorkerCall::Create(Start start) {
+  if (start.request.p_true.has_value()) return std::make_shared<ScoreCall>(std::move(start));
+  return std::make_shared<GenerateCall>(std::move(start));
+}
+
+}  // namespace conclave::orchestrator
