@@ -60,12 +60,15 @@ std::optional<Detail> GetDetail(const absl::Status& status) {
 
 bool IsReasonCharacter(char c) { return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; }
 
-// "PROMPT_TOO_LONG: 9000 tokens" -> "PROMPT_TOO_LONG". A single capital ("A: ..") is prose.
+// "PROMPT_TOO_LONG: 9000 tokens" -> "PROMPT_TOO_LONG". Without the colon it takes an underscore to tell a reason from
+// prose ("GGUF files ..").
 std::string_view ReasonInFront(std::string_view message) {
-  const size_t n =
-      static_cast<size_t>(std::find_if_not(message.begin(), message.end(), IsReasonCharacter) - message.begin());
-  const bool looks_like_reason = n >= 3 && n <= kReasonBytesMax && message.substr(n, 2) == ": " && message[0] >= 'A';
-  return looks_like_reason ? message.substr(0, n) : std::string_view();
+  const auto end = std::find_if_not(message.begin(), message.end(), IsReasonCharacter);
+  const std::string_view word = message.substr(0, static_cast<size_t>(end - message.begin()));
+  const std::string_view rest = message.substr(word.size());
+  if (word.size() < 3 || word.size() > kReasonBytesMax || word[0] < 'A' || word[0] > 'Z') return {};
+  const bool set_off = rest.starts_with(": ") || (rest.starts_with(" ") && word.find('_') != std::string_view::npos);
+  return set_off ? word : std::string_view();
 }
 
 // Bytes of the UTF-8 character that `text` begins with (RFC 3629, table 3-7 of Unicode), 0 if it begins with none.

@@ -7,7 +7,7 @@
 //   return rpc::WithReason(NotFound("model \"{}\" is not served here; this worker has \"{}\"", ..), "MODEL_NOT_FOUND");
 //
 // Libraries that know no proto (engine/, common/) name their reason in front of the message, "PROMPT_TOO_LONG: 9000
-// tokens ..": Reason() and ToGrpc() read it from there.
+// tokens .." or "MODEL_FILE_INVALID a.gguf: ..": Reason() and ToGrpc() read it from there.
 #pragma once
 
 #include <grpcpp/support/status.h>

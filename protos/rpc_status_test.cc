@@ -56,7 +56,9 @@ TEST(RpcStatus, EveryCodeSurvivesTheWire) {
 
 TEST(RpcStatus, ReasonInFrontOfTheMessageIsRead) {
   EXPECT_EQ(Reason(InvalidArgument("PROMPT_TOO_LONG: 9000 tokens")), "PROMPT_TOO_LONG");
-  EXPECT_EQ(Reason(InvalidArgument("PROMPT_TOO_LONG 9000 tokens")), "");
+  EXPECT_EQ(Reason(FailedPrecondition("MODEL_FILE_INVALID a.gguf: is not a GGUF file")), "MODEL_FILE_INVALID");
+  EXPECT_EQ(Reason(FailedPrecondition("GGUF files are not served")), "");
+  EXPECT_EQ(Reason(FailedPrecondition("MODEL_FILE_INVALIDx y")), "");
   EXPECT_EQ(Reason(InvalidArgument("A: prose")), "");
   EXPECT_EQ(Reason(InvalidArgument("model.gguf: no such tensor")), "");
   const absl::Status got = FromGrpc(ToGrpc(InvalidArgument("PROMPT_TOO_LONG: 9000 tokens")));

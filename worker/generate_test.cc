@@ -160,6 +160,24 @@ TEST(Generate, SamplesInterleave) {
   EXPECT_EQ(TextOf(events, 1), "abcdef!");
 }
 
+TEST(Generate, AContinuationGoesOnWhereItsSampleStopped) {
+  ServedWorker worker;
+  pb::GenerateRequest request = TextRequest("hi");
+  request.mutable_continuation()->set_sample_index(3);
+  request.mutable_continuation()->add_generated_token_ids('a');
+  request.mutable_continuation()->add_generated_token_ids('b');
+  GenerateCall call(worker.stub.get(), request);
+  const auto submitted = worker.host.AwaitSubmitted(0);
+  EXPECT_THAT(submitted.request.prompt, ElementsAre(FakeHost::kBegin, 'h', 'i', 'a', 'b'));
+  EXPECT_EQ(submitted.request.continued_tokens, 2);
+  EXPECT_EQ(submitted.request.sample_index_first, 3);
+  submitted.sink->OnDelta(TextDelta("c", 3));
+  submitted.sink->OnDone(absl::OkStatus(), {});
+  Events events;
+  EXPECT_OK(call.Finish(&events));
+  EXPECT_EQ(TextOf(events, 3), "c");
+}
+
 TEST(Generate, TheDefaultSeedComesFromTheRequestId) {
   ServedWorker worker;
   std::vector<uint64_t> seeds;

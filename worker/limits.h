@@ -14,9 +14,7 @@ inline constexpr int64_t kRequestIdBytesMax = 36;  // a UUID
 inline constexpr int64_t kCacheSaltBytesMax = 64;
 inline constexpr int32_t kChatMessagesMax = 1024;
 inline constexpr int32_t kChatRoleBytesMax = 64;
-inline constexpr int32_t kStopTokensMax = 64;
 inline constexpr int32_t kPriorityMax = 100;
-inline constexpr float kTemperatureMax = 100.0f;
 inline constexpr float kRepetitionPenaltyMax = 10.0f;
 inline constexpr float kPenaltyMax = 2.0f;
 inline constexpr float kLogitBiasMagnitudeMax = 1000.0f;
@@ -24,9 +22,12 @@ inline constexpr int32_t kCancelIdsMax = 1024;
 inline constexpr int64_t kDrainGraceSecondsMax = 24 * 3600;
 inline constexpr int64_t kDrainGraceSecondsDefault = 600;
 using engine::kLogitBiasMax;
+using engine::kSampleIndexMax;
 using engine::kSamplesMax;  // also the most continuations of one Score
 using engine::kStopStringBytesMax;
 using engine::kStopStringsMax;
+using engine::kStopTokensMax;
+using engine::kTemperatureMax;
 using engine::kTopLogprobsMax;
 
 // ---- A stream's queue: what a slow reader may leave unread before its request is paused, and for how long.

@@ -54,35 +54,45 @@ void AddFlags(CLI::App* app, Flags* flags) {
   conclave::engine::EngineOptions& engine = flags->engine;
   conclave::worker::ServerOptions& server = flags->server;
   server.listen = "127.0.0.1:50051";
-  app->add_option("--model", engine.model_path, "GGUF file to serve")->required()->type_name("PATH");
+  const auto range = [](int64_t low, int64_t high) { return CLI::Range(low, high).description(""); };
+  app->add_option("--model", engine.model_path, "GGUF file to serve")->required()->type_name("FILE");
   app->add_option("--name", flags->name, "Name callers use; default: the one in the file")->type_name("NAME");
-  app->add_option("--threads", engine.threads, "CPU threads; 0: one per core")->check(CLI::Range(0, 1024));
-  app->add_option("--kernel", engine.kernel, "CPU kernels")
-      ->check(CLI::IsMember({"auto", "reference", "scalar", "avx2", "avx512", "amx"}))
+  app->add_option("--threads", engine.threads, "CPU threads; 0: one per core")->check(range(0, 1024))->type_name("N");
+  app->add_option("--kernel", engine.kernel, "CPU kernels: auto, reference, scalar, avx2, avx512 or amx")
+      ->check(CLI::IsMember({"auto", "reference", "scalar", "avx2", "avx512", "amx"}).description(""))
+      ->type_name("NAME")
       ->capture_default_str();
   app->add_option("--kv-bytes", engine.kv_bytes, "Memory for KV pages, e.g. 512MiB")
-      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
-      ->capture_default_str();
-  app->add_option("--context", engine.context_tokens_max, "Longest sequence in tokens; 0: the model's own")
-      ->check(CLI::Range(0, 1 << 24));
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false).description(""))
+      ->type_name("BYTES")
+      ->default_str("256MiB");
+  app->add_option("--context", engine.context_tokens_max, "Longest sequence; 0: the model's own, or what the KV holds")
+      ->check(range(0, 1 << 24))
+      ->type_name("TOKENS");
   app->add_option("--max-sequences", engine.sequences_max, "Sequences that run together")
-      ->check(CLI::Range(1, 4096))
+      ->check(range(1, 4096))
+      ->type_name("N")
       ->capture_default_str();
   app->add_option("--listen", server.listen, "HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one")
+      ->type_name("ADDRESS")
       ->capture_default_str();
-  app->add_option("--tls-cert", server.tls.certificate, "PEM certificate chain; read again when it changes");
-  app->add_option("--tls-key", server.tls.key, "PEM private key of --tls-cert");
-  app->add_option("--tls-client-ca", server.tls.ca, "PEM authority; clients must present a certificate of it");
+  app->add_option("--tls-cert", server.tls.certificate, "PEM certificate chain; read again when it changes")
+      ->type_name("FILE");
+  app->add_option("--tls-key", server.tls.key, "PEM private key of --tls-cert")->type_name("FILE");
+  app->add_option("--tls-client-ca", server.tls.ca, "PEM authority; clients must present a certificate of it")
+      ->type_name("FILE");
   app->add_flag("--insecure-listen", flags->insecure_listen, "Allow plaintext on addresses other than loopback");
-  app->add_option("--metrics-port", server.metrics_port,
-                  "Prometheus /metrics on this port; 0 takes a free one; default off")
-      ->check(CLI::Range(0, 65535));
+  app->add_option("--metrics-port", server.metrics_port, "Prometheus /metrics here; 0 takes a free one; default: none")
+      ->check(range(0, 65535))
+      ->type_name("PORT");
   app->add_flag("--reflection", server.reflection, "Serve gRPC reflection, e.g. for grpcurl");
-  app->add_option("--grace", flags->grace_seconds, "Seconds that running requests get to finish when draining")
-      ->check(CLI::Range(0, 24 * 3600))
+  app->add_option("--grace", flags->grace_seconds, "Time that running requests get to finish when draining")
+      ->check(range(0, 24 * 3600))
+      ->type_name("SECONDS")
       ->capture_default_str();
-  app->add_option("--log-level", flags->log_level, "What is logged to stderr")
-      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+  app->add_option("--log-level", flags->log_level, "To stderr: trace, debug, info, warn, error or off")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}).description(""))
+      ->type_name("LEVEL")
       ->capture_default_str();
 }
 
@@ -90,6 +100,14 @@ int Fail(int exit_code, std::string message) {
   std::replace(message.begin(), message.end(), '\n', ' ');
   fmt::print(stderr, "conclave-worker: {}\n", message);
   return exit_code;
+}
+
+void LogLines(std::string_view what, std::string_view text) {
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    if (end > 0) spdlog::info("{}: {}", what, text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
 }
 
 // A random UUID, RFC 4122 version 4.
@@ -162,7 +180,7 @@ int Run(Flags flags) {
   }
   auto engine = conclave::engine::Engine::Create(flags.engine);
   if (!engine.ok()) return Fail(ExitCodeOf(engine.status()), std::string(conclave::Message(engine.status())));
-  spdlog::info("memory: {}", (*engine)->memory().ToString());
+  LogLines("memory", (*engine)->memory().ToString());
   const std::unique_ptr<conclave::worker::ModelHost> host = MakeEngineHost(*std::move(engine), flags.name);
   const conclave::engine::ModelInfo& info = host->info();
   spdlog::info("model {}: {} {}, {} parameters, context {}, kernel {}", info.name, info.family, info.quantization,

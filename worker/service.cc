@@ -111,15 +111,12 @@ absl::Status Service::PrepareGenerate(const pb::GenerateRequest& request, engine
   RETURN_IF_ERROR(Validate(request, info.vocab));
   *prepared = ToEngine(request);
   ASSIGN_OR_RETURN(prepared->routing, ToEngine(request.routing(), info));
-  if (request.has_continuation() && request.continuation().sample_index() != 0) {
-    return rpc::WithReason(FailedPrecondition("continuation.sample_index is {}: this worker continues sample 0 only",
-                                              request.continuation().sample_index()),
-                           "CAPABILITY_MISSING");
-  }
   ASSIGN_OR_RETURN(TokenizedPrompt prompt, TokenizePrompt(request.prompt(), ModelHost::TextPart::kWhole));
   prepared->prompt = std::move(prompt.tokens);
   const auto& generated = request.continuation().generated_token_ids();
   prepared->prompt.insert(prepared->prompt.end(), generated.begin(), generated.end());
+  prepared->continued_tokens = generated.size();
+  prepared->sample_index_first = request.continuation().sample_index();
   return CheckFits(static_cast<int64_t>(prepared->prompt.size()), 1);
 }
 

@@ -86,7 +86,7 @@ void CheckPrompt(const pb::Prompt& prompt, const std::string& path, int32_t voca
 
 void CheckSampling(const pb::Sampling& s, int32_t vocab, Violations* out) {
   if (s.has_temperature()) out->CheckRange("sampling.temperature", s.temperature(), 0.0f, kTemperatureMax);
-  if (s.has_top_k() && s.top_k() < 0) out->Add("sampling.top_k", "{} is negative; 0 turns it off", s.top_k());
+  if (s.has_top_k()) out->CheckRange("sampling.top_k", s.top_k(), 0, vocab);
   if (s.has_top_p() && !(s.top_p() > 0.0f && s.top_p() <= 1.0f)) {
     out->Add("sampling.top_p", "{} is outside (0, 1]; 1 turns it off", s.top_p());
   }
@@ -149,7 +149,7 @@ absl::Status Validate(const pb::GenerateRequest& request, int32_t vocab) {
   }
   if (request.has_continuation()) {
     CheckTokens("continuation.generated_token_ids", request.continuation().generated_token_ids(), vocab, &out);
-    out.CheckRange("continuation.sample_index", request.continuation().sample_index(), 0, kSamplesMax - 1);
+    out.CheckRange("continuation.sample_index", request.continuation().sample_index(), 0, kSampleIndexMax);
     if (request.has_sample_count() && request.sample_count() != 1) {
       out.Add("sample_count", "{} with a continuation, which continues one sample", request.sample_count());
     }
