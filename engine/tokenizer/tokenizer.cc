@@ -9,12 +9,11 @@
 
 #include "common/check.h"
 #include "common/status.h"
+#include "engine/tokenizer/token_text.h"
 #include "engine/tokenizer/utf8.h"
 
 namespace conclave::engine {
 namespace {
-
-constexpr std::string_view kSpaceMark = "\xe2\x96\x81";  // U+2581
 
 bool IsAscii(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<uint8_t>(c) < 0x80; });

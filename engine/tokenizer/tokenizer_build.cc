@@ -8,96 +8,14 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "engine/tokenizer/byte_level.h"
+#include "engine/tokenizer/token_text.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/tokenizer/utf8.h"
 
 namespace conclave::engine {
 namespace {
 
-constexpr std::string_view kSpaceMark = "\xe2\x96\x81";  // U+2581
 constexpr size_t kMergesMax = kVocabularyTokensMax;
-
-// What models call the token that ends a turn, a message or a text, where no metadata key says so.
-constexpr std::array<std::string_view, 17> kEndNames = {"<|eot_id|>",
-                                                        "<|im_end|>",
-                                                        "<|end|>",
-                                                        "<|eot|>",
-                                                        "<end_of_turn>",
-                                                        "<|endoftext|>",
-                                                        "<|eom_id|>",
-                                                        "<EOT>",
-                                                        "_<EOT>",
-                                                        "<|end_of_text|>",
-                                                        "<|return|>",
-                                                        "<|call|>",
-                                                        "<|EOT|>",
-                                                        "<|END_OF_TURN_TOKEN|>",
-                                                        "<end_of_utterance>",
-                                                        "<\xef\xbd\x9c"
-                                                        "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
-                                                        "<|endofprompt|>"};
-
-// Tags of text markup that some vocabularies (Gemma) have as user-defined tokens: ordinary text, not markers.
-constexpr std::array<std::string_view, 24> kMarkupTags = {
-    "table", "caption", "thead", "tbody", "tfoot", "tr", "th",     "td",         "h1",  "h2",  "h3",   "h4",
-    "h5",    "h6",      "b",     "i",     "u",     "em", "strong", "blockquote", "sub", "sup", "code", "br"};
-
-bool IsMarkup(std::string_view text) {
-  text.remove_prefix(text.starts_with("</") ? 2 : 1);
-  text.remove_suffix(1);
-  return std::find(kMarkupTags.begin(), kMarkupTags.end(), text) != kMarkupTags.end();
-}
-
-// Written as "<..>" or "[UPPER_CASE]": a mark that structures a conversation.
-bool IsMarker(std::string_view text) {
-  if (text.size() < 3) return false;
-  if (text.front() == '<' && text.back() == '>') return !IsMarkup(text);
-  return text.front() == '[' && text.back() == ']' &&
-         std::none_of(text.begin(), text.end(), [](char c) { return (c >= 'a' && c <= 'z') || c == ' '; });
-}
-
-std::string ReplaceSpaceMarks(std::string_view text) {
-  std::string out;
-  while (!text.empty()) {
-    if (text.starts_with(kSpaceMark)) {
-      out += ' ';
-      text.remove_prefix(kSpaceMark.size());
-    } else {
-      out += text.front();
-      text.remove_prefix(1);
-    }
-  }
-  return out;
-}
-
-// "<0x0A>": exactly two hexadecimal digits, as SentencePiece writes them; -1 for anything else.
-int ParseByteToken(std::string_view text) {
-  if (text.size() != 6 || !text.starts_with("<0x") || text.back() != '>') return -1;
-  int value = 0;
-  for (const char c : text.substr(3, 2)) {
-    const int digit = c >= '0' && c <= '9'   ? c - '0'
-                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                                             : -1;
-    if (digit < 0) return -1;
-    value = value * 16 + digit;
-  }
-  return value;
-}
-
-// For messages: short, and printable whatever the file holds.
-std::string Shown(std::string_view text) {
-  constexpr size_t kShownMax = 48;
-  std::string out;
-  for (const char c : text.substr(0, kShownMax)) {
-    out += static_cast<uint8_t>(c) < 0x20 || c == 0x7f ? '?' : c;
-  }
-  std::string valid;
-  Utf8Stream stream;
-  stream.Append(out, &valid);
-  stream.Finish(&valid);
-  return text.size() > kShownMax ? valid + ".." : valid;
-}
 
 }  // namespace
 
@@ -227,7 +145,7 @@ void TokenizerBuilder::FindEndTokens() {
   for (const std::optional<TokenId>& id : {v.eos, v.eot, v.eom}) {
     if (id.has_value()) ends.push_back(*id);
   }
-  for (const std::string_view name : kEndNames) {
+  for (const std::string_view name : EndTokenNames()) {
     const std::optional<TokenId> token = t_->FindToken(name);
     if (!token.has_value() || v.types[static_cast<size_t>(*token)] == TokenType::kNormal) continue;
     ends.push_back(*token);
