@@ -84,5 +84,30 @@ TEST(TokenizerGoldenTest, InputAndOutputFiles) {
   EXPECT_GE(checked, 5 * 46);
 }
 
+// Ids from Hugging Face tokenizers 0.23 with SmolLM2's vocabulary, merges and pre-tokenizer (digits, then byte level).
+TEST(TokenizerGoldenTest, SmolLm2) {
+  const std::string path = conclave::testing::CachedModelPath("SmolLM2-135M-Instruct.Q4_1.gguf");
+  if (path.empty()) GTEST_SKIP() << "needs ~/.cache/conclave/SmolLM2-135M-Instruct.Q4_1.gguf (see deploy/demo)";
+  const auto tokenizer = Load(path);
+  ASSERT_NE(tokenizer, nullptr);
+  const std::vector<std::pair<std::string, std::vector<TokenId>>> cases = {
+      {"What is 12 + 30? It's 42.", {1780, 314, 216, 33, 34, 1232, 216, 35, 32, 47, 657, 506, 216, 36, 34, 30}},
+      {"\n\n\tdef f(x):\n        return x**2  # ok\n",
+       {1116, 197, 1604, 275, 24, 104, 727, 448, 1003, 1792, 828, 34, 216, 907, 10907, 198}},
+      {"Caf\xc3\xa9 \xe6\xbc\xa2\xe5\xad\x97 \xf0\x9f\x98\x80 \xd9\x85\xd8\xb1\xd8\xad\xd8\xa8\xd8\xa7",
+       {51, 1939, 2756, 17097, 137, 112, 36518, 40303, 218, 36395, 20602, 44626, 31462, 10805}},
+      {"I'LL don't  we've   ", {57, 23, 16421, 1326, 982, 216, 392, 3543, 333}},
+      {"<|im_end|> </s> 3.14159,2^10=1024", {44, 108, 306, 79, 486, 108, 46, 22577, 99, 46, 216, 35, 30, 33,
+                                             36, 33,  37,  41, 28,  34,  78, 33,    32, 45, 33,  32, 34, 36}},
+      {"    \n \n  x", {289, 198, 3717, 216, 1792}},
+      {"\xc2\xa0\xe3\x80\x80"
+       "e\xcc\x81 \xd9\xa0\xc2\xbd",
+       {15442, 12109, 218, 85, 151, 219, 216, 164, 250, 16738}},
+      {"Janet\xe2\x80\x99s ducks lay 16 eggs per day.",
+       {14247, 305, 417, 99, 26077, 2060, 216, 33, 38, 5246, 567, 1194, 30}},
+  };
+  for (const auto& [text, ids] : cases) EXPECT_EQ(Encode(*tokenizer, text), ids) << text;
+}
+
 }  // namespace
 }  // namespace conclave::engine
