@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/run/executor.h"
+
+#include <google/protobuf/util/time_util.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <limits>
+#include <set>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "common/check.h"
+#include "common/mutex.h"
+#include "common/status.h"
+#include "orchestrator/graph/compile.h"
+#include "orchestrator/run/executor_loop.h"
+#include "orchestrator/run/replay.h"
+#include "orchestrator/run/stored_run.h"
+#include "orchestrator/run/task_thread.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace pb = ::conclave::deliberation::v1;
+using google::protobuf::util::TimeUtil;
+
+constexpr int64_t kPageEvents = 256;
+constexpr int64_t kPageBytes = 1 << 20;
+constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
+
+absl::Status Stopped() { return Unavailable("DRAINING: the orchestrator is stopping"); }
+
+std::string MakeRunId() {
+  uint64_t random[2] = {0, 0};
+  CONCLAVE_CHECK(getrandom(random, sizeof(random), 0) == static_cast<ssize_t>(sizeof(random)));
+  return fmt::format("runs/{:016x}{:016x}", random[0], random[1]);
+}
+
+absl::StatusOr<std::vector<pb::Event>> ReadPage(const Store& store, std::string_view run_id, int64_t after,
+                                                int64_t count, int64_t bytes) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> page, store.ReadEvents(run_id, after, count, bytes));
+  std::vector<pb::Event> events;
+  for (const std::string& record : page) {
+    ASSIGN_OR_RETURN(events.emplace_back(), DecodeEvent(run_id, ++after, record));
+  }
+  return events;
+}
+
+// The last event of a run that no machine ends, and its listing.
+std::vector<WriteOp> EndWithoutMachine(const StoredRun& stored, pb::RunState state, const absl::Status& why,
+                                       int64_t unix_ns) {
+  pb::Event event;
+  event.set_sequence_number(stored.last_sequence_number + 1);
+  event.set_run_id(stored.run_id);
+  *event.mutable_time() = TimeUtil::NanosecondsToTimestamp(unix_ns);
+  event.mutable_run_finished()->set_state(state);
+  event.mutable_run_finished()->set_code(static_cast<int32_t>(why.code()));
+  event.mutable_run_finished()->set_message(std::string(Message(why)));
+  pb::Run summary;
+  summary.ParseFromString(stored.summary);
+  summary.set_run_id(stored.run_id);
+  summary.set_state(state);
+  summary.set_last_sequence_number(event.sequence_number());
+  *summary.mutable_end_time() = event.time();
+  summary.set_message(std::string(Message(why)));
+  return {AppendEvents{stored.run_id, event.sequence_number(), {EncodeEvent(event)}},
+          UpdateRun{stored.run_id, summary.SerializeAsString(), /*finished=*/true}};
+}
+
+// What a stored run is when nobody runs it.
+pb::Run RunOf(const StoredRun& stored) {
+  pb::Run run;
+  run.ParseFromString(stored.summary);
+  run.set_run_id(stored.run_id);
+  run.set_last_sequence_number(stored.last_sequence_number);
+  if (!stored.finished && stored.last_sequence_number > 0) run.set_state(pb::RUN_STATE_RUNNING);
+  return run;
+}
+
+}  // namespace
+
+class Executor::Impl {
+ public:
+  explicit Impl(const ExecutorOptions& options) : options_(options), loop_(options, &queue_) {}
+
+  absl::Status ResumeAll();
+  void StartThread() {
+    thread_ = std::thread([this] { LoopThread(); });
+  }
+  void Stop();
+
+  bool Post(Task task) { return queue_.Post(std::move(task)); }
+  void Replay(const std::string& run_id, int64_t after, bool tokens, std::shared_ptr<RunObserver> observer,
+              bool last_chance);
+  void CancelStored(const std::string& run_id, const std::function<void(absl::StatusOr<pb::RunState>)>& done);
+
+  const ExecutorOptions options_;
+  TaskQueue queue_;
+  ExecutorLoop loop_;  // of thread_, once it runs
+  TaskThread reader_;
+  mutable Mutex mutex_;
+  std::map<std::string, absl::Status> parked_ ABSL_GUARDED_BY(mutex_);
+  Counts counts_ ABSL_GUARDED_BY(mutex_);
+
+ private:
+  struct Loaded {
+    std::unique_ptr<ActiveRun> run;
+    Output rest;
+  };
+  absl::StatusOr<Loaded> Load(const StoredRun& stored, const std::set<std::string>& members) const;
+  void LoopThread();
+
+  bool stop_requested_ = false;  // of the loop
+  std::thread thread_;
+};
+
+absl::StatusOr<Executor::Impl::Loaded> Executor::Impl::Load(const StoredRun& stored,
+                                                            const std::set<std::string>& members) const {
+  ASSIGN_OR_RETURN(DecodedRun decoded, DecodeRun(stored.run_id, stored.request));
+  for (const RunMember& member : decoded.spec.members) {
+    if (members.contains(member.name)) continue;
+    return FailedPrecondition("member \"{}\" is not in this fleet; start with the fleet that the run began with",
+                              member.name);
+  }
+  ASSIGN_OR_RETURN(const std::string bundle, options_.store->GetGraph(stored.graph_revision));
+  ASSIGN_OR_RETURN(std::shared_ptr<const CompiledGraph> graph, CompileBundle(bundle));
+  ASSIGN_OR_RETURN(const std::vector<pb::Event> events, ReadPage(*options_.store, stored.run_id, 0, kAll, kAll));
+  ASSIGN_OR_RETURN(const std::vector<StoredInput> stored_inputs, options_.store->ReadInputs(stored.run_id));
+  std::vector<StoredMachineInput> inputs;
+  bool cancelled = false;
+  for (const StoredInput& input : stored_inputs) {
+    ASSIGN_OR_RETURN(inputs.emplace_back(), DecodeInput(stored.run_id, input.after_sequence_number, input.input));
+    cancelled |= std::holds_alternative<CancelRequested>(inputs.back().input);
+  }
+  ASSIGN_OR_RETURN(Resumed resumed, conclave::orchestrator::Replay(graph, std::move(decoded.spec), events, inputs));
+
+  Loaded out;
+  out.rest = std::move(resumed.rest);
+  if (out.rest.wall_time_ns.has_value() && !events.empty()) {
+    // Counted from the first event. Time between two processes is only known by the wall clock.
+    const int64_t spent = options_.clock->UnixNs() - TimeUtil::TimestampToNanoseconds(events.front().time());
+    out.rest.wall_time_ns = std::clamp<int64_t>(*out.rest.wall_time_ns - spent, 0, *out.rest.wall_time_ns);
+  }
+  out.run = std::make_unique<ActiveRun>();
+  out.run->id = stored.run_id;
+  out.run->request = std::move(decoded.request);
+  out.run->machine = std::move(resumed.machine);
+  out.run->create_unix_ns = stored.create_unix_ns;
+  out.run->last_assigned = stored.last_sequence_number;
+  out.run->last_committed = stored.last_sequence_number;
+  out.run->stream_tokens = out.run->request.stream_tokens();
+  out.run->cancel_requested = cancelled;
+  return out;
+}
+
+absl::Status Executor::Impl::ResumeAll() {
+  std::set<std::string> members;
+  for (const MemberFacts& member : options_.backend->Describe()) members.insert(member.name);
+  ASSIGN_OR_RETURN(const std::vector<StoredRun> unfinished, options_.store->UnfinishedRuns());
+  for (const StoredRun& stored : unfinished) {
+    absl::StatusOr<Loaded> loaded = Load(stored, members);
+    if (loaded.ok()) {
+      loop_.Adopt(std::move(loaded->run), std::move(loaded->rest));
+      loop_.Flush();
+    } else if (loaded.status().code() == absl::StatusCode::kDataLoss) {
+      RETURN_IF_ERROR(WriteAndWait(options_.store, EndWithoutMachine(stored, pb::RUN_STATE_FAILED, loaded.status(),
+                                                                     options_.clock->UnixNs()))
+                          .status);
+    } else {
+      MutexLock lock(&mutex_);
+      parked_[stored.run_id] = Annotate(loaded.status(), stored.run_id);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Executor::Impl::LoopThread() {
+  while (true) {
+    for (Task& task : queue_.Take(loop_.NextWakeNs())) task();
+    loop_.Tick();
+    loop_.Flush();
+    {
+      MutexLock lock(&mutex_);
+      counts_ = {loop_.active_runs(), loop_.calls_in_flight()};
+    }
+    if (stop_requested_ && loop_.Idle()) break;
+  }
+  for (Task& task : queue_.Close()) task();
+  loop_.EndObservers();
+}
+
+void Executor::Impl::Stop() {
+  Post([this] {
+    stop_requested_ = true;
+    loop_.BeginStop();
+  });
+  if (thread_.joinable()) thread_.join();
+  reader_.Join();
+}
+
+void Executor::Impl::Replay(const std::string& run_id, int64_t after, bool tokens,
+                            std::shared_ptr<RunObserver> observer, bool last_chance) {
+  bool progress = false;
+  while (true) {
+    const auto page = ReadPage(*options_.store, run_id, after, kPageEvents, kPageBytes);
+    if (!page.ok()) return observer->OnEnd(page.status());
+    for (const pb::Event& event : *page) {
+      observer->OnEvent(std::make_shared<const pb::Event>(event));
+      after = event.sequence_number();
+      progress = true;
+      if (event.has_run_finished()) return observer->OnEnd(absl::OkStatus());
+    }
+    if (page->empty()) break;
+  }
+  if (last_chance && !progress) {
+    return observer->OnEnd(Unavailable("run {} does not go on here; see the log of the orchestrator's start", run_id));
+  }
+  const bool posted = Post([this, run_id, after, tokens, observer] {
+    const Attached attached = loop_.Attach(run_id, {observer, after, tokens});
+    if (attached == Attached::kYes) return;
+    // Behind: there is more to read. Not here: it may have ended since, then its last events are stored.
+    const bool last = attached == Attached::kNotHere;
+    if (!reader_.Post([=, this] { Replay(run_id, after, tokens, observer, last); })) observer->OnEnd(Stopped());
+  });
+  if (!posted) observer->OnEnd(Stopped());
+}
+
+void Executor::Impl::CancelStored(const std::string& run_id,
+                                  const std::function<void(absl::StatusOr<pb::RunState>)>& done) {
+  const absl::StatusOr<StoredRun> stored = options_.store->GetRun(run_id);
+  if (!stored.ok()) return done(stored.status());
+  if (stored->finished) return done(RunOf(*stored).state());
+  bool parked = false;
+  {
+    MutexLock lock(&mutex_);
+    parked = parked_.erase(run_id) > 0;
+  }
+  if (!parked) return done(Unavailable("run {} has only just begun or ended; try again", run_id));
+  const absl::Status written =
+      WriteAndWait(options_.store, EndWithoutMachine(*stored, pb::RUN_STATE_CANCELLED, Cancelled("cancelled"),
+                                                     options_.clock->UnixNs()))
+          .status;
+  written.ok() ? done(pb::RUN_STATE_CANCELLED) : done(written);
+}
+
+// ---- Executor
+
+Executor::Executor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Executor::~Executor() { Stop(); }
+void Executor::Stop() { impl_->Stop(); }
+void Executor::Poke() {
+  impl_->Post([] {});
+}
+
+absl::StatusOr<std::unique_ptr<Executor>> Executor::Start(const ExecutorOptions& options) {
+  std::unique_ptr<Executor> executor(new Executor(std::make_unique<Impl>(options)));
+  // The loop's work, before its thread exists. What the store and the backend answer meanwhile waits in the queue.
+  const absl::Status resumed = executor->impl_->ResumeAll();
+  executor->impl_->StartThread();
+  RETURN_IF_ERROR(resumed);
+  return executor;
+}
+
+void Executor::StartRun(NewRun run, std::shared_ptr<RunObserver> observer,
+                        std::function<void(absl::StatusOr<StartedRun>)> done) {
+  if (run.spec.run_id.empty()) run.spec.run_id = MakeRunId();
+  auto active = std::make_unique<ActiveRun>();
+  active->id = run.spec.run_id;
+  CreateRun record;
+  record.run_id = run.spec.run_id;
+  record.request = EncodeRun(run.request, run.spec);
+  record.graph_revision = run.graph->revision();
+  record.graph = run.graph->canonical();
+  record.request_id = run.request.request_id();
+  record.request_hash = RequestHash(run.request);
+  absl::StatusOr<std::unique_ptr<Machine>> machine = Machine::Create(run.graph, std::move(run.spec));
+  if (!machine.ok()) return done(machine.status());
+  active->machine = *std::move(machine);
+  active->stream_tokens = run.request.stream_tokens();
+  if (observer != nullptr) active->observers.push_back({std::move(observer), 0, active->stream_tokens});
+  active->request = std::move(run.request);
+  active->request.clear_graph_source();
+  auto shared_done = std::make_shared<std::function<void(absl::StatusOr<StartedRun>)>>(std::move(done));
+  const bool posted =
+      impl_->Post([impl = impl_.get(), active = std::move(active), record = std::move(record), shared_done]() mutable {
+        impl->loop_.Create(std::move(active), std::move(record), std::move(*shared_done));
+      });
+  if (!posted) (*shared_done)(Stopped());
+}
+
+void Executor::CancelRun(std::string run_id, std::function<void(absl::StatusOr<pb::RunState>)> done) {
+  auto shared = std::make_shared<std::function<void(absl::StatusOr<pb::RunState>)>>(std::move(done));
+  const bool posted = impl_->Post([impl = impl_.get(), run_id = std::move(run_id), shared] {
+    if (impl->loop_.Cancel(run_id, shared.get())) return;
+    if (!impl->reader_.Post([=] { impl->CancelStored(run_id, *shared); })) (*shared)(Stopped());
+  });
+  if (!posted) (*shared)(Stopped());
+}
+
+void Executor::GetRun(std::string run_id, std::function<void(absl::StatusOr<pb::Run>)> done) {
+  auto shared = std::make_shared<std::function<void(absl::StatusOr<pb::Run>)>>(std::move(done));
+  const bool posted = impl_->Post([impl = impl_.get(), run_id = std::move(run_id), shared] {
+    if (std::optional<pb::Run> run = impl->loop_.Describe(run_id)) return (*shared)(*std::move(run));
+    const bool reading = impl->reader_.Post([=] {
+      const absl::StatusOr<StoredRun> stored = impl->options_.store->GetRun(run_id);
+      stored.ok() ? (*shared)(RunOf(*stored)) : (*shared)(stored.status());
+    });
+    if (!reading) (*shared)(Stopped());
+  });
+  if (!posted) (*shared)(Stopped());
+}
+
+void Executor::Watch(std::string run_id, int64_t after_sequence_number, bool stream_tokens,
+                     std::shared_ptr<RunObserver> observer) {
+  Impl* impl = impl_.get();
+  const bool posted = impl->reader_.Post([=, run_id = std::move(run_id)] {
+    impl->Replay(run_id, after_sequence_number, stream_tokens, observer, /*last_chance=*/false);
+  });
+  if (!posted) observer->OnEnd(Stopped());
+}
+
+void Executor::Attach(std::string run_id, int64_t after_sequence_number, bool stream_tokens,
+                      std::shared_ptr<RunObserver> observer, std::function<void(Attached)> done) {
+  const bool posted = impl_->Post([=, impl = impl_.get(), run_id = std::move(run_id)] {
+    done(impl->loop_.Attach(run_id, {observer, after_sequence_number, stream_tokens}));
+  });
+  if (!posted) done(Attached::kNotHere);
+}
+
+void Executor::Unwatch(std::shared_ptr<RunObserver> observer, std::function<void()> done) {
+  const bool posted = impl_->Post([=, impl = impl_.get()] {
+    impl->loop_.Detach(observer.get());
+    if (done) done();
+  });
+  if (!posted && done) done();
+}
+
+absl::StatusOr<std::vector<pb::Event>> Executor::ReadEvents(std::string_view run_id, int64_t after_sequence_number,
+                                                            int64_t count) const {
+  return ReadPage(*impl_->options_.store, run_id, after_sequence_number, count, kAll);
+}
+
+absl::StatusOr<StoredRun> Executor::FindRequest(std::string_view request_id) const {
+  return impl_->options_.store->FindRequest(request_id);
+}
+
+void Executor::OnReader(std::function<void()> read) {
+  // Refused only after Stop: then here, so that whoever waits is answered.
+  auto shared = std::make_shared<std::function<void()>>(std::move(read));
+  if (!impl_->reader_.Post([shared] { (*shared)(); })) (*shared)();
+}
+
+Executor::Counts Executor::counts() const {
+  MutexLock lock(&impl_->mutex_);
+  return impl_->counts_;
+}
+
+std::vector<std::pair<std::string, absl::Status>> Executor::Parked() const {
+  MutexLock lock(&impl_->mutex_);
+  return {impl_->parked_.begin(), impl_->parked_.end()};
+}
+
+}  // namespace conclave::orchestrator
