@@ -82,8 +82,6 @@ absl::Status Engine::Logits(std::span<const TokenId> tokens, std::vector<float>*
   return *result;
 }
 
-// ---- Text: see text.cc for what a chat becomes.
-
 std::vector<TokenId> Engine::Tokenize(std::string_view text, SpecialTokens special, bool add_begin_of_sequence) const {
   return TokenizeText(*impl_->model->tokenizer, text, special, add_begin_of_sequence);
 }
@@ -95,7 +93,7 @@ std::string Engine::Detokenize(std::span<const TokenId> tokens) const {
 absl::StatusOr<Engine::ChatPrompt> Engine::ApplyChatTemplate(std::span<const ChatMessage> messages,
                                                              bool add_generation_prompt,
                                                              int64_t now_unix_seconds) const {
-  return RenderChat(*impl_->model->tokenizer, messages, add_generation_prompt, now_unix_seconds);
+  return impl_->model->chat_template->Render(messages, add_generation_prompt, now_unix_seconds);
 }
 
 }  // namespace conclave::engine

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/loader.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <filesystem>
 
@@ -104,6 +106,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const EngineOptions& opti
     return FailedPrecondition("MODEL_FILE_INVALID {}: the tokenizer has {} tokens, the embedding {} rows",
                               options.model_path, model->tokenizer->vocab_size(), spec.vocab);
   }
+  model->chat_template = std::make_unique<ChatTemplate>(*model->tokenizer);
   ASSIGN_OR_RETURN(model->ops, MakeOps({.kernel = options.kernel, .threads = options.threads}));
   ASSIGN_OR_RETURN(model->bound, BindWeights(*model->file, spec, model->ops.get()));
 
@@ -132,6 +135,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const EngineOptions& opti
                    .kv_pages = step.kv_pages,
                    .page_tokens = kPageTokens};
   if (!model->ops->uses_sources_in_place()) model->file.reset();
+  malloc_trim(0);  // reading a vocabulary leaves tens of megabytes of freed strings behind
   return model;
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "engine/chat_template.h"
 #include "engine/costs.h"
 #include "engine/engine.h"
 #include "engine/format/gguf.h"
@@ -23,6 +24,7 @@ struct LoadedModel {
   BoundModel bound;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ChatTemplate> chat_template;
   ModelInfo info = {};
   MemoryPlan memory = {};
   CostModel costs;

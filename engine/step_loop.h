@@ -118,9 +118,9 @@ class StepLoop {
   std::vector<std::unique_ptr<Sequence>> admitted_;  // scratch of a step
   std::vector<Work> work_;
   std::vector<PageCopy> copies_;
-  std::vector<float> logits_;           // [O, V]
+  std::vector<float> logits_;  // [O, V]
   SamplerWorkspace sampler_workspace_;
-  bool nothing_moves_ = false;          // the last plan was empty: wait for news
+  bool nothing_moves_ = false;  // the last plan was empty: wait for news
   EngineLoad totals_ = {};
 
   std::thread thread_;

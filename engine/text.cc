@@ -19,12 +19,6 @@ std::vector<TokenId> TokenizeText(const Tokenizer& tokenizer, std::string_view t
   return *std::move(tokens);
 }
 
-absl::StatusOr<Engine::ChatPrompt> RenderChat(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
-                                              bool add_generation_prompt, int64_t now_unix_seconds) {
-  (void)tokenizer, (void)messages, (void)add_generation_prompt, (void)now_unix_seconds;
-  return Unimplemented("chat templates are not connected yet");
-}
-
 class Vocabulary::Impl {
  public:
   std::unique_ptr<Tokenizer> tokenizer;

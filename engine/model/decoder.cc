@@ -49,9 +49,11 @@ absl::Status Decoder::Allocate() {
   ASSIGN_OR_RETURN(rows_, ops_->Allocate(DType::kF32, Shape{O, D}));
   ASSIGN_OR_RETURN(logits_, ops_->Allocate(DType::kF32, Shape{O, V}));
   const KvLayout layout = Layout(spec_, limits_.page_tokens);
+  // One buffer for all layers: devices round buffers up, to megabytes where pages are huge.
+  const int64_t P = limits_.kv_pages, page_bytes = ops_->kv_page_bytes(layout);
+  ASSIGN_OR_RETURN(const View all, ops_->Allocate(DType::kI8, Shape{spec_.layers * P, page_bytes}));
   for (int32_t layer = 0; layer < spec_.layers; ++layer) {
-    ASSIGN_OR_RETURN(View pages, ops_->Allocate(DType::kI8, Shape{limits_.kv_pages, ops_->kv_page_bytes(layout)}));
-    kv_.push_back(pages);
+    kv_.push_back({.data = all.data + layer * P * page_bytes, .dtype = DType::kI8, .shape = Shape{P, page_bytes}});
   }
   copy_from_.reserve(limits_.sequences_max);
   copy_to_.reserve(limits_.sequences_max);

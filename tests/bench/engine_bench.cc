@@ -127,16 +127,21 @@ class Bench {
   // n samples of one prompt against one prefill and the decoding of as many sequences.
   void Samples(double prefill_seconds) {
     const double decode = Median([&] { return SharedRate(sizes_.samples); });
+    double prefill = 0, decoding = 0;
     const double wall = Median([&] {
       GenerateRequest request = Request(Prompt(sizes_.prompt), sizes_.tokens);
       request.samples = sizes_.samples;
       const double begin = Seconds();
-      Submit(std::move(request))->Wait();
+      const auto& usage = Submit(std::move(request))->Wait().usage();
+      prefill = static_cast<double>(usage.prefill_ns) * 1e-9, decoding = static_cast<double>(usage.decode_ns) * 1e-9;
       return Seconds() - begin;
     });
-    const double parts = prefill_seconds + sizes_.samples * (sizes_.tokens - 1) / decode;
+    const double decode_seconds = sizes_.samples * (sizes_.tokens - 1) / decode;
     Line(fmt::format("{} samples of a prompt of {}, {} tokens each", sizes_.samples, sizes_.prompt, sizes_.tokens),
-         wall, "s", fmt::format("{:.2f} x (one prefill + {}-wide decode)", wall / parts, sizes_.samples));
+         wall * 1e3, "ms",
+         fmt::format("{:.2f} x (one prefill + {}-wide decode); the last: {:.0f} + {:.0f} ms, apart {:.0f} + {:.0f}",
+                     wall / (prefill_seconds + decode_seconds), sizes_.samples, prefill * 1e3, decoding * 1e3,
+                     prefill_seconds * 1e3, decode_seconds * 1e3));
   }
 
   Engine* const engine_;

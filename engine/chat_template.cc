@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/chat_template.h"
+
+#include <optional>
+#include <utility>
+
+#include "common/status.h"
+
+namespace conclave::engine {
+namespace {
+
+absl::StatusOr<jinja::Template> Parse(const std::string& source) {
+  if (source.empty()) {
+    return FailedPrecondition("CHAT_TEMPLATE_MISSING: the model file has no chat template; send text or token ids");
+  }
+  return jinja::Template::Parse(source);
+}
+
+// What lies between the user's ranges: the template's own text.
+std::vector<ByteRange> Trusted(size_t size, std::span<const jinja::ByteRange> user) {
+  std::vector<ByteRange> trusted;
+  size_t begin = 0;
+  for (const jinja::ByteRange& range : user) {
+    if (range.begin > begin) trusted.push_back({begin, range.begin});
+    begin = range.end;
+  }
+  if (size > begin) trusted.push_back({begin, size});
+  return trusted;
+}
+
+}  // namespace
+
+ChatTemplate::ChatTemplate(const Tokenizer& tokenizer)
+    : tokenizer_(tokenizer), template_(Parse(tokenizer.chat_template())) {}
+
+absl::StatusOr<Engine::ChatPrompt> ChatTemplate::Render(std::span<const ChatMessage> messages,
+                                                        bool add_generation_prompt, int64_t now_unix_seconds) const {
+  RETURN_IF_ERROR(template_.status());
+  if (messages.empty()) return InvalidArgument("messages: a chat must have at least one");
+  using jinja::Value;
+  std::vector<Value> list;
+  for (const ChatMessage& message : messages) {
+    list.push_back(
+        Value::Object({{"role", Value::UserText(message.role)}, {"content", Value::UserText(message.content)}}));
+  }
+  const auto text_of = [this](std::optional<TokenId> token) {
+    return Value::String(token.has_value() ? std::string(tokenizer_.TokenText(*token)) : "");
+  };
+  const Value context = Value::Object({{"messages", Value::List(std::move(list))},
+                                       {"add_generation_prompt", Value::Bool(add_generation_prompt)},
+                                       {"bos_token", text_of(tokenizer_.bos())},
+                                       {"eos_token", text_of(tokenizer_.eos())}});
+  ASSIGN_OR_RETURN(jinja::Rendered rendered,
+                   template_->Render(context, {.now_unix_seconds = now_unix_seconds, .limits = {}}));
+  const std::vector<ByteRange> trusted = Trusted(rendered.text.size(), rendered.user_ranges);
+  // The template writes the begin token where the model wants one.
+  ASSIGN_OR_RETURN(std::vector<TokenId> tokens, tokenizer_.Encode(rendered.text, trusted, Tokenizer::AddBos::kNo));
+  return Engine::ChatPrompt{std::move(rendered.text), std::move(tokens)};
+}
+
+}  // namespace conclave::engine
