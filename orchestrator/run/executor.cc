@@ -48,6 +48,16 @@ absl::StatusOr<std::vector<pb::Event>> ReadPage(const Store& store, std::string_
   return events;
 }
 
+absl::Status WhyNothingFollows(const Store& store, std::string_view run_id, int64_t sequence_number) {
+  ASSIGN_OR_RETURN(const StoredRun stored, store.GetRun(run_id));
+  if (sequence_number > stored.last_sequence_number) {
+    return OutOfRange("{}: its last event is {}, {} was asked for", run_id, stored.last_sequence_number,
+                      sequence_number);
+  }
+  if (stored.finished) return absl::OkStatus();
+  return Unavailable("{} does not go on here; see the log of the orchestrator's start", run_id);
+}
+
 // The last event of a run that no machine ends, and its listing.
 std::vector<WriteOp> EndWithoutMachine(const StoredRun& stored, pb::RunState state, const absl::Status& why,
                                        int64_t unix_ns) {
@@ -214,9 +224,8 @@ void Executor::Impl::Replay(const std::string& run_id, int64_t after, bool token
     }
     if (page->empty()) break;
   }
-  if (last_chance && !progress) {
-    return observer->OnEnd(Unavailable("run {} does not go on here; see the log of the orchestrator's start", run_id));
-  }
+  if (last_chance && !progress)
+    return observer->OnEnd(conclave::orchestrator::WhyNothingFollows(*options_.store, run_id, after));
   const bool posted = Post([this, run_id, after, tokens, observer] {
     const Attached attached = loop_.Attach(run_id, {observer, after, tokens});
     if (attached == Attached::kYes) return;
@@ -338,8 +347,19 @@ void Executor::Unwatch(std::shared_ptr<RunObserver> observer, std::function<void
 }
 
 absl::StatusOr<std::vector<pb::Event>> Executor::ReadEvents(std::string_view run_id, int64_t after_sequence_number,
-                                                            int64_t count) const {
-  return ReadPage(*impl_->options_.store, run_id, after_sequence_number, count, kAll);
+                                                            int64_t count, int64_t bytes) const {
+  return ReadPage(*impl_->options_.store, run_id, after_sequence_number, count, bytes);
+}
+
+absl::StatusOr<std::vector<Executor::ListedRun>> Executor::ListRuns(int64_t before_number, int64_t count) const {
+  ASSIGN_OR_RETURN(const std::vector<StoredRun> stored, impl_->options_.store->ListRuns(before_number, count));
+  std::vector<ListedRun> out;
+  for (const StoredRun& run : stored) out.push_back({run.number, RunOf(run)});
+  return out;
+}
+
+absl::Status Executor::WhyNothingFollows(std::string_view run_id, int64_t sequence_number) const {
+  return conclave::orchestrator::WhyNothingFollows(*impl_->options_.store, run_id, sequence_number);
 }
 
 absl::StatusOr<StoredRun> Executor::FindRequest(std::string_view request_id) const {

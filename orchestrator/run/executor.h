@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -100,8 +101,19 @@ class Executor {
   void Unwatch(std::shared_ptr<RunObserver> observer, std::function<void()> done = nullptr);
 
   // ---- Reading the store. All of these block.
-  absl::StatusOr<std::vector<deliberation::v1::Event>> ReadEvents(std::string_view run_id,
-                                                                  int64_t after_sequence_number, int64_t count) const;
+  // At most `count` events after a number; stops once `bytes` are reached, but returns at least one if there is one.
+  absl::StatusOr<std::vector<deliberation::v1::Event>> ReadEvents(
+      std::string_view run_id, int64_t after_sequence_number, int64_t count,
+      int64_t bytes = std::numeric_limits<int64_t>::max()) const;
+  // Newest first; runs whose StoredRun::number is below `before_number`, or all when it is 0.
+  struct ListedRun {
+    int64_t number = 0;
+    deliberation::v1::Run run;
+  };
+  absl::StatusOr<std::vector<ListedRun>> ListRuns(int64_t before_number, int64_t count) const;
+  // For a run that is not active and stores nothing after a number: OK when it has ended there, OUT_OF_RANGE when that
+  // number was never given, UNAVAILABLE when the run is parked.
+  absl::Status WhyNothingFollows(std::string_view run_id, int64_t sequence_number) const;
   // NOT_FOUND: no run was begun under that request id.
   absl::StatusOr<StoredRun> FindRequest(std::string_view request_id) const;
   // Runs `read` on the executor's reader thread, for callers that must not block.

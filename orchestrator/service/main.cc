@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// conclave-orchestrator: runs, their store and their fleet, served over gRPC. Flags and wiring only.
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "common/status.h"
+#include "orchestrator/fleet/fleet_file.h"
+#include "orchestrator/fleet/launcher.h"
+#include "orchestrator/fleet/run_builder.h"
+#include "orchestrator/run/executor.h"
+#include "orchestrator/service/server.h"
+#include "orchestrator/store/sqlite_store.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+namespace orchestrator = ::conclave::orchestrator;
+
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+constexpr int kExitBadInput = 65;
+constexpr int kExitNoWorker = 69;
+
+constexpr char kDescription[] =
+    "Runs deliberations over a fleet and serves conclave.deliberation.v1. Prints one line on stdout when it serves:\n"
+    "  serving conclave.deliberation.v1 on HOST:PORT\n"
+    "and logs to stderr. SIGTERM or SIGINT stops it: unfinished runs go on at the next start with the same store.";
+constexpr char kExample[] =
+    "Example:\n"
+    "  conclave-orchestrator --fleet fleet.textproto --listen 127.0.0.1:50061 --store runs.sqlite\n"
+    "Exit codes: 0 stopped, 1 failed, 2 usage, 65 a file is bad, 69 no worker reachable.";
+
+struct Flags {
+  std::string fleet;
+  std::string listen;
+  std::string store;
+  std::string graphs;
+  std::string worker_binary;
+  std::string log_level = "info";
+  orchestrator::ServerOptions server;
+  bool insecure_listen = false;
+};
+
+void AddFlags(CLI::App* app, Flags* flags) {
+  app->add_option("--fleet", flags->fleet, "Fleet file: who can answer")->required()->type_name("FILE");
+  app->add_option(
+      "--listen", flags->listen,
+      "HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one; default: the fleet's, else 127.0.0.1:0");
+  app->add_option("--store", flags->store,
+                  "SQLite file of the runs; default: the fleet's, else ~/.cache/conclave/conclave.sqlite");
+  app->add_option("--graphs", flags->graphs,
+                  "Folder of the shipped graphs and roles; default: found beside the program");
+  app->add_option("--worker-binary", flags->worker_binary, "conclave-worker; default: beside the program");
+  app->add_option("--tls-cert", flags->server.tls.certificate, "PEM certificate chain; read again when it changes");
+  app->add_option("--tls-key", flags->server.tls.key, "PEM private key of --tls-cert");
+  app->add_option("--tls-client-ca", flags->server.tls.ca, "PEM authority; clients must present a certificate of it");
+  app->add_flag("--insecure-listen", flags->insecure_listen, "Allow plaintext on addresses other than loopback");
+  app->add_flag("--reflection", flags->server.reflection, "Serve gRPC reflection, e.g. for grpcurl");
+  app->add_option("--log-level", flags->log_level, "What is logged to stderr")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+}
+
+int Fail(int exit_code, std::string message) {
+  std::replace(message.begin(), message.end(), '\n', ' ');
+  fmt::print(stderr, "conclave-orchestrator: {}\n", message);
+  return exit_code;
+}
+
+int Fail(int exit_code, const absl::Status& status) {
+  if (status.code() == absl::StatusCode::kUnavailable) exit_code = kExitNoWorker;
+  return Fail(exit_code, std::string(conclave::Message(status)));
+}
+
+std::string Home() {
+  const char* home = std::getenv("HOME");  // NOLINT(concurrency-mt-unsafe)
+  return home == nullptr ? "" : home;
+}
+
+// Installed: ../share/conclave/graphs. Built: the checkout above build/PRESET/bin.
+std::string FindGraphs(const fs::path& program) {
+  for (const fs::path& candidate :
+       {program / "../share/conclave/graphs", program / "../../../graphs", program / "../../graphs"}) {
+    if (fs::is_directory(candidate / "roles")) return candidate.lexically_normal().string();
+  }
+  return "";
+}
+
+void FillDefaults(const orchestrator::LoadedFleet& fleet, Flags* flags) {
+  const fs::path program = fs::read_symlink("/proc/self/exe").parent_path();
+  const auto& declared = fleet.fleet.orchestrator();
+  if (flags->listen.empty()) flags->listen = declared.listen().empty() ? "127.0.0.1:0" : declared.listen();
+  if (flags->store.empty()) flags->store = declared.store();
+  if (flags->store.empty()) {
+    const fs::path folder = fs::path(Home()) / ".cache" / "conclave";
+    std::error_code ignored;
+    fs::create_directories(folder, ignored);
+    flags->store = (folder / "conclave.sqlite").string();
+  }
+  if (flags->graphs.empty()) flags->graphs = FindGraphs(program);
+  if (flags->worker_binary.empty()) flags->worker_binary = (program / "conclave-worker").string();
+}
+
+// Taken by sigwait in main, so no other thread may receive them.
+sigset_t BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+int Run(Flags flags) {
+  const sigset_t signals = BlockSignals();
+  auto fleet = orchestrator::LoadFleet(flags.fleet, Home());
+  if (!fleet.ok()) return Fail(kExitBadInput, fleet.status());
+  FillDefaults(*fleet, &flags);
+  flags.server.listen = flags.listen;
+  if (flags.insecure_listen) flags.server.plaintext = conclave::rpc::PlaintextPolicy::kAnywhere;
+  // Cheap mistakes before expensive loading.
+  const auto credentials =
+      conclave::rpc::ServerCredentials(flags.server.listen, flags.server.tls, flags.server.plaintext);
+  if (!credentials.ok()) return Fail(kExitUsage, credentials.status());
+  if (flags.graphs.empty()) return Fail(kExitUsage, "the shipped graphs were not found; name their folder by --graphs");
+  auto graphs = orchestrator::GraphLibrary::Open(flags.graphs);
+  if (!graphs.ok()) return Fail(kExitBadInput, graphs.status());
+  auto store = orchestrator::OpenSqliteStore({.path = flags.store});
+  if (!store.ok()) return Fail(kExitBadInput, store.status());
+
+  orchestrator::LaunchOptions launch;
+  launch.worker_binary = flags.worker_binary;
+  launch.cores = static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
+  auto launched = orchestrator::LaunchedFleet::Launch(*fleet, launch);
+  if (!launched.ok()) return Fail(kExitBadInput, launched.status());
+  for (const orchestrator::LaunchedWorker& worker : (*launched)->workers()) {
+    spdlog::info("worker {} on {} (process {})", worker.model_path, worker.address, worker.pid);
+  }
+
+  orchestrator::ExecutorOptions options;
+  options.store = store->get();
+  options.backend = &(*launched)->backend();
+  options.on_fatal = [](const absl::Status& status) {
+    // What was not acknowledged is not lost by ending; going on could only lose more.
+    spdlog::critical("{}", conclave::Message(status));
+    std::_Exit(kExitFailed);
+  };
+  auto executor = orchestrator::Executor::Start(options);
+  if (!executor.ok()) return Fail(kExitFailed, executor.status());
+  spdlog::info("store {}: {} runs resumed", flags.store, (*executor)->counts().active_runs);
+  for (const auto& [run, why] : (*executor)->Parked()) spdlog::warn("not resumed: {}", conclave::Message(why));
+
+  orchestrator::Service::Options service;
+  service.executor = executor->get();
+  service.backend = options.backend;
+  service.graphs = graphs->get();
+  service.bindings = fleet->Bindings();
+  auto server = orchestrator::Server::Start(flags.server, std::move(service));
+  if (!server.ok()) return Fail(kExitFailed, std::string(conclave::Message(server.status())));
+  if (flags.insecure_listen) spdlog::warn("--insecure-listen: prompts and answers cross the network in plaintext");
+  fmt::print("serving conclave.deliberation.v1 on {}\n", (*server)->address());
+  std::fflush(stdout);
+
+  int signal = 0;
+  sigwait(&signals, &signal);
+  spdlog::info("signal {}: stopping", signal);
+  (*server)->BeginDrain();
+  (*executor)->Stop();  // watchers are told; calls in flight end
+  server->reset();
+  executor->reset();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Flags flags;
+  CLI::App app(kDescription, "conclave-orchestrator");
+  app.footer(kExample);
+  app.set_version_flag("--version", std::string(CONCLAVE_VERSION));
+  AddFlags(&app, &flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    return Fail(kExitUsage, fmt::format("{}; see --help", error.what()));
+  }
+  spdlog::set_default_logger(spdlog::stderr_color_mt("conclave-orchestrator"));
+  spdlog::set_level(spdlog::level::from_str(flags.log_level));
+  try {
+    return Run(std::move(flags));
+  } catch (const std::exception& error) {
+    return Fail(kExitFailed, error.what());
+  }
+}
