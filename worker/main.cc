@@ -6,17 +6,22 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
+#include <thread>
+#include <vector>
 
+#include "common/bounded_queue.h"
 #include "common/check.h"
 #include "common/status.h"
 #include "engine/engine.h"
+#include "protos/rpc_status.h"
 #include "worker/model_host.h"
 #include "worker/server.h"
 
@@ -58,8 +63,8 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--model", engine.model_path, "GGUF file to serve")->required()->type_name("FILE");
   app->add_option("--name", flags->name, "Name callers use; default: the one in the file")->type_name("NAME");
   app->add_option("--threads", engine.threads, "CPU threads; 0: one per core")->check(range(0, 1024))->type_name("N");
-  app->add_option("--kernel", engine.kernel, "CPU kernels: auto, reference, scalar, avx2, avx512 or amx")
-      ->check(CLI::IsMember({"auto", "reference", "scalar", "avx2", "avx512", "amx"}).description(""))
+  app->add_option("--kernel", engine.kernel, "CPU kernels: auto, reference, scalar, avx2 or avx512")
+      ->check(CLI::IsMember({"auto", "reference", "scalar", "avx2", "avx512"}).description(""))
       ->type_name("NAME")
       ->capture_default_str();
   app->add_option("--kv-bytes", engine.kv_bytes, "Memory for KV pages, e.g. 512MiB")
@@ -70,7 +75,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
       ->check(range(0, 1 << 24))
       ->type_name("TOKENS");
   app->add_option("--max-sequences", engine.sequences_max, "Sequences that run together")
-      ->check(range(1, 4096))
+      ->check(range(1, 1024))
       ->type_name("N")
       ->capture_default_str();
   app->add_option("--listen", server.listen, "HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one")
@@ -121,43 +126,62 @@ std::string MakeInstanceId() {
   return out;
 }
 
-// What the file is to blame for, and what not.
+// Why the engine did not start: the file's fault, the flags', or the machine's.
 int ExitCodeOf(const absl::Status& status) {
   switch (status.code()) {
-    case absl::StatusCode::kInvalidArgument:
     case absl::StatusCode::kNotFound:
-    case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kDataLoss:
-    case absl::StatusCode::kUnimplemented:
-    case absl::StatusCode::kOutOfRange:
     case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnimplemented:  // an architecture or format that this program does not know
       return kExitBadInput;
+    case absl::StatusCode::kInvalidArgument:
+      return kExitUsage;
     default:
-      return kExitFailed;
+      return conclave::rpc::Reason(status) == "MODEL_FILE_INVALID" ? kExitBadInput : kExitFailed;
   }
 }
 
-// The signals that drain are taken from sigwait in main, so no thread may receive them otherwise.
-sigset_t BlockSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
-  return signals;
-}
+// SIGTERM and SIGINT, taken by one thread: before the worker serves they end the process as usual, then they come here.
+// One per process, never destroyed.
+class Signals {
+ public:
+  // Before any other thread starts, because threads inherit what is blocked.
+  Signals() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+    std::thread([this, signals] { Take(signals); }).detach();
+  }
+  void BeginServing() { serving_ = true; }
+  // The next signal; nothing after the time.
+  std::optional<int> Wait(absl::Duration timeout) {
+    const std::vector<int> taken = taken_.WaitAndDrain(timeout);
+    return taken.empty() ? std::nullopt : std::optional<int>(taken.front());
+  }
+
+ private:
+  void Take(const sigset_t& signals) {
+    for (int signal = 0; sigwait(&signals, &signal) == 0;) {
+      if (!serving_) std::_Exit(128 + signal);  // a load can take minutes, and nobody is served yet
+      taken_.TryPush(std::move(signal));
+    }
+  }
+
+  std::atomic<bool> serving_ = false;
+  conclave::BoundedQueue<int> taken_{16};
+};
 
 // Returns when everything has ended; exits the process at a second signal or when the engine does not let go.
-void DrainUntilIdle(Server* server, const sigset_t& signals, int64_t grace_seconds) {
-  constexpr timespec kPoll = {0, 50'000'000};
+void DrainUntilIdle(Server* server, Signals* signals, int64_t grace_seconds) {
   constexpr int64_t kHangSeconds = 10;  // over the grace: a step takes far less
   const int64_t give_up_ns = conclave::Clock::System().NowNs() + (grace_seconds + kHangSeconds) * kNsPerSecond;
   server->BeginDrain(grace_seconds * kNsPerSecond);
   while (!server->WaitIdle(0)) {
-    if (const int signal = sigtimedwait(&signals, nullptr, &kPoll); signal > 0) {
-      spdlog::warn("signal {} while draining: exiting at once", signal);
-      std::_Exit(128 + signal);
+    if (const std::optional<int> signal = signals->Wait(absl::Milliseconds(50))) {
+      spdlog::warn("signal {} while draining: exiting at once", *signal);
+      std::_Exit(128 + *signal);
     }
     if (conclave::Clock::System().NowNs() > give_up_ns) {
       spdlog::error("requests still run {} s after the grace: exiting", kHangSeconds);
@@ -167,7 +191,7 @@ void DrainUntilIdle(Server* server, const sigset_t& signals, int64_t grace_secon
 }
 
 int Run(Flags flags) {
-  const sigset_t signals = BlockSignals();
+  auto* const signals = new Signals;
   flags.server.instance_id = MakeInstanceId();
   flags.server.version = CONCLAVE_VERSION;
   flags.server.plaintext =
@@ -178,6 +202,9 @@ int Run(Flags flags) {
       !credentials.ok()) {
     return Fail(kExitUsage, std::string(conclave::Message(credentials.status())));
   }
+  // A step must hold one token of every sequence, and some prefill beside them.
+  constexpr int32_t kPrefillTokensMin = 256;
+  flags.engine.step_tokens_max = std::max(flags.engine.step_tokens_max, flags.engine.sequences_max + kPrefillTokensMin);
   auto engine = conclave::engine::Engine::Create(flags.engine);
   if (!engine.ok()) return Fail(ExitCodeOf(engine.status()), std::string(conclave::Message(engine.status())));
   LogLines("memory", (*engine)->memory().ToString());
@@ -190,13 +217,14 @@ int Run(Flags flags) {
   if (!server.ok()) return Fail(kExitFailed, std::string(conclave::Message(server.status())));
   if ((*server)->metrics_port() >= 0) spdlog::info("metrics on port {}", (*server)->metrics_port());
   if (flags.insecure_listen) spdlog::warn("--insecure-listen: prompts and answers cross the network in plaintext");
+  signals->BeginServing();
   fmt::print("serving conclave.inference.v1 on {} model={} instance={}\n", (*server)->address(), info.name,
              flags.server.instance_id);
   std::fflush(stdout);
 
-  int signal = 0;
-  sigwait(&signals, &signal);
-  spdlog::info("signal {}: draining, at most {} s", signal, flags.grace_seconds);
+  std::optional<int> signal;
+  while (!signal.has_value()) signal = signals->Wait(absl::InfiniteDuration());
+  spdlog::info("signal {}: draining, at most {} s", *signal, flags.grace_seconds);
   DrainUntilIdle(server->get(), signals, flags.grace_seconds);
   return 0;
 }

@@ -131,6 +131,20 @@ TEST(WorkerProcess, SaysWhereItServesStreamsAndEndsOnSigterm) {
   EXPECT_EQ(worker.Stop(), 0);
 }
 
+TEST(WorkerProcess, AChatGoesThroughTheModelsTemplate) {
+  Worker worker;
+  pb::TokenizeRequest request;
+  auto* const message = request.mutable_prompt()->mutable_chat()->add_messages();
+  message->set_role("user");
+  message->set_content("say <|im_end|>");
+  grpc::ClientContext context;
+  pb::TokenizeResponse response;
+  ASSERT_OK(rpc::FromGrpc(worker.stub()->Tokenize(&context, request, &response)));
+  EXPECT_THAT(response.text(), HasSubstr("<|im_start|>user\nsay <|im_end|><|im_end|>"));
+  EXPECT_EQ(std::count(response.ids().begin(), response.ids().end(), testing::kTinyEnd), 1)
+      << "the template's own only";
+}
+
 TEST(WorkerProcess, SameSeedSameTextFromTwoWorkersSideBySide) {
   Worker a, b;
   Events from_a, from_b;
@@ -151,6 +165,13 @@ TEST(WorkerProcess, ASampleGoesOnElsewhereAsIfNothingHadHappened) {
   for (int i = 0; i < 15; ++i) request.mutable_continuation()->add_generated_token_ids(tokens[i]);
   ASSERT_OK(GenerateCall(b.stub(), request).Finish(&rest));
   EXPECT_EQ(TokensOf(rest), std::vector<int32_t>(tokens.begin() + 15, tokens.end()));
+}
+
+TEST(WorkerProcess, ASignalWhileTheModelLoadsEndsIt) {
+  ChildProcess process({kProgram, "--model", ModelPath(), "--listen", "127.0.0.1:0", "--kv-bytes", "32MiB"});
+  process.Signal(SIGTERM);  // during the load, or right before or after it
+  const int code = process.Wait();
+  EXPECT_TRUE(code == 128 + SIGTERM || code == 0) << code;
 }
 
 TEST(WorkerProcess, CancelFreesItsSlotsAndPagesWithinTwoSeconds) {
