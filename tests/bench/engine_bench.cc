@@ -52,11 +52,11 @@ class Bench {
          fmt::format("{:.0f} % of the roof", 100 * fresh * static_cast<double>(info.weight_bytes_per_token) / roof_));
     const double deep = Median([&] { return DecodeRate(sizes_.prompt); });
     Line(fmt::format("decode, one sequence, at {} positions", sizes_.prompt), deep, "tok/s", "");
-    const double prefill = Median([&] { return PrefillSeconds(sizes_.prompt); });
-    Line(fmt::format("prefill of {} tokens", sizes_.prompt), sizes_.prompt / prefill, "tok/s", "");
+    Line(fmt::format("prefill of {} tokens", sizes_.prompt),
+         sizes_.prompt / Median([&] { return PrefillSeconds(sizes_.prompt); }), "tok/s", "");
     Line(fmt::format("{} sequences over a shared prompt of {}, all tokens", sizes_.sequences, sizes_.prompt),
          Median([&] { return SharedRate(sizes_.sequences); }), "tok/s", "");
-    Samples(prefill);
+    Samples();
   }
 
  private:
@@ -124,24 +124,25 @@ class Bench {
     for (const auto& generation : generations) after += generation->deltas();
     return (after - before) / (end - begin);
   }
-  // n samples of one prompt against one prefill and the decoding of as many sequences.
-  void Samples(double prefill_seconds) {
-    const double decode = Median([&] { return SharedRate(sizes_.samples); });
-    double prefill = 0, decoding = 0;
-    const double wall = Median([&] {
+  // n samples of one prompt against one prefill and the decoding of as many sequences, all measured in turn: on a
+  // shared machine only their ratio means something.
+  void Samples() {
+    std::vector<double> walls, ratios;
+    for (int i = 0; i < 2 * sizes_.repeats - 1; ++i) {
+      const double prefill = PrefillSeconds(sizes_.prompt);
+      const double decode = sizes_.samples * (sizes_.tokens - 1) / SharedRate(sizes_.samples);
       GenerateRequest request = Request(Prompt(sizes_.prompt), sizes_.tokens);
       request.samples = sizes_.samples;
       const double begin = Seconds();
-      const auto& usage = Submit(std::move(request))->Wait().usage();
-      prefill = static_cast<double>(usage.prefill_ns) * 1e-9, decoding = static_cast<double>(usage.decode_ns) * 1e-9;
-      return Seconds() - begin;
-    });
-    const double decode_seconds = sizes_.samples * (sizes_.tokens - 1) / decode;
+      Submit(std::move(request))->Wait();
+      walls.push_back(Seconds() - begin);
+      ratios.push_back(walls.back() / (prefill + decode));
+    }
+    std::sort(walls.begin(), walls.end());
+    std::sort(ratios.begin(), ratios.end());
     Line(fmt::format("{} samples of a prompt of {}, {} tokens each", sizes_.samples, sizes_.prompt, sizes_.tokens),
-         wall * 1e3, "ms",
-         fmt::format("{:.2f} x (one prefill + {}-wide decode); the last: {:.0f} + {:.0f} ms, apart {:.0f} + {:.0f}",
-                     wall / (prefill_seconds + decode_seconds), sizes_.samples, prefill * 1e3, decoding * 1e3,
-                     prefill_seconds * 1e3, decode_seconds * 1e3));
+         walls[walls.size() / 2] * 1e3, "ms",
+         fmt::format("{:.2f} x (one prefill + {}-wide decode)", ratios[ratios.size() / 2], sizes_.samples));
   }
 
   Engine* const engine_;
