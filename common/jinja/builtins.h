@@ -39,5 +39,7 @@ class AttributePath {
 FilterBody FindTextFilter(std::string_view name);
 FilterBody FindNumberFilter(std::string_view name);
 FilterBody FindSequenceFilter(std::string_view name);
+// The filter `wordwrap`, too long for its neighbours.
+absl::StatusOr<Value> WordWrap(Runtime& runtime, const Value& self, Arguments& arguments);
 
 }  // namespace conclave::jinja

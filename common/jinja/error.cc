@@ -5,6 +5,8 @@ namespace conclave::jinja {
 
 std::string_view ErrorName(ErrorType type) {
   switch (type) {
+    case ErrorType::kAttributeError:
+      return "AttributeError";
     case ErrorType::kFilterArgumentError:
       return "FilterArgumentError";
     case ErrorType::kIndexError:
@@ -13,6 +15,8 @@ std::string_view ErrorName(ErrorType type) {
       return "KeyError";
     case ErrorType::kOverflowError:
       return "OverflowError";
+    case ErrorType::kRuntimeError:
+      return "RuntimeError";
     case ErrorType::kSecurityError:
       return "SecurityError";
     case ErrorType::kTemplateAssertionError:

@@ -11,10 +11,12 @@
 namespace conclave::jinja {
 
 enum class ErrorType {
+  kAttributeError,
   kFilterArgumentError,
   kIndexError,
   kKeyError,
   kOverflowError,
+  kRuntimeError,
   kSecurityError,
   kTemplateAssertionError,
   kTemplateError,  // raise_exception()

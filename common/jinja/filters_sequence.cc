@@ -90,7 +90,7 @@ absl::StatusOr<Value> DictSort(Runtime& runtime, const Value& self, Arguments& a
     return Raise(ErrorType::kFilterArgumentError, "You can only sort by either \"key\" or \"value\"");
   }
   if (self.IsUndefined()) return UndefinedError(self);
-  if (!self.IsDict()) return Raise(ErrorType::kTypeError, "'{}' object has no attribute 'items'", self.TypeName());
+  if (!self.IsDict()) return Raise(ErrorType::kAttributeError, "'{}' object has no attribute 'items'", self.TypeName());
   Arguments none;
   ASSIGN_OR_RETURN(const Value view, CallMethod(runtime, FindDictMethod("items"), self, none));
   std::vector<Value> items = view.AsSequence().items;
@@ -238,7 +238,7 @@ absl::StatusOr<Value> SliceFilter(Runtime& runtime, const Value& self, Arguments
   const auto length = static_cast<int64_t>(items.size());
   int64_t begin = 0;
   for (int64_t i = 0; i < slices; ++i) {
-    RETURN_IF_ERROR(runtime.budget().Allocate(sizeof(Value)));
+    RETURN_IF_ERROR(runtime.budget().Allocate(2 * kBytesPerStep));  // a list costs more than its items
     const bool extra = i < length % slices;
     const int64_t end = begin + length / slices + (extra ? 1 : 0);
     std::vector<Value> slice(items.begin() + begin, items.begin() + end);
@@ -327,7 +327,7 @@ absl::StatusOr<Value> Select(Runtime& runtime, const Value& self, Arguments& arg
 
 absl::StatusOr<Value> XmlAttributes(Runtime& runtime, const Value& self, Arguments& arguments) {
   ASSIGN_OR_RETURN(auto bound, Bind({"do_xmlattr", {"autospace"}, 0, 2}, arguments));
-  if (!self.IsDict()) return Raise(ErrorType::kTypeError, "'{}' object has no attribute 'items'", self.TypeName());
+  if (!self.IsDict()) return Raise(ErrorType::kAttributeError, "'{}' object has no attribute 'items'", self.TypeName());
   TextBuilder out;
   for (const Dict::Entry& entry : self.AsDict().entries()) {
     RETURN_IF_ERROR(runtime.budget().Step());

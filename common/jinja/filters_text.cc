@@ -219,44 +219,6 @@ absl::StatusOr<Value> WordCount(Runtime& runtime, const Value& self, Arguments& 
   return Value::Int(count);
 }
 
-// Lines broken between words; a word longer than a line is cut.
-absl::StatusOr<Value> WordWrap(Runtime& runtime, const Value& self, Arguments& arguments) {
-  ASSIGN_OR_RETURN(
-      auto bound,
-      Bind({"do_wordwrap", {"width", "break_long_words", "wrapstring", "break_on_hyphens"}, 0, 2}, arguments));
-  ASSIGN_OR_RETURN(const int64_t width, IntegerArgument(bound[0], 79));
-  if (width <= 0) return Raise(ErrorType::kValueError, "invalid width {} (must be > 0)", width);
-  const bool cut_words = bound[1].IsMissing() || bound[1].Truthy();
-  const std::string wrap = bound[2].IsString() ? bound[2].AsString() : "\n";
-  ASSIGN_OR_RETURN(const Text text, Str(runtime, self));
-  ASSIGN_OR_RETURN(const std::vector<Value> lines, SplitLines(runtime, text, false));
-  std::string out;
-  for (size_t i = 0; i < lines.size(); ++i) {
-    if (i > 0) out += wrap;
-    std::string_view rest = lines[i].AsString();
-    bool first = true;
-    while (!rest.empty()) {
-      RETURN_IF_ERROR(runtime.budget().Step());
-      size_t cut = ByteOffset(rest, static_cast<size_t>(width));
-      size_t next = cut;
-      if (cut < rest.size()) {
-        size_t space = rest.substr(0, cut + 1).rfind(' ');
-        if (space == std::string_view::npos && !cut_words) space = std::min(rest.find(' ', cut), rest.size());
-        if (space != std::string_view::npos) cut = next = space;
-      }
-      while (next < rest.size() && rest[next] == ' ') ++next;
-      std::string_view line = rest.substr(0, cut);
-      while (line.ends_with(' ')) line.remove_suffix(1);
-      if (!first) out += wrap;
-      first = false;
-      out += line;
-      RETURN_IF_ERROR(runtime.budget().CheckLength(out.size()));
-      rest.remove_prefix(std::max<size_t>(next, 1));
-    }
-  }
-  return runtime.NewText(DerivedText(std::move(out), text));
-}
-
 void AppendQuoted(std::string_view text, bool query, std::string* out) {
   static constexpr std::string_view kSafe = "_.-~";
   for (const char byte : text) {

@@ -66,6 +66,15 @@ absl::StatusOr<std::string> FormatSpecification(Runtime& runtime, const Value& v
       return Raise(ErrorType::kValueError, "Precision not allowed in integer format specifier");
     }
     if (conversion.type == 'n') conversion.type = 'd';
+    if (conversion.type == 'c') {
+      const int64_t code_point = value.AsInt();
+      if (code_point < 0 || code_point > 0x10FFFF) {
+        return Raise(ErrorType::kOverflowError, "%c arg not in range(0x110000)");
+      }
+      std::string character;
+      AppendUtf8(static_cast<char32_t>(code_point), &character);
+      return PadText(conversion, std::move(character));
+    }
     return FormatInteger(conversion, value.AsInt());
   }
   if (value.IsNumber()) {
@@ -160,7 +169,7 @@ class BraceFormatter {
     if (first.empty() || (position >= 0 && digits == first.size())) {
       const auto at = static_cast<size_t>(first.empty() ? automatic_++ : position);
       if (at >= arguments_.positional.size()) {
-        return Raise(ErrorType::kIndexError, "Replacement index {} out of range for positional args tuple", at);
+        return Raise(ErrorType::kIndexError, "tuple index out of range");
       }
       value = arguments_.positional[at];
     } else {

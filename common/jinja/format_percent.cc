@@ -33,13 +33,15 @@ class PercentArguments {
   }
 
   absl::Status CheckAllUsed() const {
-    const bool all = value_.IsTuple() ? next_ == value_.AsSequence().items.size()
-                                      : next_ > 0 || named_ || value_.IsDict() || value_.IsList();
+    const bool all = value_.IsTuple() ? next_ == value_.AsSequence().items.size() : next_ > 0 || named_ || IsMapping();
     if (all) return absl::OkStatus();
     return Raise(ErrorType::kTypeError, "not all arguments converted during string formatting");
   }
 
  private:
+  // What Python takes for a mapping here, and lets go unused: all that can be indexed, but for text and tuples.
+  bool IsMapping() const { return value_.IsDict() || value_.IsList() || value_.IsUndefined(); }
+
   const Value& value_;
   size_t next_ = 0;
   bool named_ = false;

@@ -26,6 +26,9 @@ absl::StatusOr<Dict> MakeDict(Runtime& runtime, std::string_view function, Argum
     } else {
       ASSIGN_OR_RETURN(const std::vector<Value> pairs, Items(runtime, from));
       for (size_t i = 0; i < pairs.size(); ++i) {
+        if (!IsIterable(pairs[i])) {
+          return Raise(ErrorType::kTypeError, "cannot convert dictionary update sequence element #{} to a sequence", i);
+        }
         ASSIGN_OR_RETURN(std::vector<Value> pair, Items(runtime, pairs[i]));
         if (pair.size() != 2) {
           return Raise(ErrorType::kValueError, "dictionary update sequence element #{} has length {}; 2 is required", i,
@@ -162,7 +165,7 @@ class Joiner final : public Object {
 };
 
 absl::StatusOr<Value> MakeCycler(Runtime& runtime, Arguments& arguments) {
-  if (arguments.positional.empty()) return Raise(ErrorType::kTypeError, "at least one item has to be provided");
+  if (arguments.positional.empty()) return Raise(ErrorType::kRuntimeError, "at least one item has to be provided");
   auto cycler = std::make_shared<Cycler>(std::vector<Value>(arguments.positional.begin(), arguments.positional.end()));
   RETURN_IF_ERROR(runtime.budget().CheckDepth(cycler->depth()));
   return Value::OfObject(std::move(cycler));

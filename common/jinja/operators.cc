@@ -224,7 +224,7 @@ absl::StatusOr<bool> Contains(Runtime& runtime, const Value& container, const Va
     }
     const std::string& text = container.AsString();
     const std::string& part = item.AsString();
-    RETURN_IF_ERROR(runtime.budget().Scan(text.size() + part.size()));
+    RETURN_IF_ERROR(runtime.budget().Scan(2 * (text.size() + part.size())));
     return part.empty() || memmem(text.data(), text.size(), part.data(), part.size()) != nullptr;
   }
   if (container.IsDict()) {

@@ -242,7 +242,7 @@ absl::StatusOr<ExpressionPtr> ExpressionParser::Primary(bool target, bool allow_
     case TokenKind::kOperator:
       if (token.text == "(") {
         stream_.Skip();
-        ASSIGN_OR_RETURN(ExpressionPtr inner, TupleOrExpression(Conditional::kAllowed, "", true));
+        ASSIGN_OR_RETURN(ExpressionPtr inner, TupleOrExpression(Conditional::kAllowed, true));
         RETURN_IF_ERROR(stream_.ExpectOperator(")"));
         return inner;
       }
@@ -255,19 +255,17 @@ absl::StatusOr<ExpressionPtr> ExpressionParser::Primary(bool target, bool allow_
   return stream_.Fail(at, "unexpected {}", QuotedRepr(Describe(token)));
 }
 
-bool ExpressionParser::AtTupleEnd(std::string_view end_name) const {
-  return stream_.Is(TokenKind::kVariableEnd) || stream_.Is(TokenKind::kBlockEnd) || stream_.IsOperator(")") ||
-         (!end_name.empty() && stream_.IsName(end_name));
+bool ExpressionParser::AtTupleEnd() const {
+  return stream_.Is(TokenKind::kVariableEnd) || stream_.Is(TokenKind::kBlockEnd) || stream_.IsOperator(")");
 }
 
-absl::StatusOr<ExpressionPtr> ExpressionParser::TupleOrExpression(Conditional conditional, std::string_view end_name,
-                                                                  bool parenthesised) {
+absl::StatusOr<ExpressionPtr> ExpressionParser::TupleOrExpression(Conditional conditional, bool parenthesised) {
   const Position at = stream_.Current().at;
   auto tuple = std::make_unique<SequenceExpression>(ExpressionKind::kTuple, at);
   bool comma = false;
   while (true) {
     if (!tuple->items.empty()) RETURN_IF_ERROR(stream_.ExpectOperator(","));
-    if (AtTupleEnd(end_name)) break;
+    if (AtTupleEnd()) break;
     ASSIGN_OR_RETURN(ExpressionPtr item, Expression(conditional));
     tuple->items.push_back(std::move(item));
     if (!stream_.IsOperator(",")) break;
@@ -281,13 +279,13 @@ absl::StatusOr<ExpressionPtr> ExpressionParser::TupleOrExpression(Conditional co
   return tuple;
 }
 
-absl::StatusOr<ExpressionPtr> ExpressionParser::AssignmentTarget(bool allow_namespace, std::string_view end_name) {
+absl::StatusOr<ExpressionPtr> ExpressionParser::AssignmentTarget(bool allow_namespace) {
   const Position at = stream_.Current().at;
   auto tuple = std::make_unique<SequenceExpression>(ExpressionKind::kTuple, at);
   bool comma = false;
   while (true) {
     if (!tuple->items.empty()) RETURN_IF_ERROR(stream_.ExpectOperator(","));
-    if (AtTupleEnd(end_name)) break;
+    if (AtTupleEnd()) break;
     ASSIGN_OR_RETURN(ExpressionPtr item, Primary(true, allow_namespace));
     tuple->items.push_back(std::move(item));
     if (!stream_.IsOperator(",")) break;

@@ -129,9 +129,9 @@ class StatementParser {
 
   absl::StatusOr<StatementPtr> For(Position at) {
     auto node = std::make_unique<ForStatement>(at);
-    ASSIGN_OR_RETURN(node->target, expressions_.AssignmentTarget(false, "in"));
+    ASSIGN_OR_RETURN(node->target, expressions_.AssignmentTarget(false));
     RETURN_IF_ERROR(stream_.ExpectName("in"));
-    ASSIGN_OR_RETURN(node->iterable, expressions_.TupleOrExpression(Conditional::kForbidden, "recursive"));
+    ASSIGN_OR_RETURN(node->iterable, expressions_.TupleOrExpression(Conditional::kForbidden));
     if (stream_.TakeName("if")) {
       ASSIGN_OR_RETURN(node->test, expressions_.Expression());
     }

@@ -68,11 +68,10 @@ class ExpressionParser {
 
   enum class Conditional { kAllowed, kForbidden };  // "a if b else c" at the top of the expression
   absl::StatusOr<ExpressionPtr> Expression(Conditional conditional = Conditional::kAllowed);
-  // One expression, or several with commas as a tuple. `end_names` end it too, as "}}" and "%}" do.
-  absl::StatusOr<ExpressionPtr> TupleOrExpression(Conditional conditional, std::string_view end_name = "",
-                                                  bool parenthesised = false);
+  // One expression, or several with commas as a tuple.
+  absl::StatusOr<ExpressionPtr> TupleOrExpression(Conditional conditional, bool parenthesised = false);
   // A name, ns.attribute where `allow_namespace`, or a tuple of such.
-  absl::StatusOr<ExpressionPtr> AssignmentTarget(bool allow_namespace, std::string_view end_name = "");
+  absl::StatusOr<ExpressionPtr> AssignmentTarget(bool allow_namespace);
   absl::StatusOr<std::unique_ptr<NameExpression>> NameTarget(NameExpression::Use use);
   // "|f(x)|g" behind `input` (null: a filter block's text); `first_bare`: the first filter has no bar.
   absl::StatusOr<ExpressionPtr> Filters(ExpressionPtr input, bool first_bare);
@@ -100,7 +99,7 @@ class ExpressionParser {
   absl::StatusOr<ExpressionPtr> Test(ExpressionPtr base);
   absl::StatusOr<CallArguments> Arguments();
   absl::StatusOr<std::string> DottedName();
-  bool AtTupleEnd(std::string_view end_name) const;
+  bool AtTupleEnd() const;
 
   TokenStream& stream_;
 };

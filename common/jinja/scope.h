@@ -8,7 +8,7 @@
 
 namespace conclave::jinja {
 
-inline constexpr size_t kMaxScopeWork = 20'000'000;  // name records copied while scopes are resolved
+inline constexpr size_t kMaxScopeWork = 1'000'000;  // name records copied while scopes are resolved
 
 absl::Status ResolveScopes(Tree* tree);
 // An expression of its own: all its names come from the context.
