@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/ledger/budget.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -13,6 +14,9 @@ namespace {
 double Seconds(const google::protobuf::Duration& duration) {
   return static_cast<double>(duration.seconds()) + static_cast<double>(duration.nanos()) * 1e-9;
 }
+
+// A count as a worker reports it, within bounds that no sum of a run's calls can overflow.
+int64_t Sane(int64_t count) { return std::clamp<int64_t>(count, 0, int64_t{1} << 46); }
 
 }  // namespace
 
@@ -33,7 +37,8 @@ Amount& Amount::operator-=(const Amount& other) {
 }
 
 Amount AmountOf(const inference::v1::Usage& usage) {
-  return {1, usage.prompt_token_count(), usage.output_token_count(), static_cast<double>(usage.flop_count())};
+  return {1, Sane(usage.prompt_token_count()), Sane(usage.output_token_count()),
+          std::max(0.0, static_cast<double>(usage.flop_count()))};
 }
 
 absl::Status BudgetAccount::AddLimit(std::string name, const deliberation::v1::Budget& budget) {
@@ -95,10 +100,10 @@ void BudgetAccount::Settle(const Amount& reserved, const Amount& used) {
 void AddToLedger(const inference::v1::Usage& usage, bool discarded, bool estimated, deliberation::v1::Ledger* ledger) {
   const auto seconds = [](const google::protobuf::Duration& duration) { return Seconds(duration); };
   ledger->set_calls(ledger->calls() + 1);
-  ledger->set_prompt_tokens(ledger->prompt_tokens() + usage.prompt_token_count());
-  ledger->set_cached_tokens(ledger->cached_tokens() + usage.cached_prompt_token_count());
-  ledger->set_output_tokens(ledger->output_tokens() + usage.output_token_count());
-  if (discarded) ledger->set_discarded_tokens(ledger->discarded_tokens() + usage.output_token_count());
+  ledger->set_prompt_tokens(ledger->prompt_tokens() + Sane(usage.prompt_token_count()));
+  ledger->set_cached_tokens(ledger->cached_tokens() + Sane(usage.cached_prompt_token_count()));
+  ledger->set_output_tokens(ledger->output_tokens() + Sane(usage.output_token_count()));
+  if (discarded) ledger->set_discarded_tokens(ledger->discarded_tokens() + Sane(usage.output_token_count()));
   ledger->set_flops(ledger->flops() + static_cast<double>(usage.flop_count()));
   ledger->set_weight_bytes(ledger->weight_bytes() + static_cast<double>(usage.weight_byte_count()));
   ledger->set_kv_bytes(ledger->kv_bytes() + static_cast<double>(usage.kv_byte_count()));

@@ -37,8 +37,6 @@ class CompiledGraph;  // orchestrator/graph/compiled_graph.h
 
 // A call that is lost for a reason that may pass is tried again, with the same seed, this many times.
 inline constexpr int kRetriesMax = 2;
-// Output tokens of one call when neither run, node nor role says.
-inline constexpr int32_t kDefaultMaxOutputTokens = 1024;
 
 // One member of the fleet, as far as a run cares.
 struct RunMember {
@@ -88,7 +86,7 @@ struct CallSpec {
   int32_t member_index = 0;  // into RunSpec::members
   std::string role;
   std::shared_ptr<const Prompt> prompt;
-  // Run over node over role; max_output_tokens is always set.
+  // Run over node over role; max_output_tokens is always set (kDefaultOutputTokens when none of them says).
   std::shared_ptr<const deliberation::v1::SamplingDefaults> sampling;
   uint64_t seed = 0;                        // in [0, 2^63)
   std::shared_ptr<const PTrueSpec> p_true;  // set: nothing is generated

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every shipped file loads, and every shipped graph can be run, priced, and is what the interface promises.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "common/file.h"
+#include "orchestrator/graph/binding.h"
+#include "orchestrator/graph/compile.h"
+#include "orchestrator/graph/cost_bound.h"
+#include "orchestrator/run/machine.h"
+#include "protos/textproto.h"
+#include "tests/testing/status_matchers.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kGraphs = CONCLAVE_SOURCE_DIR "/graphs";
+const std::vector<std::string> kMembers = {"solver", "planner", "critic", "verifier", "dense/a", "dense/b", "dense/c"};
+
+std::vector<std::string> Files(const std::string& directory) {
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    if (entry.path().extension() == ".textproto") files.push_back(entry.path().string());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+RoleLibrary Roles() {
+  RoleLibrary roles;
+  EXPECT_OK(roles.AddDirectory(kGraphs + "/roles"));
+  return roles;
+}
+
+TEST(ShippedFiles, EveryRoleLoads) {
+  const RoleLibrary roles = Roles();
+  EXPECT_EQ(roles.names().size(), Files(kGraphs + "/roles").size());
+}
+
+TEST(ShippedFiles, EveryGraphCompilesIsPricedAndCanBegin) {
+  const RoleLibrary roles = Roles();
+  std::vector<std::string> names;
+  for (const std::string& file : Files(kGraphs)) {
+    const auto text = ReadFile(file);
+    ASSERT_OK(text);
+    CompileResult compiled = CompileGraphText(*text, file, roles);
+    EXPECT_THAT(compiled.errors, ::testing::IsEmpty()) << file;
+    if (compiled.graph == nullptr) continue;
+    names.push_back(compiled.graph->name());
+    EXPECT_EQ(compiled.graph->name(), fs::path(file).stem().string()) << "a graph is found by its file's name";
+    EXPECT_FALSE(compiled.graph->proto().description().empty()) << file;
+    const auto binding = ResolveBinding(*compiled.graph, {}, kMembers);
+    ASSERT_OK(binding) << file;
+    CostInputs inputs;
+    inputs.binding = *binding;
+    inputs.members.resize(kMembers.size());
+    const auto bound = BoundCost(*compiled.graph, inputs);
+    ASSERT_OK(bound) << file;
+    EXPECT_GT(bound->calls(), 0) << file;
+    RunSpec spec;
+    spec.binding = *binding;
+    for (const std::string& member : kMembers) spec.members.push_back({member, 1, {}});
+    spec.inputs["question"] = "What is 6 times 7?";
+    auto machine = Machine::Create(compiled.graph, spec);
+    ASSERT_OK(machine) << file;
+    const auto out = (*machine)->Step(Start{});
+    ASSERT_OK(out) << file;
+    EXPECT_FALSE(out->calls.empty()) << file;
+  }
+  EXPECT_THAT(names, ::testing::IsSupersetOf({"single", "vote", "weighted_vote", "best_of_n", "council", "reflect"}));
+}
+
+TEST(ShippedFiles, EveryFileSaysItsSchema) {
+  for (const std::string& directory : {kGraphs, kGraphs + "/roles"}) {
+    for (const std::string& file : Files(directory)) {
+      const auto text = ReadFile(file);
+      ASSERT_OK(text);
+      EXPECT_TRUE(text->starts_with("# proto-file: protos/conclave/deliberation/v1/")) << file;
+      EXPECT_NE(text->find("\n# proto-message: "), std::string::npos) << file;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace conclave::orchestrator

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/graph/compile.h"
+
+#include <set>
+#include <utility>
+
+#include "common/status.h"
+#include "orchestrator/graph/graph_compiler.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+CompileResult Run(const deliberation::v1::Graph& graph, FieldLines lines, const std::string& file,
+                  const RoleLibrary& roles) {
+  GraphCompiler compiler(graph, lines, file, roles);
+  CompileResult result;
+  result.graph = compiler.Compile();
+  result.errors = compiler.diagnostics().Sorted();
+  return result;
+}
+
+}  // namespace
+
+std::string_view NodeKindName(NodeKind kind) {
+  switch (kind) {
+    case NodeKind::kSpeak:
+      return "speak";
+    case NodeKind::kJudge:
+      return "judge";
+    case NodeKind::kPick:
+      return "pick";
+    case NodeKind::kCheck:
+      return "check";
+    case NodeKind::kLoop:
+      return "loop";
+    case NodeKind::kBranch:
+      return "branch";
+  }
+  return "";
+}
+
+const CompiledNode* CompiledGraph::Find(std::string_view name) const {
+  for (const CompiledNode& node : nodes_) {
+    if (node.name == name) return &node;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> CompiledGraph::MemberNames() const {
+  std::set<std::string> names;
+  for (const CompiledNode& node : nodes_) names.insert(node.members.begin(), node.members.end());
+  return {names.begin(), names.end()};
+}
+
+GraphCompiler::GraphCompiler(const deliberation::v1::Graph& graph, FieldLines lines, std::string file,
+                             const RoleLibrary& roles)
+    : lines_(lines), roles_(roles), errors_(std::move(file)) {
+  *graph_->bundle_.mutable_graph() = graph;
+}
+
+std::shared_ptr<const CompiledGraph> GraphCompiler::Compile() {
+  CheckHead();
+  const Nodes& nodes = proto().node();
+  std::vector<FieldLines> lines;
+  for (int i = 0; i < nodes.size(); ++i) lines.push_back(lines_.In(proto(), "node", i));
+  AddSequence(nodes, lines, kNoNode, 1);
+  ResolveNames();
+  CompileScripts();
+  OrderSequences();
+  // What is reachable means nothing while names lead nowhere.
+  if (errors_.empty()) CheckReach();
+  CheckSize();
+  if (!errors_.empty()) return nullptr;
+  Seal();
+  return graph_;
+}
+
+absl::StatusOr<std::shared_ptr<const CompiledGraph>> CompileResult::ToStatusOr() && {
+  if (graph == nullptr) return InvalidArgument("{}", fmt::join(errors, "\n"));
+  return std::move(graph);
+}
+
+CompileResult CompileGraphText(std::string_view text, const std::string& file, const RoleLibrary& roles) {
+  deliberation::v1::Graph graph;
+  const ParsedText parsed = ParseTextproto(text, &graph);
+  if (!parsed.errors.empty()) {
+    Diagnostics errors(file);
+    for (const TextError& error : parsed.errors) errors.Add(error.line, error.message);
+    return {nullptr, errors.Sorted()};
+  }
+  return Run(graph, parsed.lines(), file, roles);
+}
+
+CompileResult CompileGraph(const deliberation::v1::Graph& graph, const RoleLibrary& roles) {
+  return Run(graph, FieldLines(), graph.name().empty() ? "graph" : fmt::format("graph \"{}\"", graph.name()), roles);
+}
+
+absl::StatusOr<std::shared_ptr<const CompiledGraph>> CompileBundle(std::string_view canonical) {
+  deliberation::v1::GraphBundle bundle;
+  if (!bundle.ParseFromArray(canonical.data(), static_cast<int>(canonical.size()))) {
+    return DataLoss("a stored graph of {} bytes cannot be read", canonical.size());
+  }
+  RoleLibrary roles;
+  for (const deliberation::v1::Role& role : bundle.role()) RETURN_IF_ERROR(roles.Add(role));
+  return CompileGraph(bundle.graph(), roles).ToStatusOr();
+}
+
+}  // namespace conclave::orchestrator

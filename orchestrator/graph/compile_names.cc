@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// Second step: what refers to what.
+//
+// Scopes. A name means, in this order: a node of the same sequence; the loop around, by its own name or by the name of
+// its `over` (its current utterances); then the same one sequence further out. Inside a loop's body a node that stands
+// later than its reader, or is the reader, means the round before; anywhere else the reader waits for it.
+#include <algorithm>
+
+#include "orchestrator/graph/graph_compiler.h"
+#include "orchestrator/graph/limits.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace pb = deliberation::v1;
+
+bool IsAssessor(NodeKind kind) { return kind == NodeKind::kJudge || kind == NodeKind::kCheck; }
+
+}  // namespace
+
+bool GraphCompiler::HoldsUtterances(int32_t index) { return !IsAssessor(node(index).kind); }
+
+bool GraphCompiler::InLoopBody(int32_t in) {
+  const int32_t owner = sequence(in).owner;
+  return owner != kNoNode && node(owner).kind == NodeKind::kLoop;
+}
+
+void GraphCompiler::Link(int32_t ancestor, int32_t target, int32_t reader) {
+  source(reader).uses.insert(target);
+  const bool later = source(target).position >= source(ancestor).position;
+  if (later && InLoopBody(node(ancestor).sequence)) return;  // the round before
+  std::vector<int32_t>& after = node(ancestor).after;
+  if (std::find(after.begin(), after.end(), target) == after.end()) after.push_back(target);
+}
+
+int32_t GraphCompiler::Resolve(int32_t reader, std::string_view name, int line, std::string_view field) {
+  if (name.empty()) {
+    Report(reader, line, "{} is missing; name a node", field);
+    return kNoNode;
+  }
+  for (int32_t ancestor = reader;;) {
+    const NodeSequence& siblings = sequence(node(ancestor).sequence);
+    for (const int32_t target : siblings.nodes) {
+      if (node(target).name != name) continue;
+      if (target == ancestor && (target != reader || !InLoopBody(node(ancestor).sequence))) {
+        Report(reader, line, "{} names {}; name an earlier node", field,
+               target == reader ? "the node itself" : fmt::format("\"{}\", which it is part of", name));
+        return kNoNode;
+      }
+      Link(ancestor, target, reader);
+      return target;
+    }
+    const int32_t owner = siblings.owner;
+    if (owner == kNoNode) break;
+    if (node(owner).kind == NodeKind::kLoop &&
+        (node(owner).name == name || source(owner).proto->loop().over() == name)) {
+      source(reader).uses.insert(owner);
+      return owner;
+    }
+    ancestor = owner;
+  }
+  ReportUnknown(reader, name, line, field);
+  return kNoNode;
+}
+
+void GraphCompiler::ReportUnknown(int32_t reader, std::string_view name, int line, std::string_view field) {
+  for (const CompiledNode& other : graph_->nodes_) {
+    if (other.name != name) continue;
+    const CompiledNode& around = node(other.parent);
+    Report(reader, line, "{} names \"{}\", which is inside {} \"{}\"; name \"{}\"", field, name,
+           NodeKindName(around.kind), around.name, around.name);
+    return;
+  }
+  std::vector<std::string> known;
+  for (int32_t ancestor = reader; ancestor != kNoNode; ancestor = sequence(node(ancestor).sequence).owner) {
+    for (const int32_t sibling : sequence(node(ancestor).sequence).nodes) {
+      if (sibling != ancestor) known.push_back(node(sibling).name);
+    }
+    const int32_t owner = node(ancestor).parent;
+    if (owner != kNoNode && node(owner).kind == NodeKind::kLoop) known.push_back(source(owner).proto->loop().over());
+  }
+  std::erase(known, "");
+  Report(reader, line, "{} names \"{}\", which is no node{}", field, name, Suggest(name, known, "known nodes here"));
+}
+
+int32_t GraphCompiler::ResolveUtterances(int32_t reader, std::string_view name, int line, std::string_view field) {
+  const int32_t target = Resolve(reader, name, line, field);
+  if (target == kNoNode || HoldsUtterances(target)) return target;
+  const CompiledNode& found = node(target);
+  const pb::Node& proto = *source(target).proto;
+  Report(reader, line, "{} names {} \"{}\", which holds no utterances of its own; name what it assessed: \"{}\"", field,
+         NodeKindName(found.kind), name, proto.has_judge() ? proto.judge().of() : proto.check().of());
+  return kNoNode;
+}
+
+void GraphCompiler::ResolveNames() {
+  for (size_t i = 0; i < sources_.size(); ++i) {
+    const auto index = static_cast<int32_t>(i);
+    const pb::Node& proto = *sources_[i].proto;
+    const FieldLines kind = sources_[i].kind;
+    for (size_t s = 0; s < node(index).sees.size(); ++s) {
+      const int line = proto.has_speak() ? kind.LineOf(proto.speak(), "sees", static_cast<int>(s))
+                                         : kind.LineOf(proto.judge(), "sees", static_cast<int>(s));
+      const std::string name = node(index).sees[s].name;
+      node(index).sees[s].node = Resolve(index, name, line, "sees");
+    }
+    if (proto.has_judge())
+      node(index).of = ResolveUtterances(index, proto.judge().of(), kind.LineOf(proto.judge(), "of"), "of");
+    if (proto.has_pick())
+      node(index).of = ResolveUtterances(index, proto.pick().of(), kind.LineOf(proto.pick(), "of"), "of");
+    if (proto.has_check())
+      node(index).of = ResolveUtterances(index, proto.check().of(), kind.LineOf(proto.check(), "of"), "of");
+    if (proto.has_loop()) {
+      const pb::Loop& loop = proto.loop();
+      if (!loop.over().empty())
+        node(index).over = ResolveUtterances(index, loop.over(), kind.LineOf(loop, "over"), "over");
+      if (node(index).body < 0) continue;
+      for (const int32_t member : sequence(node(index).body).nodes) {
+        if (loop.yields().empty() ? HoldsUtterances(member) : node(member).name == loop.yields()) {
+          node(index).yields = member;
+        }
+      }
+      if (node(index).yields == kNoNode && !loop.yields().empty()) {
+        std::vector<std::string> names;
+        for (const int32_t member : sequence(node(index).body).nodes) names.push_back(node(member).name);
+        Report(index, kind.LineOf(loop, "yields"), "yields names \"{}\", which is no node of the body{}", loop.yields(),
+               Suggest(loop.yields(), names, "the body has"));
+      } else if (node(index).yields != kNoNode && !HoldsUtterances(node(index).yields)) {
+        Report(index, kind.LineOf(loop, "yields"),
+               "yields names {} \"{}\", which holds no utterances of its own; name "
+               "a speak or pick",
+               NodeKindName(node(node(index).yields).kind), loop.yields());
+      }
+    }
+    if (proto.has_branch() && !proto.branch().otherwise_value().empty()) {
+      node(index).otherwise_value = ResolveUtterances(
+          index, proto.branch().otherwise_value(), kind.LineOf(proto.branch(), "otherwise_value"), "otherwise_value");
+    }
+  }
+  WaitForAssessors();
+  ResolveResult();
+}
+
+bool GraphCompiler::Reaches(int32_t from, int32_t to) {
+  std::vector<int32_t> open = {from};
+  std::set<int32_t> seen;
+  while (!open.empty()) {
+    const int32_t at = open.back();
+    open.pop_back();
+    if (at == to) return true;
+    if (!seen.insert(at).second) continue;
+    open.insert(open.end(), node(at).after.begin(), node(at).after.end());
+  }
+  return false;
+}
+
+// Whoever reads utterances that an earlier node of the same sequence assesses waits for the assessment: scores decide
+// what `limit` keeps, and are shown.
+void GraphCompiler::WaitForAssessors() {
+  for (const CompiledNode& assessor : graph_->nodes_) {
+    if (!IsAssessor(assessor.kind) || assessor.of == kNoNode) continue;
+    for (const int32_t reader : sequence(assessor.sequence).nodes) {
+      if (source(reader).position <= source(assessor.index).position) continue;
+      bool sees = false;
+      for (const CompiledSees& edge : node(reader).sees) sees = sees || edge.node == assessor.of;
+      if (sees) source(reader).uses.insert(assessor.index);
+      const bool reads = sees || node(reader).of == assessor.of || node(reader).over == assessor.of;
+      if (reads && !Reaches(assessor.index, reader)) node(reader).after.push_back(assessor.index);
+    }
+  }
+}
+
+void GraphCompiler::ResolveResult() {
+  const std::string& name = proto().result();
+  const std::vector<int32_t>& top = graph_->sequences_.empty() ? std::vector<int32_t>() : sequence(0).nodes;
+  const int line = lines_.LineOf(proto(), "result");
+  if (top.empty()) return;
+  if (name.empty()) {
+    graph_->result_ = top.back();
+  } else {
+    std::vector<std::string> names;
+    for (const int32_t index : top) {
+      names.push_back(node(index).name);
+      if (node(index).name == name) graph_->result_ = index;
+    }
+    if (graph_->result_ == kNoNode) {
+      errors_.Add(line, fmt::format("result names \"{}\", which is no node at the top of the graph{}", name,
+                                    Suggest(name, names, "nodes are")));
+      return;
+    }
+  }
+  if (!HoldsUtterances(graph_->result_)) {
+    errors_.Add(line,
+                fmt::format("the result is {} \"{}\", which holds no utterances; name a speak, pick, loop or branch",
+                            NodeKindName(node(graph_->result_).kind), node(graph_->result_).name));
+  }
+}
+
+}  // namespace conclave::orchestrator

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// First step: the tree of nodes as it is written, with every name and number checked by itself.
+#include <algorithm>
+#include <set>
+
+#include "common/status.h"
+#include "orchestrator/graph/graph_compiler.h"
+#include "orchestrator/graph/limits.h"
+#include "orchestrator/ledger/budget.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace pb = deliberation::v1;
+
+bool IsLower(char c) { return (c >= 'a' && c <= 'z'); }
+bool IsWordRest(char c) { return IsLower(c) || (c >= '0' && c <= '9') || c == '_'; }
+
+bool IsIdentifier(std::string_view name, bool underscore_first) {
+  if (name.empty() || name.size() > 64) return false;
+  if (!IsLower(name[0]) && !(underscore_first && name[0] == '_')) return false;
+  return std::all_of(name.begin(), name.end(), IsWordRest);
+}
+
+// Words of the expression language and names that mean something else in prompts.
+const std::set<std::string, std::less<>>& ReservedWords() {
+  static const std::set<std::string, std::less<>> words = {
+      "and",     "or",     "not",   "in",        "is",     "if",    "elif",      "else",        "for",
+      "true",    "false",  "none",  "loop",      "self",   "set",   "round",     "votes",       "inputs",
+      "member",  "sample", "seen",  "candidate", "range",  "dict",  "namespace", "text_length", "caller",
+      "varargs", "kwargs", "super", "cycler",    "joiner", "lipsum"};
+  return words;
+}
+
+}  // namespace
+
+void GraphCompiler::CheckHead() {
+  const pb::Graph& graph = proto();
+  const auto ok = [](char c) { return IsWordRest(c) || c == '-'; };
+  if (graph.name().empty() || graph.name().size() > 64 || !std::all_of(graph.name().begin(), graph.name().end(), ok)) {
+    errors_.Add(lines_.LineOf(graph, "name"),
+                fmt::format("graph name \"{}\"; a name has 1 to 64 characters of a-z 0-9 _ -", graph.name()));
+  }
+  if (graph.node().empty()) errors_.Add(lines_.line(), "the graph has no nodes; add a node");
+  BudgetAccount account;
+  if (absl::Status status = account.AddLimit("graph", graph.budget()); !status.ok()) {
+    errors_.Add(lines_.LineOf(graph, "budget"), std::string(Message(status)));
+  }
+  const std::string grader = graph.equivalence().empty() ? "gsm8k" : graph.equivalence();
+  absl::StatusOr<std::unique_ptr<const grade::Grader>> made = grade::MakeGrader(grader);
+  if (made.ok()) {
+    graph_->grader_ = *std::move(made);
+  } else {
+    errors_.Add(lines_.LineOf(graph, "equivalence"), fmt::format("equivalence: {}", Message(made.status())));
+  }
+  CheckInputs();
+}
+
+void GraphCompiler::CheckInputs() {
+  const pb::Graph& graph = proto();
+  if (graph.input_size() > kGraphInputsMax) {
+    errors_.Add(lines_.LineOf(graph, "input", kGraphInputsMax),
+                fmt::format("{} inputs, at most {} allowed", graph.input_size(), kGraphInputsMax));
+  }
+  std::set<std::string> seen;
+  for (int i = 0; i < graph.input_size(); ++i) {
+    const std::string& name = graph.input(i).name();
+    const int line = lines_.LineOf(graph, "input", i);
+    if (!IsIdentifier(name, true)) {
+      errors_.Add(line, fmt::format("input \"{}\"; a name is [a-z_][a-z0-9_]*, at most 64 characters", name));
+    } else if (ReservedWords().contains(name) || name.starts_with("seen_")) {
+      errors_.Add(line, fmt::format("input \"{}\": the name means something else in prompts; take another", name));
+    } else if (!seen.insert(name).second) {
+      errors_.Add(line, fmt::format("input \"{}\" is declared twice; remove one", name));
+    }
+  }
+}
+
+int32_t GraphCompiler::AddSequence(const Nodes& nodes, const std::vector<FieldLines>& lines, int32_t owner, int depth) {
+  const auto index = static_cast<int32_t>(graph_->sequences_.size());
+  graph_->sequences_.emplace_back().owner = owner;
+  for (int i = 0; i < nodes.size(); ++i) AddNode(nodes.Get(i), lines[static_cast<size_t>(i)], index, depth);
+  return index;
+}
+
+void GraphCompiler::AddNode(const pb::Node& proto, FieldLines lines, int32_t in, int depth) {
+  if (++node_count_ > kGraphNodesMax) {
+    if (node_count_ == kGraphNodesMax + 1) {
+      errors_.Add(lines.line(),
+                  fmt::format("node \"{}\" is one too many; a graph has at most {} nodes, bodies included",
+                              proto.name(), kGraphNodesMax));
+    }
+    return;
+  }
+  const auto index = static_cast<int32_t>(graph_->nodes_.size());
+  CompiledNode& added = graph_->nodes_.emplace_back();
+  added.index = index;
+  added.name = proto.name();
+  added.sequence = in;
+  added.parent = sequence(in).owner;
+  added.line = lines.line();
+  sources_.push_back({&proto, lines, {}, static_cast<int>(sequence(in).nodes.size()), {}});
+  sequence(in).nodes.push_back(index);
+  CheckName(index);
+  if (depth > kGraphDepthMax) {
+    Report(index, lines.line(), "nested {} deep, at most {} allowed; make the inner part simpler", depth,
+           kGraphDepthMax);
+    return;
+  }
+  switch (proto.kind_case()) {
+    case pb::Node::kSpeak:
+      return FillSpeak(index);
+    case pb::Node::kJudge:
+      return FillJudge(index);
+    case pb::Node::kPick:
+      return FillPick(index);
+    case pb::Node::kCheck:
+      return FillCheck(index);
+    case pb::Node::kLoop:
+      return FillLoop(index, depth);
+    case pb::Node::kBranch:
+      return FillBranch(index, depth);
+    case pb::Node::KIND_NOT_SET:
+      Report(index, lines.line(), "no kind; add one of speak, judge, pick, check, loop, branch");
+  }
+}
+
+void GraphCompiler::CheckName(int32_t index) {
+  const std::string& name = node(index).name;
+  const int line = source(index).lines.LineOf(*source(index).proto, "name");
+  if (!IsIdentifier(name, false)) {
+    Report(index, line, "a name is [a-z][a-z0-9_]*, at most 64 characters; rename it");
+    return;
+  }
+  if (ReservedWords().contains(name)) Report(index, line, "the name is a word of the expression language; rename it");
+  for (const CompiledNode& other : graph_->nodes_) {
+    if (other.index != index && other.name == name) {
+      Report(index, line, "the name is taken by the node of line {}; rename one", other.line);
+      return;
+    }
+  }
+}
+
+template <typename Message>
+void GraphCompiler::FillSeats(int32_t index, const Message& message) {
+  CompiledNode& to = node(index);
+  const FieldLines& kind = source(index).kind;
+  if (message.role().empty()) {
+    Report(index, kind.line(), "no role; add role: \"..\"");
+  } else if (to.role = roles_.Find(message.role()); to.role == nullptr) {
+    Report(index, kind.LineOf(message, "role"), "role \"{}\" is unknown{}", message.role(),
+           Suggest(message.role(), roles_.names(), "roles are"));
+  }
+  if (message.members().empty()) Report(index, kind.line(), "no members; add members: \"..\"");
+  if (message.members_size() > kMemberNamesMax) {
+    Report(index, kind.LineOf(message, "members"), "{} names of members, at most {} allowed", message.members_size(),
+           kMemberNamesMax);
+  }
+  for (int i = 0; i < message.members_size(); ++i) {
+    const std::string& name = message.members(i);
+    if (name.empty() || name.size() > 128) {
+      Report(index, kind.LineOf(message, "members", i), "members has a name of {} characters; 1 to 128 allowed",
+             name.size());
+    } else if (std::find(to.members.begin(), to.members.end(), name) != to.members.end()) {
+      Report(index, kind.LineOf(message, "members", i), "members names \"{}\" twice; use samples to ask a member again",
+             name);
+    } else {
+      to.members.push_back(name);
+    }
+  }
+  if (message.has_samples()) to.samples = message.samples();
+  if (to.samples < 1 || to.samples > kSamplesMax) {
+    Report(index, kind.LineOf(message, "samples"), "samples is {}; 1 to {} allowed", to.samples, kSamplesMax);
+    to.samples = 1;
+  }
+  if (to.role != nullptr) to.sampling = to.role->proto.sampling();
+  for (const std::string& what : CheckSampling(message.sampling())) {
+    Report(index, kind.LineOf(message, "sampling"), "{}", what);
+  }
+  OverrideSampling(message.sampling(), &to.sampling);
+  FillSees(index, message);
+}
+
+template <typename Message>
+void GraphCompiler::FillSees(int32_t index, const Message& message) {
+  const FieldLines& kind = source(index).kind;
+  if (message.sees_size() > kSeesMax) {
+    Report(index, kind.LineOf(message, "sees", kSeesMax), "{} sees, at most {} allowed", message.sees_size(), kSeesMax);
+    return;
+  }
+  for (int i = 0; i < message.sees_size(); ++i) {
+    const pb::Sees& sees = message.sees(i);
+    const int line = kind.LineOf(message, "sees", i);
+    if (sees.own() && sees.others()) Report(index, line, "sees asks for own and others, which is all; remove both");
+    if (sees.limit() < 0) Report(index, line, "sees has limit {}; 0 (all) or more allowed", sees.limit());
+    CompiledSees& to = node(index).sees.emplace_back();
+    to.name = sees.node();
+    to.part = sees.part() == pb::Sees::PART_UNSPECIFIED ? pb::Sees::TEXT : sees.part();
+    if (!pb::Sees::Part_IsValid(sees.part())) {
+      Report(index, line, "sees has part {}, which this version does not know", static_cast<int>(sees.part()));
+    }
+    to.own = sees.own();
+    to.others = sees.others();
+    to.anonymous = sees.anonymous();
+    to.shuffle = sees.shuffle();
+    to.limit = sees.limit();
+  }
+}
+
+void GraphCompiler::FillSpeak(int32_t index) {
+  const pb::Speak& speak = source(index).proto->speak();
+  source(index).kind = source(index).lines.In(*source(index).proto, "speak");
+  node(index).kind = NodeKind::kSpeak;
+  FillSeats(index, speak);
+  if (speak.quorum() < 0) {
+    Report(index, source(index).kind.LineOf(speak, "quorum"), "quorum is {}; 0 (all) or more allowed", speak.quorum());
+  }
+  node(index).quorum = std::max(0, speak.quorum());
+  if (node(index).role != nullptr && node(index).role->contract == ContractKind::kVerdict) {
+    Report(index, source(index).kind.LineOf(speak, "role"),
+           "role \"{}\" gives verdicts; use judge, or a role that answers", speak.role());
+  }
+}
+
+void GraphCompiler::FillJudge(int32_t index) {
+  const pb::Judge& judge = source(index).proto->judge();
+  source(index).kind = source(index).lines.In(*source(index).proto, "judge");
+  node(index).kind = NodeKind::kJudge;
+  FillSeats(index, judge);
+  node(index).exclude_self = judge.exclude_self();
+  node(index).method = judge.method() == pb::Judge::METHOD_UNSPECIFIED ? pb::Judge::VERDICT : judge.method();
+  if (!pb::Judge::Method_IsValid(judge.method())) {
+    Report(index, source(index).kind.LineOf(judge, "method"), "method {} is not known to this version",
+           static_cast<int>(judge.method()));
+  }
+  if (node(index).role != nullptr && node(index).role->contract != ContractKind::kVerdict) {
+    Report(index, source(index).kind.LineOf(judge, "role"),
+           "role \"{}\" gives no verdict; name a role whose contract is verdict {{..}}", judge.role());
+  }
+}
+
+void GraphCompiler::FillPick(int32_t index) {
+  const pb::Pick& pick = source(index).proto->pick();
+  source(index).kind = source(index).lines.In(*source(index).proto, "pick");
+  node(index).kind = NodeKind::kPick;
+  node(index).by = pick.by();
+  if (pick.by() == pb::Pick::BY_UNSPECIFIED || !pb::Pick::By_IsValid(pick.by())) {
+    Report(index, source(index).kind.LineOf(pick, "by"),
+           "no rule; add by: MAJORITY, WEIGHTED_VOTE, BEST_OF_N or FIRST");
+  }
+  const bool weighs = pick.by() == pb::Pick::WEIGHTED_VOTE || pick.by() == pb::Pick::BEST_OF_N;
+  if (!weighs && !pick.weight().empty()) {
+    Report(index, source(index).kind.LineOf(pick, "weight"),
+           "weight has no meaning for {}; remove it or use WEIGHTED_VOTE", pb::Pick::By_Name(pick.by()));
+  }
+}
+
+void GraphCompiler::FillCheck(int32_t index) {
+  const pb::Check& check = source(index).proto->check();
+  source(index).kind = source(index).lines.In(*source(index).proto, "check");
+  node(index).kind = NodeKind::kCheck;
+  node(index).checker = check.checker();
+  if (check.checker() == pb::Check::CHECKER_UNSPECIFIED || !pb::Check::Checker_IsValid(check.checker())) {
+    Report(index, source(index).kind.LineOf(check, "checker"), "no checker; add checker: ARITHMETIC or EXACT");
+  }
+  if (check.checker() == pb::Check::EXACT && check.expected().empty()) {
+    Report(index, source(index).kind.line(), "EXACT compares with nothing; add expected: \"{{{{ inputs.NAME }}}}\"");
+  }
+  if (check.checker() == pb::Check::ARITHMETIC && !check.expected().empty()) {
+    Report(index, source(index).kind.LineOf(check, "expected"), "ARITHMETIC expects nothing; remove expected");
+  }
+}
+
+void GraphCompiler::FillLoop(int32_t index, int depth) {
+  const pb::Loop& loop = source(index).proto->loop();
+  const FieldLines kind = source(index).kind = source(index).lines.In(*source(index).proto, "loop");
+  node(index).kind = NodeKind::kLoop;
+  node(index).max_rounds = loop.max_rounds();
+  if (loop.max_rounds() == 0) {
+    Report(index, kind.line(), "no bound; add max_rounds: 1 to {}", kLoopRoundsMax);
+  } else if (loop.max_rounds() < 0 || loop.max_rounds() > kLoopRoundsMax) {
+    Report(index, kind.LineOf(loop, "max_rounds"), "max_rounds is {}; 1 to {} allowed", loop.max_rounds(),
+           kLoopRoundsMax);
+  }
+  if (loop.body().empty()) Report(index, kind.line(), "the body is empty; add body {{ .. }}");
+  std::vector<FieldLines> lines;
+  for (int i = 0; i < loop.body_size(); ++i) lines.push_back(kind.In(loop, "body", i));
+  const int32_t body = AddSequence(loop.body(), lines, index, depth + 1);
+  node(index).body = body;
+}
+
+void GraphCompiler::FillBranch(int32_t index, int depth) {
+  const pb::Branch& branch = source(index).proto->branch();
+  const FieldLines kind = source(index).kind = source(index).lines.In(*source(index).proto, "branch");
+  node(index).kind = NodeKind::kBranch;
+  if (branch.condition().empty()) Report(index, kind.line(), "no condition; add condition: \"..\"");
+  if (branch.then().empty() && branch.otherwise().empty()) {
+    Report(index, kind.line(), "both bodies are empty; add then {{ .. }}");
+  }
+  for (const bool taken : {true, false}) {
+    const Nodes& nodes = taken ? branch.then() : branch.otherwise();
+    const char* field = taken ? "then" : "otherwise";
+    if (nodes.empty()) {
+      if (branch.otherwise_value().empty()) {
+        Report(index, kind.line(), "{} is empty; add nodes, or otherwise_value: an earlier node", field);
+      }
+      continue;
+    }
+    std::vector<FieldLines> lines;
+    for (int i = 0; i < nodes.size(); ++i) lines.push_back(kind.In(branch, field, i));
+    const int32_t arm = AddSequence(nodes, lines, index, depth + 1);
+    (taken ? node(index).then : node(index).otherwise) = arm;
+  }
+}
+
+}  // namespace conclave::orchestrator

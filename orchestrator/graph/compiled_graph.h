@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// A graph ready to run: names resolved to indices, prompts and conditions parsed, execution order fixed, loops bounded.
+// Immutable; shared by every run and thread that uses it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conclave/deliberation/v1/graph.pb.h"
+#include "conclave/deliberation/v1/role.pb.h"
+#include "orchestrator/experiment/grade/grader.h"
+#include "orchestrator/role/role.h"
+
+namespace conclave::orchestrator {
+
+enum class NodeKind : uint8_t { kSpeak, kJudge, kPick, kCheck, kLoop, kBranch };
+
+// "speak", "judge", ..
+std::string_view NodeKindName(NodeKind kind);
+
+// No node.
+inline constexpr int32_t kNoNode = -1;
+
+// One edge of visibility. `node` is the node whose value is shown: for a loop's `over` name inside its body that is the
+// loop, which holds its current utterances.
+struct CompiledSees {
+  std::string name;  // as written
+  int32_t node = kNoNode;
+  deliberation::v1::Sees::Part part = deliberation::v1::Sees::TEXT;  // never unspecified
+  bool own = false;
+  bool others = false;
+  bool anonymous = false;
+  bool shuffle = false;
+  int32_t limit = 0;
+};
+
+struct CompiledNode {
+  int32_t index = 0;  // into CompiledGraph::nodes; a container before what it contains, else file order
+  std::string name;
+  NodeKind kind = NodeKind::kSpeak;
+  int32_t parent = kNoNode;  // the loop or branch around it
+  int32_t sequence = 0;      // into CompiledGraph::sequences
+  int32_t line = 0;          // of the file; 0 without one
+
+  // Nodes of the same sequence that must be done before this one begins.
+  std::vector<int32_t> after;
+
+  std::optional<Expression> when;
+  // until, condition, weight, or expected, by kind.
+  std::optional<Expression> expression;
+  std::optional<PromptTemplate> expected;  // of an EXACT check
+  int32_t votes_of = kNoNode;              // whose answers `votes` counts in the expressions
+
+  // speak and judge.
+  std::shared_ptr<const CompiledRole> role;
+  std::vector<std::string> members;  // names to bind
+  int32_t samples = 1;
+  std::vector<CompiledSees> sees;
+  deliberation::v1::SamplingDefaults sampling;  // node over role
+  bool prompt_differs_by_member = false;        // else members share one prompt
+  bool prompt_differs_by_sample = false;
+  int32_t quorum = 0;
+  deliberation::v1::Judge::Method method = deliberation::v1::Judge::VERDICT;  // never unspecified
+  bool exclude_self = false;
+
+  int32_t of = kNoNode;  // judge, pick, check
+  deliberation::v1::Pick::By by = deliberation::v1::Pick::BY_UNSPECIFIED;
+  deliberation::v1::Check::Checker checker = deliberation::v1::Check::CHECKER_UNSPECIFIED;
+
+  // loop
+  int32_t over = kNoNode;
+  int32_t yields = kNoNode;
+  int32_t max_rounds = 0;
+  int32_t body = -1;  // sequence
+  // branch
+  int32_t then = -1;  // sequences; -1: no nodes
+  int32_t otherwise = -1;
+  int32_t otherwise_value = kNoNode;
+};
+
+// Nodes that run one after, or beside, another: the whole graph, a loop's body, an arm of a branch.
+struct NodeSequence {
+  int32_t owner = kNoNode;     // the loop or branch; kNoNode: the graph
+  std::vector<int32_t> nodes;  // in an order in which every node follows its `after`
+};
+
+// Names visible to every expression's context are built from these.
+class CompiledGraph {
+ public:
+  const deliberation::v1::Graph& proto() const { return bundle_.graph(); }
+  const std::string& name() const { return bundle_.graph().name(); }
+  const std::vector<CompiledNode>& nodes() const { return nodes_; }
+  const CompiledNode& node(int32_t index) const { return nodes_[static_cast<size_t>(index)]; }
+  const std::vector<NodeSequence>& sequences() const { return sequences_; }
+  const NodeSequence& sequence(int32_t index) const { return sequences_[static_cast<size_t>(index)]; }
+  int32_t result() const { return result_; }
+  const grade::Grader& grader() const { return *grader_; }
+
+  // Everything that decides what the graph does, serialised deterministically, and its SHA-256 in hex.
+  const std::string& canonical() const { return canonical_; }
+  const std::string& revision() const { return revision_; }
+  const deliberation::v1::GraphBundle& bundle() const { return bundle_; }
+
+  // The node of that name, or null.
+  const CompiledNode* Find(std::string_view name) const;
+  // Names that a binding must map to members, sorted, each once.
+  std::vector<std::string> MemberNames() const;
+
+ private:
+  friend class GraphCompiler;
+  deliberation::v1::GraphBundle bundle_;
+  std::vector<CompiledNode> nodes_;
+  std::vector<NodeSequence> sequences_;  // [0] is the graph itself
+  int32_t result_ = kNoNode;
+  std::shared_ptr<const grade::Grader> grader_;
+  std::string canonical_;
+  std::string revision_;
+};
+
+}  // namespace conclave::orchestrator

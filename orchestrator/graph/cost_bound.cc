@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/graph/cost_bound.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/status.h"
+#include "orchestrator/graph/binding.h"
+#include "orchestrator/graph/limits.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace pb = deliberation::v1;
+
+// What a prompt adds to an utterance it shows: a name, a heading, a line or two.
+constexpr double kFramingTokens = 16;
+// An extracted answer, or a score.
+constexpr double kShortTokens = 16;
+
+// All as double: products of limits exceed 64 bits before the check against kCallsPerRunMax.
+struct Work {
+  double calls = 0, output_tokens = 0, prompt_tokens = 0, flops = 0;
+  void Add(const Work& other, double times = 1) {
+    calls += times * other.calls;
+    output_tokens += times * other.output_tokens;
+    prompt_tokens += times * other.prompt_tokens;
+    flops += times * other.flops;
+  }
+};
+
+Work Larger(const Work& a, const Work& b) {
+  return {std::max(a.calls, b.calls), std::max(a.output_tokens, b.output_tokens),
+          std::max(a.prompt_tokens, b.prompt_tokens), std::max(a.flops, b.flops)};
+}
+
+// How many utterances a node can hold, and how long each can be.
+struct Holding {
+  double count = 0;
+  double tokens = 0;
+  friend bool operator==(const Holding&, const Holding&) = default;
+};
+
+class Bounder {
+ public:
+  Bounder(const CompiledGraph& graph, const CostInputs& inputs)
+      : graph_(graph), inputs_(inputs), holdings_(graph.nodes().size()) {
+    for (const CompiledNode& node : graph.nodes()) {
+      const bool seated = node.kind == NodeKind::kSpeak || node.kind == NodeKind::kJudge;
+      seats_.push_back(seated ? SeatsOf(node, inputs.binding) : std::vector<int32_t>());
+    }
+    // Loops hand utterances round and nodes may stand before what they read, so sizes are computed until they stand
+    // still: every pass only enlarges them, and settles at least one node more.
+    for (size_t pass = 0; pass <= graph.nodes().size(); ++pass) {
+      const std::vector<Holding> before = holdings_;
+      for (const CompiledNode& node : graph.nodes()) holdings_[Index(node.index)] = Hold(node);
+      if (before == holdings_) break;
+    }
+  }
+
+  Work Total() {
+    // Contents come after their container: backwards, a body's cost is known when its loop is reached.
+    std::vector<Work> sequences(graph_.sequences().size());
+    for (size_t i = graph_.nodes().size(); i-- > 0;) {
+      const CompiledNode& node = graph_.nodes()[i];
+      Work work;
+      if (node.kind == NodeKind::kLoop) {
+        work.Add(sequences[Index(node.body)], node.max_rounds);
+      } else if (node.kind == NodeKind::kBranch) {
+        for (const int32_t arm : {node.then, node.otherwise}) {
+          if (arm >= 0) work = Larger(work, sequences[Index(arm)]);
+        }
+      } else {
+        work = Calls(node);
+      }
+      sequences[Index(node.sequence)].Add(work);
+    }
+    return sequences.front();
+  }
+
+ private:
+  static size_t Index(int32_t index) { return static_cast<size_t>(index); }
+  Holding At(int32_t index) const { return index == kNoNode ? Holding() : holdings_[Index(index)]; }
+
+  Holding Hold(const CompiledNode& node) const {
+    const auto larger = [](Holding a, Holding b) {
+      return Holding{std::max(a.count, b.count), std::max(a.tokens, b.tokens)};
+    };
+    switch (node.kind) {
+      case NodeKind::kSpeak:
+        return {static_cast<double>(seats_[Index(node.index)].size()) * node.samples,
+                static_cast<double>(OutputTokensMax(node))};
+      case NodeKind::kJudge:
+        return {At(node.of).count * static_cast<double>(seats_[Index(node.index)].size()) * node.samples,
+                static_cast<double>(OutputTokensMax(node))};
+      case NodeKind::kPick:
+        return {1, At(node.of).tokens};
+      case NodeKind::kCheck:
+        return {At(node.of).count, 4 * kShortTokens};
+      case NodeKind::kLoop:
+        return larger(At(node.over), At(node.yields));
+      case NodeKind::kBranch: {
+        Holding held = At(node.otherwise_value);
+        for (const int32_t arm : {node.then, node.otherwise}) {
+          if (arm < 0) continue;
+          for (const int32_t inner : graph_.sequence(arm).nodes) held = larger(held, At(inner));
+        }
+        return held;
+      }
+    }
+    return {};
+  }
+
+  Work Calls(const CompiledNode& node) const {
+    Work work;
+    if (node.role == nullptr) return work;
+    const double rounds_of_calls = node.samples * (node.kind == NodeKind::kJudge ? At(node.of).count : 1.0);
+    const double output = OutputTokensMax(node);
+    double text = static_cast<double>(node.role->proto.system().size() + node.role->proto.task().size()) +
+                  static_cast<double>(inputs_.input_bytes);
+    for (const pb::Turn& turn : node.role->proto.examples()) text += static_cast<double>(turn.content().size());
+    double shown = node.kind == NodeKind::kJudge ? At(node.of).tokens : 0;
+    for (const CompiledSees& sees : node.sees) {
+      const Holding held = At(sees.node);
+      const double count = sees.limit > 0 ? std::min<double>(sees.limit, held.count) : held.count;
+      const bool brief = sees.part == pb::Sees::ANSWER || sees.part == pb::Sees::SCORE;
+      shown += count * ((brief ? kShortTokens : held.tokens) + kFramingTokens);
+    }
+    for (const int32_t seat : seats_[Index(node.index)]) {
+      const CostModel& cost = inputs_.members[Index(seat)];
+      const double prompt = std::ceil(text / cost.characters_per_token) + shown;
+      const double bounded = std::min(prompt, 1e15);
+      Work one = {1, output, bounded,
+                  EstimateFlops(cost, static_cast<int64_t>(bounded), 0, static_cast<int64_t>(output))};
+      work.Add(one, rounds_of_calls);
+    }
+    return work;
+  }
+
+  const CompiledGraph& graph_;
+  const CostInputs& inputs_;
+  std::vector<std::vector<int32_t>> seats_;
+  std::vector<Holding> holdings_;
+};
+
+int64_t Count(double value) { return value >= 9e18 ? int64_t{9'000'000'000'000'000'000} : std::llround(value); }
+
+}  // namespace
+
+int32_t OutputTokensMax(const CompiledNode& node) {
+  if (node.kind == NodeKind::kJudge && node.method == pb::Judge::P_TRUE) return 0;
+  return node.sampling.has_max_output_tokens() ? node.sampling.max_output_tokens() : kDefaultOutputTokens;
+}
+
+absl::StatusOr<pb::CostBound> BoundCost(const CompiledGraph& graph, const CostInputs& inputs) {
+  const Work work = Bounder(graph, inputs).Total();
+  if (work.calls > static_cast<double>(kCallsPerRunMax)) {
+    return ResourceExhausted(
+        "graph \"{}\": {:.0f} calls in the worst case, at most {} allowed; bind fewer members or lower samples or "
+        "rounds",
+        graph.name(), work.calls, kCallsPerRunMax);
+  }
+  pb::CostBound bound;
+  bound.set_calls(Count(work.calls));
+  bound.set_output_tokens(Count(work.output_tokens));
+  bound.set_prompt_tokens(Count(work.prompt_tokens));
+  bool known = true;
+  for (const std::string& name : graph.MemberNames()) {
+    for (const int32_t member : inputs.binding.at(name)) {
+      known = known && inputs.members[static_cast<size_t>(member)].flops_per_token > 0;
+    }
+  }
+  if (known) bound.set_flops(work.flops);
+  return bound;
+}
+
+}  // namespace conclave::orchestrator

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a member's words mean: the answer, verdict or plain text that its role promised.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conclave/deliberation/v1/role.pb.h"
+#include "orchestrator/experiment/grade/grader.h"
+
+namespace conclave::orchestrator {
+
+enum class ContractKind { kAnswer, kVerdict, kText };
+
+// What was read from one text. Nothing set: the contract was not met, which is never an error.
+struct Reading {
+  std::optional<std::string> answer;  // normal form: equivalent answers are equal
+  std::optional<bool> accept;
+  std::optional<double> score;  // in [0, 1]
+};
+
+// The part of a text that others may see: what follows its reasoning. Trimmed of white space; a view of `text`.
+std::string_view WithoutReasoning(std::string_view text);
+
+// Reads verdicts. Phrases are compared without case, Markdown emphasis and differences of white space.
+class VerdictReader {
+ public:
+  VerdictReader() = default;
+  explicit VerdictReader(const deliberation::v1::VerdictContract& contract);
+  // The last phrase decides; among phrases that begin together the longest.
+  Reading Read(std::string_view text) const;
+
+ private:
+  std::vector<std::string> accept_, reject_;
+  std::string score_after_;
+  double score_max_ = 1;
+};
+
+// A verdict made of a probability: P(True) of at least one half accepts.
+Reading ReadProbability(double p_true);
+
+// The answer in a whole response, or in a short answer that came beside it; nullopt is the empty answer.
+std::optional<std::string> ReadAnswerIn(const grade::Grader& grader, std::string_view text);
+std::optional<std::string> ReadShortAnswer(const grade::Grader& grader, std::string_view answer);
+
+}  // namespace conclave::orchestrator

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/role/contract.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace conclave::orchestrator {
+namespace {
+
+VerdictReader Reader(const char* score_after = "", double score_max = 1) {
+  deliberation::v1::VerdictContract contract;
+  contract.add_accept("VERDICT: accept");
+  contract.add_reject("VERDICT: reject");
+  contract.set_score_after(score_after);
+  contract.set_score_max(score_max);
+  return VerdictReader(contract);
+}
+
+TEST(Verdict, TheLastPhraseDecides) {
+  EXPECT_EQ(Reader().Read("I checked it.\nVERDICT: accept").accept, true);
+  EXPECT_EQ(Reader().Read("VERDICT: accept? No. VERDICT: reject").accept, false);
+  EXPECT_EQ(Reader().Read("VERDICT: reject, at first. VERDICT: accept.").accept, true);
+  EXPECT_EQ(Reader().Read("VERDICT: accept").score, 1.0);
+  EXPECT_EQ(Reader().Read("VERDICT: reject").score, 0.0);
+}
+
+TEST(Verdict, CaseEmphasisAndSpacesDoNotMatter) {
+  EXPECT_EQ(Reader().Read("**Verdict:**  Accept").accept, true);
+  EXPECT_EQ(Reader().Read("verdict:\n`REJECT`").accept, false);
+}
+
+TEST(Verdict, NothingSaidIsNoVerdict) {
+  const Reading reading = Reader("SCORE:").Read("I am not sure. SCORE: 1");
+  EXPECT_FALSE(reading.accept.has_value());
+  EXPECT_FALSE(reading.score.has_value());
+  EXPECT_FALSE(Reader().Read("").accept.has_value());
+}
+
+TEST(Verdict, ReasoningIsNotTheVerdict) {
+  EXPECT_EQ(Reader().Read("<think>VERDICT: accept</think> VERDICT: reject").accept, false);
+  EXPECT_FALSE(Reader().Read("<think>VERDICT: accept, or").accept.has_value());
+}
+
+TEST(Verdict, Scores) {
+  EXPECT_DOUBLE_EQ(*Reader("SCORE:", 10).Read("Score: 7.5/10\nVERDICT: accept").score, 0.75);
+  EXPECT_DOUBLE_EQ(*Reader("SCORE:", 10).Read("**SCORE:** 70\nVERDICT: reject").score, 1.0) << "clamped";
+  EXPECT_DOUBLE_EQ(*Reader("SCORE:", 10).Read("SCORE: -3\nVERDICT: reject").score, 0.0);
+  EXPECT_DOUBLE_EQ(*Reader("SCORE:", 10).Read("SCORE: high\nVERDICT: accept").score, 1.0) << "no number";
+}
+
+TEST(Verdict, Probabilities) {
+  EXPECT_EQ(ReadProbability(0.5).accept, true);
+  EXPECT_EQ(ReadProbability(0.49).accept, false);
+  EXPECT_EQ(ReadProbability(0.3).score, 0.3);
+  EXPECT_FALSE(ReadProbability(std::nan("")).accept.has_value());
+  EXPECT_FALSE(ReadProbability(1.5).score.has_value());
+}
+
+TEST(Reasoning, IsStripped) {
+  EXPECT_EQ(WithoutReasoning("<think>a</think>\n b \n"), "b");
+  EXPECT_EQ(WithoutReasoning("a</think>b</think>c"), "c");
+  EXPECT_EQ(WithoutReasoning(" plain "), "plain");
+  EXPECT_EQ(WithoutReasoning("<think>never closed"), "");
+  EXPECT_EQ(WithoutReasoning(""), "");
+}
+
+TEST(Answer, ReadsByTheGradersRules) {
+  const auto grader = *grade::MakeGrader("gsm8k");
+  EXPECT_EQ(ReadAnswerIn(*grader, "2 + 2 = 4\n#### 1,250.00"), "1250");
+  EXPECT_EQ(ReadAnswerIn(*grader, "I do not know."), std::nullopt);
+  EXPECT_EQ(ReadShortAnswer(*grader, "$18"), "18");
+}
+
+}  // namespace
+}  // namespace conclave::orchestrator

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/role/role.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <utility>
+
+#include "common/file.h"
+#include "common/status.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace pb = deliberation::v1;
+
+constexpr std::string_view kEnding = ".textproto";
+
+// Collects "file:line: role "x": what".
+class RoleErrors {
+ public:
+  RoleErrors(std::string_view file, const pb::Role& role, std::vector<std::string>* errors)
+      : file_(file), role_(role), errors_(errors) {}
+  void Add(int line, std::string_view what) {
+    const std::string place = line > 0 && !file_.empty() ? fmt::format("{}:{}: ", file_, line)
+                              : file_.empty()            ? std::string()
+                                                         : file_ + ": ";
+    errors_->push_back(fmt::format("{}role \"{}\": {}", place, role_.name(), what));
+  }
+
+ private:
+  std::string file_;
+  const pb::Role& role_;
+  std::vector<std::string>* errors_;
+};
+
+void CheckVerdict(const pb::VerdictContract& verdict, const FieldLines& lines, RoleErrors* errors) {
+  if (verdict.accept().empty() || verdict.reject().empty()) {
+    errors->Add(lines.line(), "a verdict needs at least one accept and one reject phrase");
+  }
+  for (const auto& [phrases, field] : {std::pair(&verdict.accept(), "accept"), {&verdict.reject(), "reject"}}) {
+    if (phrases->size() > kVerdictPhrasesMax) {
+      errors->Add(lines.LineOf(verdict, field),
+                  fmt::format("{} {} phrases, at most {} allowed", phrases->size(), field, kVerdictPhrasesMax));
+    }
+    for (int i = 0; i < phrases->size(); ++i) {
+      if (phrases->Get(i).find_first_not_of(" \t\r\n*_`") == std::string::npos) {
+        errors->Add(lines.LineOf(verdict, field, i), fmt::format("an {} phrase is empty; remove it", field));
+      }
+    }
+  }
+  for (const std::string& phrase : verdict.accept()) {
+    if (std::find(verdict.reject().begin(), verdict.reject().end(), phrase) != verdict.reject().end()) {
+      errors->Add(lines.LineOf(verdict, "reject"), fmt::format("\"{}\" both accepts and rejects", phrase));
+    }
+  }
+  if (verdict.has_score_max() && !(verdict.score_max() > 0 && std::isfinite(verdict.score_max()))) {
+    errors->Add(lines.LineOf(verdict, "score_max"),
+                fmt::format("score_max is {}; it is the number that means 1 and must be above 0", verdict.score_max()));
+  }
+}
+
+void CheckExamples(const pb::Role& role, const FieldLines& lines, RoleErrors* errors) {
+  if (role.examples_size() > kRoleExamplesMax) {
+    errors->Add(lines.LineOf(role, "examples", kRoleExamplesMax),
+                fmt::format("{} example turns, at most {} allowed", role.examples_size(), kRoleExamplesMax));
+  }
+  for (int i = 0; i < role.examples_size(); ++i) {
+    const std::string_view expected = i % 2 == 0 ? "user" : "assistant";
+    if (role.examples(i).role() != expected) {
+      errors->Add(lines.LineOf(role, "examples", i),
+                  fmt::format("example turn {} has role \"{}\", expected \"{}\"; turns alternate and begin with user",
+                              i + 1, role.examples(i).role(), expected));
+    }
+  }
+  if (role.examples_size() % 2 != 0) {
+    errors->Add(lines.LineOf(role, "examples", role.examples_size() - 1), "the last example has no assistant turn");
+  }
+}
+
+std::optional<PromptTemplate> ParsePrompt(const pb::Role& role, const FieldLines& lines, const char* field,
+                                          const std::string& source, RoleErrors* errors) {
+  absl::StatusOr<PromptTemplate> parsed = PromptTemplate::Parse(source);
+  if (parsed.ok()) return *std::move(parsed);
+  errors->Add(lines.LineOf(role, field), fmt::format("{}: {}", field, Message(parsed.status())));
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::vector<std::string> CheckSampling(const pb::SamplingDefaults& sampling) {
+  std::vector<std::string> errors;
+  const auto require = [&](bool ok, const char* field, double value, const char* range) {
+    if (!ok) errors.push_back(fmt::format("{} is {}; it must be in {}", field, value, range));
+  };
+  if (sampling.has_temperature()) {
+    const float t = sampling.temperature();
+    require(t >= 0 && t <= 100, "temperature", t, "[0, 100]");
+  }
+  if (sampling.has_top_k()) require(sampling.top_k() >= 0, "top_k", sampling.top_k(), "[0, ..)");
+  if (sampling.has_top_p()) require(sampling.top_p() > 0 && sampling.top_p() <= 1, "top_p", sampling.top_p(), "(0, 1]");
+  if (sampling.has_min_p()) require(sampling.min_p() >= 0 && sampling.min_p() < 1, "min_p", sampling.min_p(), "[0, 1)");
+  if (sampling.has_repetition_penalty()) {
+    const float penalty = sampling.repetition_penalty();
+    require(penalty > 0 && penalty <= 10, "repetition_penalty", penalty, "(0, 10]");
+  }
+  if (sampling.has_max_output_tokens()) {
+    require(sampling.max_output_tokens() >= 1, "max_output_tokens", sampling.max_output_tokens(), "[1, ..)");
+  }
+  if (sampling.stop_size() > kStopTextsMax) {
+    errors.push_back(fmt::format("{} stop texts, at most {} allowed", sampling.stop_size(), kStopTextsMax));
+  }
+  for (const std::string& stop : sampling.stop()) {
+    if (stop.empty() || stop.size() > 256) {
+      errors.push_back(fmt::format("a stop text of {} bytes; 1 to 256 allowed", stop.size()));
+    }
+  }
+  return errors;
+}
+
+void OverrideSampling(const pb::SamplingDefaults& over, pb::SamplingDefaults* base) {
+  if (!over.stop().empty()) base->clear_stop();
+  base->MergeFrom(over);
+}
+
+std::shared_ptr<const CompiledRole> CompileRole(const pb::Role& role, const FieldLines& lines, std::string_view file,
+                                                std::vector<std::string>* errors) {
+  const size_t before = errors->size();
+  RoleErrors found(file, role, errors);
+  if (role.name().empty()) found.Add(lines.line(), "a role needs a name");
+  auto compiled = std::make_shared<CompiledRole>();
+  compiled->proto = role;
+  compiled->file = file;
+  if (!role.system().empty()) compiled->system = ParsePrompt(role, lines, "system", role.system(), &found);
+  if (role.task().empty()) found.Add(lines.line(), "a role needs a task");
+  compiled->task = ParsePrompt(role, lines, "task", role.task(), &found);
+  switch (role.contract_case()) {
+    case pb::Role::kAnswer:
+      compiled->contract = ContractKind::kAnswer;
+      break;
+    case pb::Role::kVerdict:
+      compiled->contract = ContractKind::kVerdict;
+      CheckVerdict(role.verdict(), lines.In(role, "verdict"), &found);
+      compiled->verdict = VerdictReader(role.verdict());
+      break;
+    case pb::Role::kText:
+      compiled->contract = ContractKind::kText;
+      break;
+    case pb::Role::CONTRACT_NOT_SET:
+      found.Add(lines.line(), "how is its output read? add answer {}, verdict {..} or text {}");
+  }
+  for (const std::string& what : CheckSampling(role.sampling())) found.Add(lines.LineOf(role, "sampling"), what);
+  CheckExamples(role, lines, &found);
+  if (errors->size() != before) return nullptr;
+  return compiled;
+}
+
+std::vector<std::string> RoleLibrary::AddText(std::string_view text, const std::string& file) {
+  std::vector<std::string> errors;
+  pb::Role role;
+  const ParsedText parsed = ParseTextproto(text, &role);
+  for (const TextError& error : parsed.errors) {
+    errors.push_back(error.line > 0 ? fmt::format("{}:{}: {}", file, error.line, error.message)
+                                    : fmt::format("{}: {}", file, error.message));
+  }
+  if (!errors.empty()) return errors;
+  const std::string stem = std::filesystem::path(file).stem().string();
+  if (role.name() != stem) {
+    errors.push_back(fmt::format("{}:{}: role \"{}\": the file is named \"{}\"; both must be the same", file,
+                                 parsed.lines().LineOf(role, "name"), role.name(), stem));
+  }
+  const auto compiled = CompileRole(role, parsed.lines(), file, &errors);
+  if (compiled == nullptr || !errors.empty()) return errors;
+  roles_[role.name()] = compiled;
+  return errors;
+}
+
+absl::Status RoleLibrary::Add(const pb::Role& role) {
+  std::vector<std::string> errors;
+  const auto compiled = CompileRole(role, FieldLines(), "", &errors);
+  if (compiled == nullptr) return InvalidArgument("{}", fmt::join(errors, "\n"));
+  roles_[role.name()] = compiled;
+  return absl::OkStatus();
+}
+
+absl::Status RoleLibrary::AddDirectory(const std::string& directory) {
+  std::error_code code;
+  std::vector<std::string> paths;
+  for (auto it = std::filesystem::directory_iterator(directory, code);
+       !code && it != std::filesystem::directory_iterator(); it.increment(code)) {
+    if (it->path().extension() == kEnding) paths.push_back(it->path().string());
+  }
+  if (code) return NotFound("{}: no directory of roles can be read here: {}", directory, code.message());
+  std::sort(paths.begin(), paths.end());
+  std::vector<std::string> errors;
+  for (const std::string& path : paths) {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kTextprotoBytesMax));
+    const std::vector<std::string> more = AddText(text, path);
+    errors.insert(errors.end(), more.begin(), more.end());
+  }
+  if (!errors.empty()) return InvalidArgument("{}", fmt::join(errors, "\n"));
+  return absl::OkStatus();
+}
+
+std::shared_ptr<const CompiledRole> RoleLibrary::Find(std::string_view name) const {
+  const auto it = roles_.find(name);
+  return it == roles_.end() ? nullptr : it->second;
+}
+
+std::vector<std::string> RoleLibrary::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, role] : roles_) names.push_back(name);
+  return names;
+}
+
+}  // namespace conclave::orchestrator

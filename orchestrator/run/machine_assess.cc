@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// What nodes make of utterances. Everything is counted in committed order, never in order of arrival.
+#include <algorithm>
+#include <utility>
+
+#include "common/status.h"
+#include "orchestrator/run/arithmetic.h"
+#include "orchestrator/run/machine_impl.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace pb = deliberation::v1;
+
+PickRule RuleOf(pb::Pick::By by) {
+  switch (by) {
+    case pb::Pick::WEIGHTED_VOTE:
+      return PickRule::kWeightedVote;
+    case pb::Pick::BEST_OF_N:
+      return PickRule::kBestOfN;
+    case pb::Pick::FIRST:
+      return PickRule::kFirst;
+    default:
+      return PickRule::kMajority;
+  }
+}
+
+}  // namespace
+
+void Machine::Impl::FinishSpeak(const CompiledNode& node) {
+  NodeState& state = values_.node(node.index);
+  for (const Slot& slot : state.slots) {
+    if (slot.state == Slot::State::kDone) state.utterances.push_back(slot.utterance);
+  }
+  if (node.quorum > state.done && state.note.empty()) {
+    state.note = fmt::format("quorum: {} wanted, {} of {} calls answered", node.quorum, state.done, state.slots.size());
+  }
+  const std::vector<VoteGroup> groups = GroupVotes(BallotsOf(values_, state.utterances));
+  PutVotes(groups, FinishNode(node));
+}
+
+// Replaces what the same node said before, so that the latest word is the last.
+void Machine::Impl::Attach(int32_t utterance, Assessment assessment) {
+  std::vector<Assessment>& all = values_.utterance(utterance).assessments;
+  std::erase_if(all, [&](const Assessment& earlier) { return earlier.node == assessment.node; });
+  all.push_back(std::move(assessment));
+}
+
+void Machine::Impl::FinishJudge(const CompiledNode& node) {
+  NodeState& state = values_.node(node.index);
+  std::vector<Assessment> said(state.judged.size());
+  for (const Slot& slot : state.slots) {
+    Assessment& assessment = said[static_cast<size_t>(slot.subject)];
+    assessment.node = node.index;
+    assessment.asked += 1;
+    if (slot.state != Slot::State::kDone) continue;
+    Utterance& judgement = values_.utterance(slot.utterance);
+    judgement.author = values_.utterance(state.judged[static_cast<size_t>(slot.subject)]).author;
+    state.utterances.push_back(slot.utterance);
+    if (judgement.accept.has_value()) (*judgement.accept ? assessment.accepts : assessment.rejects) += 1;
+    if (judgement.score.has_value()) {
+      assessment.scored += 1;
+      assessment.score_sum += *judgement.score;
+    }
+  }
+  double sum = 0;
+  int32_t scored = 0;
+  for (size_t i = 0; i < said.size(); ++i) {
+    if (said[i].asked == 0) continue;
+    if (said[i].scored > 0) sum += said[i].MeanScore(), ++scored;
+    state.accepted += said[i].Accepted() ? 1 : 0;
+    Attach(state.judged[i], said[i]);
+  }
+  state.assessed = scored > 0;
+  state.mean_score = scored > 0 ? sum / scored : 0;
+  pb::NodeFinished* finished = FinishNode(node);
+  if (state.assessed) finished->set_mean_score(state.mean_score);
+}
+
+void Machine::Impl::RunCheck(const CompiledNode& node) {
+  NodeState& state = values_.node(node.index);
+  PutNodeStarted(node, 0);
+  std::optional<std::string> expected;
+  if (node.checker == pb::Check::EXACT) {
+    absl::StatusOr<std::string> text = variables_.Expected(node.index);
+    if (!text.ok()) return Fail(text.status());
+    expected = ReadShortAnswer(graph_->grader(), *text);
+  }
+  const std::vector<int32_t> checked = values_.node(node.of).utterances;
+  int32_t passed = 0;
+  for (const int32_t id : checked) {
+    const Utterance& utterance = values_.utterance(id);
+    Utterance notes;
+    Assessment assessment;
+    assessment.node = node.index;
+    if (node.checker == pb::Check::EXACT) {
+      assessment.passed = expected.has_value() && utterance.answer == expected;
+      if (!assessment.passed) notes.text = "the answer is not the expected one";
+    } else {
+      const ArithmeticCheck check = CheckArithmetic(utterance.shown());
+      assessment.passed = check.wrong.empty();
+      notes.text = fmt::format("{}", fmt::join(check.wrong, "\n"));
+    }
+    passed += assessment.passed ? 1 : 0;
+    notes.node = node.index;
+    notes.author = utterance.author;
+    notes.round = variables_.RoundAt(node.index);
+    notes.shown_size = notes.text.size();
+    notes.score = assessment.passed ? 1.0 : 0.0;
+    Attach(id, assessment);
+    state.utterances.push_back(static_cast<int32_t>(values_.utterances.size()));
+    values_.utterances.push_back(std::move(notes));
+  }
+  state.assessed = !checked.empty();
+  state.passed = checked.empty() ? 0 : static_cast<double>(passed) / static_cast<double>(checked.size());
+  state.note = fmt::format("{} of {} passed", passed, checked.size());
+  pb::NodeFinished* finished = FinishNode(node);
+  if (state.assessed) finished->set_mean_score(state.passed);
+}
+
+void Machine::Impl::RunPick(const CompiledNode& node) {
+  NodeState& state = values_.node(node.index);
+  PutNodeStarted(node, 0);
+  const std::vector<int32_t> ids = values_.node(node.of).utterances;
+  std::vector<Ballot> ballots = BallotsOf(values_, ids);
+  if (node.by == pb::Pick::WEIGHTED_VOTE || node.by == pb::Pick::BEST_OF_N) {
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const absl::StatusOr<double> weight = variables_.Weigh(node.index, values_.utterance(ids[i]));
+      if (!weight.ok()) return Fail(weight.status());
+      ballots[i].weight = *weight;
+    }
+  }
+  const Picked picked = Pick(RuleOf(node.by), ballots);
+  if (picked.winner >= 0) state.utterances = {ids[static_cast<size_t>(picked.winner)]};
+  state.tie = picked.tie;
+  const std::vector<VoteGroup> groups = GroupVotes(ballots);
+  pb::NodeFinished* finished = FinishNode(node);
+  finished->set_tie(picked.tie);
+  PutVotes(groups, finished);
+  if (picked.winner >= 0) {
+    const std::optional<std::string>& answer = values_.utterance(state.utterances.front()).answer;
+    if (answer.has_value()) finished->set_answer(*answer);
+  }
+}
+
+}  // namespace conclave::orchestrator

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calls of speak and judge nodes: who is asked, the queue before the budget, and what becomes of the answers.
+//
+// The queue is strict: a call that does not fit waits for what calls under way give back of their reservations, and
+// those behind it wait too. It is refused only when it would not fit even if they gave back everything. So which calls
+// are refused depends on what the calls before them used, never on who answered first.
+#include <algorithm>
+#include <utility>
+
+#include "common/check.h"
+#include "common/status.h"
+#include "orchestrator/graph/cost_bound.h"
+#include "orchestrator/run/machine_impl.h"
+#include "orchestrator/run/seeds.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace pb = deliberation::v1;
+
+// What a model's chat template may add to a prompt, in tokens.
+constexpr int64_t kTemplateTokens = 256;
+
+void SetDuration(int64_t nanoseconds, google::protobuf::Duration* duration) {
+  duration->set_seconds(nanoseconds / 1'000'000'000);
+  duration->set_nanos(static_cast<int32_t>(nanoseconds % 1'000'000'000));
+}
+
+}  // namespace
+
+void Machine::Impl::StartCalls(const CompiledNode& node) {
+  NodeState& state = values_.node(node.index);
+  state.slots = node.kind == NodeKind::kSpeak ? SpeakSlots(node) : JudgeSlots(node);
+  state.pending = static_cast<int32_t>(state.slots.size());
+  state.done = 0;
+  PutNodeStarted(node, exhausted_ ? 0 : state.slots.size());
+  if (state.slots.empty()) return CallsDone(node);
+  if (exhausted_) {
+    for (size_t i = 0; i < state.slots.size(); ++i) {
+      Resolve(node.index, static_cast<int32_t>(i), Slot::State::kHole, -1);
+    }
+    return;
+  }
+  PromptBuilder prompts(*graph_, spec_, values_, variables_, question_, node.index);
+  Enqueue(node, &prompts);
+}
+
+std::vector<Slot> Machine::Impl::SpeakSlots(const CompiledNode& node) const {
+  std::vector<Slot> slots;
+  for (const int32_t member : seats_[static_cast<size_t>(node.index)]) {
+    for (int32_t sample = 0; sample < node.samples; ++sample) {
+      slots.push_back({Slot::State::kPending, member, sample, -1, -1});
+    }
+  }
+  return slots;
+}
+
+std::vector<Slot> Machine::Impl::JudgeSlots(const CompiledNode& node) {
+  NodeState& state = values_.node(node.index);
+  state.judged = values_.node(node.of).utterances;
+  const std::vector<int32_t>& seats = seats_[static_cast<size_t>(node.index)];
+  std::vector<Slot> slots;
+  int32_t judged_themselves = 0;
+  for (size_t i = 0; i < state.judged.size(); ++i) {
+    const Utterance& utterance = values_.utterance(state.judged[i]);
+    if (utterance.must_answer && !utterance.answer.has_value()) continue;  // it cannot win
+    const bool others = std::any_of(seats.begin(), seats.end(), [&](int32_t seat) { return seat != utterance.member; });
+    for (const int32_t seat : seats) {
+      const bool self = node.exclude_self && seat == utterance.member;
+      if (self && others) continue;
+      judged_themselves += self ? 1 : 0;
+      for (int32_t sample = 0; sample < node.samples; ++sample) {
+        slots.push_back({Slot::State::kPending, seat, sample, static_cast<int32_t>(i), -1});
+      }
+    }
+  }
+  if (judged_themselves > 0) {
+    state.note = fmt::format("exclude_self: {} utterances had no other judge and were judged by their own writer",
+                             judged_themselves);
+  }
+  return slots;
+}
+
+void Machine::Impl::Enqueue(const CompiledNode& node, PromptBuilder* prompts) {
+  const NodeState& state = values_.node(node.index);
+  const auto index = static_cast<size_t>(node.index);
+  for (size_t i = 0; i < state.slots.size(); ++i) {
+    const Slot& slot = state.slots[i];
+    absl::StatusOr<std::shared_ptr<const Prompt>> prompt = prompts->Build(slot);
+    if (!prompt.ok()) return Fail(prompt.status());
+    const std::string& member = spec_.members[static_cast<size_t>(slot.member)].name;
+    Call& call = queue_.emplace_back();
+    call.node = node.index;
+    call.slot = static_cast<int32_t>(i);
+    call.spec.node_path = state.path;
+    call.spec.key.set_member(member);
+    call.spec.key.set_sample(slot.sample);
+    call.spec.key.set_subject(slot.subject);
+    call.spec.member_index = slot.member;
+    call.spec.role = node.role->proto.name();
+    call.spec.prompt = *std::move(prompt);
+    call.spec.sampling = sampling_[index];
+    call.spec.seed = DeriveSeed({spec_.seed, question_, state.path, member, slot.sample, slot.subject});
+    call.spec.p_true = p_true_[index];
+    call.reserved = Reservation(call.spec);
+  }
+}
+
+Amount Machine::Impl::Reservation(const CallSpec& call) const {
+  Amount amount;
+  amount.calls = 1;
+  // A token stands for at least one byte of its text, so this is never too little.
+  amount.prompt_tokens = call.prompt->bytes + kTemplateTokens;
+  amount.output_tokens = call.p_true != nullptr ? 0 : call.sampling->max_output_tokens();
+  amount.flops = EstimateFlops(spec_.members[static_cast<size_t>(call.member_index)].cost, amount.prompt_tokens, 0,
+                               amount.output_tokens);
+  return amount;
+}
+
+void Machine::Impl::Dispatch() {
+  while (!queue_.empty() && stage_ == Stage::kRunning) {
+    Call& next = queue_.front();
+    if (exhausted_) {
+      const int32_t node = next.node, slot = next.slot;
+      queue_.pop_front();
+      Resolve(node, slot, Slot::State::kHole, -1);
+      continue;
+    }
+    if (const std::optional<Exhausted> refused = account_.Reserve(next.reserved)) {
+      if (account_.FitsWithoutReservations(next.reserved)) return;  // when a call under way has ended
+      Exhaust(*refused);
+      continue;
+    }
+    next.spec.id = static_cast<uint32_t>(calls_.size());
+    next.open = true;
+    ++in_flight_;
+    pb::CallStarted* started = AddEvent(next.spec.node_path)->mutable_call_started();
+    *started->mutable_key() = next.spec.key;
+    started->set_role(next.spec.role);
+    started->set_seed(next.spec.seed);
+    started->set_reserved_tokens(next.reserved.prompt_tokens + next.reserved.output_tokens);
+    out_->calls.push_back(next.spec);
+    calls_.push_back(std::move(next));
+    queue_.pop_front();
+  }
+}
+
+// Cancels calls of one node, or of all, that are under way; those that wait are dropped.
+void Machine::Impl::CancelCalls(std::optional<int32_t> of_node) {
+  for (Call& call : calls_) {
+    if (!call.open || call.cancelled || (of_node.has_value() && call.node != *of_node)) continue;
+    call.cancelled = true;
+    out_->cancel.push_back(call.spec.id);
+  }
+  std::erase_if(queue_, [&](const Call& call) { return !of_node.has_value() || call.node == *of_node; });
+}
+
+void Machine::Impl::Charge(Call* call, const inference::v1::Usage& usage, bool discarded, bool estimated) {
+  account_.Settle(call->reserved, AmountOf(usage));
+  AddToLedger(usage, discarded, estimated, &ledger_);
+  call->open = false;
+  --in_flight_;
+}
+
+Utterance Machine::Impl::MakeUtterance(const Call& call, CallFinished& input) const {
+  const CompiledNode& node = graph_->node(call.node);
+  Utterance utterance;
+  utterance.node = call.node;
+  utterance.member = utterance.author = call.spec.member_index;
+  utterance.sample = call.spec.key.sample();
+  utterance.round = variables_.RoundAt(call.node);
+  utterance.output_tokens = input.usage.output_token_count();
+  utterance.text = std::move(input.text);
+  const std::string_view shown = WithoutReasoning(utterance.text);
+  utterance.shown_begin = static_cast<size_t>(shown.data() - utterance.text.data());
+  utterance.shown_size = shown.size();
+  if (node.role->contract == ContractKind::kAnswer) {
+    utterance.must_answer = true;
+    if (input.from_record) {
+      utterance.answer = input.answer;
+    } else if (input.answer.has_value()) {
+      utterance.answer = ReadShortAnswer(graph_->grader(), *input.answer);
+    } else {
+      utterance.answer = ReadAnswerIn(graph_->grader(), utterance.text);
+    }
+  } else if (node.role->contract == ContractKind::kVerdict) {
+    Reading reading;
+    if (call.spec.p_true != nullptr) {
+      const std::optional<double> p = input.from_record ? input.recorded_score : input.p_true;
+      if (p.has_value()) reading = ReadProbability(*p);
+    } else {
+      reading = node.role->verdict.Read(utterance.text);
+      if (input.from_record) reading.score = input.recorded_score;
+    }
+    utterance.score = reading.score;
+    utterance.accept = reading.accept;
+  }
+  return utterance;
+}
+
+void Machine::Impl::OnFinished(CallFinished& input) {
+  Call& call = calls_[input.call];
+  Charge(&call, input.usage, call.cancelled, input.estimated);
+  Utterance utterance = MakeUtterance(call, input);
+
+  pb::CallFinished* event = AddEvent(call.spec.node_path)->mutable_call_finished();
+  *event->mutable_key() = call.spec.key;
+  event->set_role(call.spec.role);
+  for (const pb::PromptMessage& message : call.spec.prompt->messages) *event->add_prompt() = message;
+  event->set_text(utterance.text);
+  if (utterance.answer.has_value()) event->set_answer(*utterance.answer);
+  if (utterance.score.has_value()) event->set_score(*utterance.score);
+  event->set_finish_reason(input.finish_reason);
+  *event->mutable_usage() = std::move(input.usage);
+  event->set_instance_id(std::move(input.instance_id));
+  event->set_model_revision(std::move(input.model_revision));
+  event->set_seed(call.spec.seed);
+  event->set_prompt_sha256(call.spec.prompt->sha256);
+  SetDuration(input.latency_ns, event->mutable_latency());
+  event->set_estimated(input.estimated);
+
+  const int32_t node = call.node, slot = call.slot;
+  call.spec = CallSpec{};
+  if (call.cancelled || stage_ != Stage::kRunning) return;
+  const auto id = static_cast<int32_t>(values_.utterances.size());
+  values_.utterances.push_back(std::move(utterance));
+  Resolve(node, slot, Slot::State::kDone, id);
+}
+
+void Machine::Impl::OnLost(const CallLost& input) {
+  Call& call = calls_[input.call];
+  const bool retry = input.retryable && !call.cancelled && stage_ == Stage::kRunning && !exhausted_ &&
+                     call.spec.key.attempt() < kRetriesMax;
+  // A loss has a reason; one without would be a mistake of a backend, and must not read as a success.
+  const absl::Status status = input.status.ok() ? Internal("lost without a reason") : input.status;
+  Charge(&call, input.usage, true, false);
+  pb::CallLost* event = AddEvent(call.spec.node_path)->mutable_call_lost();
+  *event->mutable_key() = call.spec.key;
+  event->set_code(static_cast<int32_t>(status.code()));
+  event->set_message(std::string(Message(status)));
+  *event->mutable_usage() = input.usage;
+  event->set_will_retry(retry);
+
+  const int32_t node = call.node, slot = call.slot;
+  if (retry) {
+    Call& again = queue_.emplace_back();
+    again.node = node;
+    again.slot = slot;
+    again.reserved = call.reserved;
+    again.spec = std::move(call.spec);
+    again.spec.key.set_attempt(again.spec.key.attempt() + 1);
+    call.spec = CallSpec{};
+    return;
+  }
+  call.spec = CallSpec{};
+  if (call.cancelled || stage_ != Stage::kRunning) return;
+  last_loss_ = status;
+  Resolve(node, slot, Slot::State::kHole, -1);
+}
+
+// A slot's call has come to an end, one way or another.
+void Machine::Impl::Resolve(int32_t node_index, int32_t slot_index, Slot::State slot_state, int32_t utterance) {
+  const CompiledNode& node = graph_->node(node_index);
+  NodeState& state = values_.node(node_index);
+  Slot& slot = state.slots[static_cast<size_t>(slot_index)];
+  CONCLAVE_CHECK(slot.state == Slot::State::kPending && state.phase == Phase::kRunning);
+  slot.state = slot_state;
+  slot.utterance = utterance;
+  --state.pending;
+  if (slot_state == Slot::State::kDone) ++state.done;
+  if (slot_state == Slot::State::kHole) ++state.holes, ++holes_;
+  if (state.pending > 0 && node.quorum > 0 && state.done >= node.quorum) {
+    state.note = fmt::format("quorum: {} of {} calls were enough", node.quorum, state.slots.size());
+    for (Slot& other : state.slots) {
+      if (other.state == Slot::State::kPending) other.state = Slot::State::kDropped;
+    }
+    state.pending = 0;
+    CancelCalls(node_index);
+  }
+  if (state.pending == 0) CallsDone(node);
+}
+
+void Machine::Impl::CallsDone(const CompiledNode& node) {
+  return node.kind == NodeKind::kSpeak ? FinishSpeak(node) : FinishJudge(node);
+}
+
+}  // namespace conclave::orchestrator

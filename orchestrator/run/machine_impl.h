@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of a run's state machine; private to this folder.
+//   machine.cc          inputs, outputs, the end of a run
+//   machine_flow.cc     which node runs when: sequences, loops, branches
+//   machine_calls.cc    slots, the queue before the budget, answers
+//   machine_assess.cc   what nodes make of utterances: judge, check, pick
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "orchestrator/graph/compiled_graph.h"
+#include "orchestrator/ledger/budget.h"
+#include "orchestrator/run/machine.h"
+#include "orchestrator/run/values.h"
+#include "orchestrator/run/variables.h"
+
+namespace conclave::orchestrator {
+
+class Machine::Impl {
+ public:
+  Impl(std::shared_ptr<const CompiledGraph> graph, RunSpec spec);
+  absl::Status Validate();
+  absl::StatusOr<Output> Step(Input input);
+
+  bool finished() const { return stage_ == Stage::kFinished; }
+  deliberation::v1::RunState state() const;
+  const deliberation::v1::Ledger& ledger() const { return ledger_; }
+  const std::optional<std::string>& answer() const { return answer_; }
+  const RunSpec& spec() const { return spec_; }
+  const CompiledGraph& graph() const { return *graph_; }
+  std::vector<Outstanding> OutstandingCalls() const;
+  std::optional<uint32_t> FindOutstanding(std::string_view node_path, const deliberation::v1::CallKey& key) const;
+
+ private:
+  // kEnding: how the run ends is decided, and only answers of cancelled calls are awaited.
+  enum class Stage : uint8_t { kNew, kRunning, kEnding, kFinished };
+
+  struct Call {
+    int32_t node = kNoNode;
+    int32_t slot = 0;
+    CallSpec spec;  // emptied when the call has ended
+    Amount reserved;
+    bool open = false;
+    bool cancelled = false;  // its answer is of no use any more
+  };
+  struct Ending {
+    deliberation::v1::RunState state = deliberation::v1::RUN_STATE_SUCCEEDED;
+    absl::Status status;
+    std::string text;
+    bool best_effort = false;
+  };
+
+  // ---- machine.cc
+  deliberation::v1::Event* AddEvent(const std::string& node_path);
+  void Begin();
+  absl::Status Check(const Input& input) const;
+  void EndSuccessfully();
+  void End(deliberation::v1::RunState state, absl::Status status);
+  void Fail(const absl::Status& status) { End(deliberation::v1::RUN_STATE_FAILED, status); }
+  void PutRunFinished();
+  void OnWallTime();
+  // Says that the budget ran out, once, and ends the run or its calls.
+  void Exhaust(const Exhausted& exhausted);
+  void SettleStep();
+
+  // ---- machine_flow.cc
+  void StartSequence(int32_t sequence, const std::string& prefix);
+  void Advance(int32_t sequence);
+  void SequenceDone(int32_t sequence);
+  void StartNode(const CompiledNode& node);
+  void ClearContents(int32_t container);
+  void StartLoop(const CompiledNode& node);
+  void NextRound(const CompiledNode& node);
+  void RoundDone(const CompiledNode& node);
+  void StartBranch(const CompiledNode& node);
+  void ArmDone(const CompiledNode& node);
+  deliberation::v1::NodeFinished* FinishNode(const CompiledNode& node);
+  void PutNodeStarted(const CompiledNode& node, size_t calls);
+  void PutVotes(std::span<const VoteGroup> groups, deliberation::v1::NodeFinished* finished) const;
+
+  // ---- machine_calls.cc
+  void StartCalls(const CompiledNode& node);
+  std::vector<Slot> SpeakSlots(const CompiledNode& node) const;
+  std::vector<Slot> JudgeSlots(const CompiledNode& node);
+  void Enqueue(const CompiledNode& node, PromptBuilder* prompts);
+  Amount Reservation(const CallSpec& call) const;
+  void Dispatch();
+  void CancelCalls(std::optional<int32_t> of_node);
+  void OnFinished(CallFinished& input);
+  void OnLost(const CallLost& input);
+  void Charge(Call* call, const inference::v1::Usage& usage, bool discarded, bool estimated);
+  Utterance MakeUtterance(const Call& call, CallFinished& input) const;
+  void Resolve(int32_t node, int32_t slot, Slot::State state, int32_t utterance);
+  void CallsDone(const CompiledNode& node);
+
+  // ---- machine_assess.cc
+  void FinishSpeak(const CompiledNode& node);
+  void FinishJudge(const CompiledNode& node);
+  void RunCheck(const CompiledNode& node);
+  void RunPick(const CompiledNode& node);
+  void Attach(int32_t utterance, Assessment assessment);
+
+  const std::shared_ptr<const CompiledGraph> graph_;
+  const RunSpec spec_;
+  const uint64_t question_;
+  RunValues values_;
+  const Variables variables_;
+  BudgetAccount account_;
+  std::vector<std::vector<int32_t>> seats_;  // by node: members that speak or judge
+  std::vector<std::shared_ptr<const deliberation::v1::SamplingDefaults>> sampling_;  // by node
+  std::vector<std::shared_ptr<const PTrueSpec>> p_true_;                             // by node
+  std::optional<NamedBudget> wall_time_;                                             // the shortest
+
+  Stage stage_ = Stage::kNew;
+  Output* out_ = nullptr;     // of the running Step
+  std::deque<int32_t> work_;  // sequences to advance
+  std::vector<bool> active_;  // by sequence: begun, not done
+  std::deque<Call> queue_;    // waiting for the budget, first come first served
+  std::vector<Call> calls_;   // dispatched, by id
+  int32_t in_flight_ = 0;
+  bool exhausted_ = false;
+  deliberation::v1::Ledger ledger_;
+  int32_t holes_ = 0;
+  absl::Status last_loss_;
+  std::vector<int32_t> best_;  // utterances of the last node that had an answer
+  Ending ending_;
+  std::optional<std::string> answer_;
+};
+
+}  // namespace conclave::orchestrator

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <utility>
+
+#include "common/hash.h"
+#include "common/status.h"
+#include "orchestrator/graph/compiled_graph.h"
+#include "orchestrator/run/seeds.h"
+#include "orchestrator/run/variables.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+using deliberation::v1::Sees;
+using jinja::Value;
+using Entries = std::vector<std::pair<std::string, Value>>;
+
+bool Reads(const CompiledRole& role, std::string_view name) {
+  return role.task->Reads(name) || (role.system.has_value() && role.system->Reads(name));
+}
+
+const Value& ShownValue(const Utterance& utterance) {
+  if (utterance.shown_value.IsMissing()) utterance.shown_value = Value::String(std::string(utterance.shown()));
+  return utterance.shown_value;
+}
+
+const Value& FullValue(const Utterance& utterance) {
+  if (utterance.full_value.IsMissing()) utterance.full_value = Value::String(utterance.text);
+  return utterance.full_value;
+}
+
+// The utterances in the order shown: the best-scored first where a limit cuts, then shuffled if asked.
+void Arrange(const CompiledSees& sees, uint64_t seed, std::vector<const Utterance*>* shown) {
+  const size_t limit = sees.limit > 0 ? static_cast<size_t>(sees.limit) : shown->size();
+  const bool scored =
+      std::any_of(shown->begin(), shown->end(), [](const Utterance* u) { return u->Score().has_value(); });
+  if (scored && limit < shown->size()) {
+    std::stable_sort(shown->begin(), shown->end(), [](const Utterance* a, const Utterance* b) {
+      return a->Score().value_or(-1) > b->Score().value_or(-1);
+    });
+    shown->resize(limit);
+  }
+  if (sees.shuffle) {
+    std::vector<const Utterance*> shuffled;
+    shuffled.reserve(shown->size());
+    for (const int32_t i : Permutation(seed, static_cast<int32_t>(shown->size()))) {
+      shuffled.push_back((*shown)[static_cast<size_t>(i)]);
+    }
+    *shown = std::move(shuffled);
+  }
+  if (limit < shown->size()) shown->resize(limit);
+}
+
+}  // namespace
+
+PromptBuilder::PromptBuilder(const CompiledGraph& graph, const RunSpec& spec, const RunValues& values,
+                             const Variables& variables, uint64_t question, int32_t node)
+    : graph_(graph),
+      node_(graph.node(node)),
+      spec_(spec),
+      values_(values),
+      variables_(variables),
+      question_(question),
+      shared_seen_(node_.sees.size()) {}
+
+Value PromptBuilder::Entry(const CompiledSees& sees, const Utterance& utterance, int32_t index) const {
+  Entries entry;
+  if (!sees.anonymous && utterance.member >= 0) {
+    entry.emplace_back("member", Value::String(spec_.members[static_cast<size_t>(utterance.member)].name));
+  }
+  const std::optional<double> score = utterance.Score();
+  switch (sees.part) {
+    case Sees::ANSWER:
+      entry.emplace_back("text",
+                         utterance.answer.has_value() ? Value::String(*utterance.answer) : ShownValue(utterance));
+      break;
+    case Sees::SCORE:
+      entry.emplace_back("text", Value::String(fmt::format("{:.2f}", *score)));
+      break;
+    case Sees::FULL:
+      entry.emplace_back("text", FullValue(utterance));
+      break;
+    default:
+      entry.emplace_back("text", ShownValue(utterance));
+  }
+  if (utterance.answer.has_value() && sees.part != Sees::SCORE) {
+    entry.emplace_back("answer", Value::String(*utterance.answer));
+  }
+  if (score.has_value()) entry.emplace_back("score", Value::Float(*score));
+  entry.emplace_back("index", Value::Int(index));
+  return Value::Object(std::move(entry));
+}
+
+Value PromptBuilder::SeenAnew(const CompiledSees& sees, const Slot& slot) const {
+  std::vector<const Utterance*> shown;
+  for (const int32_t id : values_.node(sees.node).utterances) {
+    const Utterance& utterance = values_.utterance(id);
+    if (sees.own && utterance.author != slot.member) continue;
+    if (sees.others && utterance.author == slot.member) continue;
+    // A part that is not there is not shown.
+    if (sees.part == Sees::ANSWER && utterance.must_answer && !utterance.answer.has_value()) continue;
+    if (sees.part == Sees::SCORE && !utterance.Score().has_value()) continue;
+    if (sees.part != Sees::SCORE && utterance.shown().empty()) continue;
+    shown.push_back(&utterance);
+  }
+  uint64_t seed = 0;
+  if (sees.shuffle) {
+    const std::string path = values_.node(node_.index).path + "/" + sees.name;
+    seed = DeriveSeed(
+        {spec_.seed, question_, path, spec_.members[static_cast<size_t>(slot.member)].name, slot.sample, slot.subject});
+  }
+  Arrange(sees, seed, &shown);
+  std::vector<Value> entries;
+  entries.reserve(shown.size());
+  for (size_t i = 0; i < shown.size(); ++i) entries.push_back(Entry(sees, *shown[i], static_cast<int32_t>(i)));
+  return Value::List(std::move(entries));
+}
+
+Value PromptBuilder::Seen(size_t sees_index, const Slot& slot) {
+  const CompiledSees& sees = node_.sees[sees_index];
+  if (sees.own || sees.others || sees.shuffle) return SeenAnew(sees, slot);
+  Value& shared = shared_seen_[sees_index];
+  if (shared.IsMissing()) shared = SeenAnew(sees, slot);
+  return shared;
+}
+
+absl::Status PromptBuilder::AddMessage(const char* role, const char* field, const PromptTemplate& source,
+                                       const Value& context, Prompt* prompt) const {
+  absl::StatusOr<std::string> text = source.Render(context);
+  if (!text.ok()) {
+    return InvalidArgument("node \"{}\": role \"{}\": {}: {}", node_.name, node_.role->proto.name(), field,
+                           Message(text.status()));
+  }
+  auto& message = prompt->messages.emplace_back();
+  message.set_role(role);
+  message.set_content(*std::move(text));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const Prompt>> PromptBuilder::Build(const Slot& slot) {
+  const Key key = {node_.prompt_differs_by_member ? slot.member : -1, node_.prompt_differs_by_sample ? slot.sample : -1,
+                   slot.subject};
+  if (last_ != nullptr && key == last_key_) return last_;
+  const CompiledRole& role = *node_.role;
+  Entries entries = variables_.inputs();
+  entries.emplace_back("round", Value::Int(variables_.RoundAt(node_.index)));
+  if (Reads(role, "member")) {
+    const std::string& name = spec_.members[static_cast<size_t>(slot.member)].name;
+    entries.emplace_back("member", Value::Object({{"name", Value::String(name)}}));
+  }
+  entries.emplace_back("sample", Value::Int(slot.sample));
+  const bool reads_seen = Reads(role, "seen");
+  std::vector<Value> seen;
+  for (size_t i = 0; i < node_.sees.size(); ++i) {
+    const std::string by_name = "seen_" + node_.sees[i].name;
+    const bool reads_name = Reads(role, by_name);
+    if (!reads_seen && !reads_name) continue;
+    Value utterances = Seen(i, slot);
+    seen.push_back(Value::Object({{"node", Value::String(node_.sees[i].name)}, {"utterances", utterances}}));
+    if (!reads_name) continue;
+    const auto earlier =
+        std::find_if(entries.begin(), entries.end(), [&](const auto& e) { return e.first == by_name; });
+    if (earlier == entries.end()) {
+      entries.emplace_back(by_name, std::move(utterances));
+    } else {
+      std::vector<Value> both = earlier->second.AsSequence().items;
+      const std::vector<Value>& more = utterances.AsSequence().items;
+      both.insert(both.end(), more.begin(), more.end());
+      earlier->second = Value::List(std::move(both));
+    }
+  }
+  if (reads_seen) entries.emplace_back("seen", Value::List(std::move(seen)));
+  if (slot.subject >= 0) {
+    const Utterance& judged = values_.utterance(values_.node(node_.index).judged[static_cast<size_t>(slot.subject)]);
+    Entries candidate = {{"text", ShownValue(judged)}};
+    if (judged.answer.has_value()) candidate.emplace_back("answer", Value::String(*judged.answer));
+    if (judged.member >= 0) {
+      candidate.emplace_back("member", Value::String(spec_.members[static_cast<size_t>(judged.member)].name));
+    }
+    entries.emplace_back("candidate", Value::Object(std::move(candidate)));
+  }
+  const Value context = Value::Object(std::move(entries));
+
+  auto prompt = std::make_shared<Prompt>();
+  prompt->messages.reserve(static_cast<size_t>(role.proto.examples_size()) + 2);
+  if (role.system.has_value()) RETURN_IF_ERROR(AddMessage("system", "system", *role.system, context, prompt.get()));
+  for (const deliberation::v1::Turn& turn : role.proto.examples()) {
+    auto& message = prompt->messages.emplace_back();
+    message.set_role(turn.role());
+    message.set_content(turn.content());
+  }
+  RETURN_IF_ERROR(AddMessage("user", "task", *role.task, context, prompt.get()));
+  Sha256 hash;
+  for (const deliberation::v1::PromptMessage& message : prompt->messages) {
+    hash.Update(message.role());
+    hash.Update(std::string_view("\0", 1));
+    hash.Update(message.content());
+    hash.Update(std::string_view("\0", 1));
+    prompt->bytes += static_cast<int64_t>(message.content().size());
+  }
+  prompt->sha256 = hash.HexDigest();
+  last_key_ = key;
+  last_ = std::move(prompt);
+  return last_;
+}
+
+}  // namespace conclave::orchestrator

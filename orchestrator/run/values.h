@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run holds: utterances, what was said of them, and the values of nodes. Private to this folder.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/jinja/jinja.h"
+#include "orchestrator/graph/compiled_graph.h"
+#include "orchestrator/pick/pick.h"
+
+namespace conclave::orchestrator {
+
+// What one judge or check node said of one utterance.
+struct Assessment {
+  int32_t node = kNoNode;
+  int32_t asked = 0;  // judgements asked for, lost ones included
+  int32_t accepts = 0;
+  int32_t rejects = 0;
+  int32_t scored = 0;
+  double score_sum = 0;
+  bool passed = false;  // of a check
+
+  double MeanScore() const { return scored == 0 ? 0 : score_sum / scored; }
+  // Lost and unreadable judgements count against.
+  bool Accepted() const { return accepts * 2 > asked; }
+};
+
+struct Utterance {
+  int32_t node = kNoNode;
+  int32_t member = -1;  // into RunSpec::members; -1: the check that wrote its notes
+  int32_t sample = 0;
+  int32_t round = 0;         // of the loop around, 0 outside
+  int32_t author = -1;       // whose it is when a reader asks for its own: `member`, or the author of what is judged
+  bool must_answer = false;  // its role promised an answer
+  std::string text;
+  size_t shown_begin = 0, shown_size = 0;  // the part without reasoning
+  std::optional<std::string> answer;       // normal form: equivalent answers are equal
+  std::optional<double> score;             // of a judgement
+  std::optional<bool> accept;              // of a judgement
+  int64_t output_tokens = 0;
+  std::vector<Assessment> assessments;  // latest last, one per node
+  // Made when first shown, so that many readers share one copy of the text.
+  mutable jinja::Value shown_value, full_value;
+
+  std::string_view shown() const { return std::string_view(text).substr(shown_begin, shown_size); }
+  const Assessment* By(int32_t assessor) const {
+    for (const Assessment& assessment : assessments) {
+      if (assessment.node == assessor) return &assessment;
+    }
+    return nullptr;
+  }
+  // Its own score as a judgement, else the mean score of the last judge that gave one.
+  std::optional<double> Score() const {
+    if (score.has_value()) return score;
+    for (auto it = assessments.rbegin(); it != assessments.rend(); ++it) {
+      if (it->scored > 0) return it->MeanScore();
+    }
+    return std::nullopt;
+  }
+};
+
+// One call of a node, in committed order: (member order, sample) for speak, (subject, member order, sample) for judge.
+struct Slot {
+  enum class State : uint8_t { kPending, kDone, kHole, kDropped };
+  State state = State::kPending;
+  int32_t member = 0;
+  int32_t sample = 0;
+  int32_t subject = -1;    // index into the utterances judged
+  int32_t utterance = -1;  // id, once kDone
+};
+
+enum class Phase : uint8_t { kIdle, kWaiting, kRunning, kDone };
+
+// A node's place and value in the run. The value stays until the node runs again or the loop around it begins anew.
+struct NodeState {
+  Phase phase = Phase::kIdle;
+  std::string path;
+  std::vector<int32_t> utterances;  // ids; of a judge or check: its judgements
+  int32_t holes = 0;
+  // speak and judge while running
+  std::vector<Slot> slots;
+  int32_t pending = 0;
+  int32_t done = 0;
+  std::vector<int32_t> judged;  // ids, by subject
+  std::string note;
+  // judge and check
+  double mean_score = 0;
+  int32_t accepted = 0;
+  double passed = 0;
+  bool assessed = false;
+  // pick
+  bool tie = false;
+  std::vector<VoteGroup> groups;
+  // loop and branch
+  int32_t round = 0;
+  int32_t arm = -1;
+
+  void ClearValue() {
+    utterances.clear();
+    groups.clear();
+    note.clear();
+    holes = accepted = round = 0;
+    mean_score = passed = 0;
+    assessed = tie = false;
+  }
+};
+
+// Everything a run has so far. Ids of utterances are indices; references stay valid while more are added.
+struct RunValues {
+  std::deque<Utterance> utterances;
+  std::vector<NodeState> nodes;
+
+  const Utterance& utterance(int32_t id) const { return utterances[static_cast<size_t>(id)]; }
+  Utterance& utterance(int32_t id) { return utterances[static_cast<size_t>(id)]; }
+  const NodeState& node(int32_t index) const { return nodes[static_cast<size_t>(index)]; }
+  NodeState& node(int32_t index) { return nodes[static_cast<size_t>(index)]; }
+};
+
+// Ballots of utterances, all of weight 1.
+std::vector<Ballot> BallotsOf(const RunValues& values, const std::vector<int32_t>& ids);
+
+}  // namespace conclave::orchestrator

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// What expressions and prompts read, made from a run's values. Private to this folder.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/jinja/jinja.h"
+#include "orchestrator/run/machine.h"
+#include "orchestrator/run/values.h"
+
+namespace conclave::orchestrator {
+
+// Reads a run for its expressions. Refers to everything it is given.
+class Variables {
+ public:
+  Variables(const CompiledGraph& graph, const RunSpec& spec, const RunValues& values);
+
+  // The inputs, defaults filled in, as template variables.
+  const std::vector<std::pair<std::string, jinja::Value>>& inputs() const { return inputs_; }
+  // Round of the loop around the node; 0 outside loops.
+  int32_t RoundAt(int32_t node) const;
+
+  // A condition at `node`; `round` and `votes_of` as they are there. Errors name the node and the expression.
+  absl::StatusOr<bool> Test(int32_t node, const char* field, const Expression& expression, int32_t round,
+                            int32_t votes_of) const;
+  // The weight of an utterance at a pick; never negative, never not-a-number.
+  absl::StatusOr<double> Weigh(int32_t pick, const Utterance& utterance) const;
+  // What an EXACT check expects.
+  absl::StatusOr<std::string> Expected(int32_t check) const;
+
+ private:
+  jinja::Value Votes(int32_t node) const;
+  // INVALID_ARGUMENT 'node "x": field "source": why'.
+  absl::Status Failed(int32_t node, const char* field, const std::string& source, const absl::Status& why) const;
+
+  const CompiledGraph& graph_;
+  const RunSpec& spec_;
+  const RunValues& values_;
+  std::vector<std::pair<std::string, jinja::Value>> inputs_;
+};
+
+// Makes the prompts of one run of a node. Texts that readers share are made once.
+class PromptBuilder {
+ public:
+  PromptBuilder(const CompiledGraph& graph, const RunSpec& spec, const RunValues& values, const Variables& variables,
+                uint64_t question, int32_t node);
+
+  // For one slot; the same pointer as for the slot before when the prompt is the same.
+  absl::StatusOr<std::shared_ptr<const Prompt>> Build(const Slot& slot);
+
+ private:
+  struct Key {
+    int32_t member = -1, sample = -1, subject = -1;
+    friend bool operator==(const Key&, const Key&) = default;
+  };
+  jinja::Value Seen(size_t sees_index, const Slot& slot);
+  jinja::Value SeenAnew(const CompiledSees& sees, const Slot& slot) const;
+  jinja::Value Entry(const CompiledSees& sees, const Utterance& utterance, int32_t index) const;
+  absl::Status AddMessage(const char* role, const char* field, const PromptTemplate& source,
+                          const jinja::Value& context, Prompt* prompt) const;
+
+  const CompiledGraph& graph_;
+  const CompiledNode& node_;
+  const RunSpec& spec_;
+  const RunValues& values_;
+  const Variables& variables_;
+  const uint64_t question_;
+  std::vector<jinja::Value> shared_seen_;  // by sees, for those that are the same for every reader
+  Key last_key_;
+  std::shared_ptr<const Prompt> last_;
+};
+
+}  // namespace conclave::orchestrator
