@@ -292,6 +292,28 @@ TEST(Engine, ScoresAreTheLogProbabilitiesOfTheLogits) {
   }
 }
 
+// Seven samples leave two tokens of each step for the score, and outgrow the pages before it is through.
+TEST(Engine, PreemptionDoesNotChangeScores) {
+  EngineOptions options = TinyEngine::Options();
+  options.context_tokens_max = 160;
+  options.sequences_max = 8;
+  options.step_tokens_max = 9;
+  const TinyEngine roomy(options);
+  options.kv_bytes = 22 * roomy->memory().kv_bytes / roomy->memory().kv_pages;
+  const TinyEngine tight(options);
+  const ScoreRequest request = {.prompt = TinyEngine::Request(1, 20, 1).prompt,
+                                .continuations = {TinyEngine::Request(2, 130, 1).prompt},
+                                .routing = {},
+                                .cache_salt = {}};
+  std::vector<std::shared_ptr<Generation>> company;
+  for (uint64_t i = 0; i < 7; ++i) company.push_back(tight.Submit(TinyEngine::Request(10 + i, 4, 100)));
+  const ScoreResult result = Score(tight, request), expected = Score(roomy, request);
+  EXPECT_EQ(result.continuations[0].token_logprobs, expected.continuations[0].token_logprobs);
+  EXPECT_EQ(result.continuations[0].logprob, expected.continuations[0].logprob);
+  for (const auto& generation : company) generation->Wait();
+  EXPECT_GT(tight->load().preemptions, 0);
+}
+
 TEST(Engine, TheGreedyContinuationIsKnownAsSuch) {
   const TinyEngine engine;
   GenerateRequest request = TinyEngine::Request(3, 20, 6);

@@ -284,6 +284,10 @@ void StepLoop::PreparePlannedWork(int64_t now_ns) {
 void StepLoop::Preempt(std::unique_ptr<Sequence> sequence) {
   ++totals_.preemptions;
   sequence->table.Release(&pool_);
+  // Its positions will be scored again.
+  sequence->score.logprob = 0;
+  sequence->score.token_logprobs.clear();
+  sequence->score.greedy = true;
   waiting_.push_back(std::move(sequence));
 }
 

@@ -9,6 +9,7 @@
 #include "engine/step_loop.h"
 
 namespace conclave::engine {
+
 std::span<const float> StepLoop::LogitRow(int32_t row) const {
   const size_t vocab = decoder_->spec().vocab;
   return std::span(logits_).subspan(row * vocab, vocab);
