@@ -49,7 +49,7 @@ struct ExecutorOptions {
   int32_t active_runs_max = 1024;  // more are refused with RESOURCE_EXHAUSTED OVERLOADED
   // Called once, from the loop, when the store can no longer be written: the process should end and start again. The
   // runs stay as they are.
-  std::function<void(const absl::Status&)> on_fatal;
+  std::function<void(const absl::Status&)> on_fatal = {};
 };
 
 struct NewRun {
