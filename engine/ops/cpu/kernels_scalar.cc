@@ -16,10 +16,24 @@ namespace {
 //
 #include "engine/ops/cpu/attention_inl.h"
 
-float Dot(const float* a, const float* b, int64_t n) {
-  F32x16 sum = Zero();
-  for (int64_t i = 0; i < n; i += 16) sum = Fma(LoadN(a + i, n - i), LoadN(b + i, n - i), sum);
-  return ReduceAdd(sum);
+// Rows that share each load of the weights.
+constexpr int64_t kRows = 2;
+
+// sum[r] = x[r] . w for `rows` <= kRows rows, each in sixteen interleaved partial sums.
+template <int kCount>
+void Dots(const float* x, int64_t x_stride, const float* w, int64_t k, float* sum) {
+  F32x16 partial[kCount];
+  for (int r = 0; r < kCount; ++r) partial[r] = Zero();
+  int64_t i = 0;
+  for (; i + 16 <= k; i += 16) {
+    const F32x16 weights = Load(w + i);
+    for (int r = 0; r < kCount; ++r) partial[r] = Fma(Load(x + r * x_stride + i), weights, partial[r]);
+  }
+  if (i < k) {
+    const F32x16 weights = LoadN(w + i, k - i);
+    for (int r = 0; r < kCount; ++r) partial[r] = Fma(LoadN(x + r * x_stride + i, k - i), weights, partial[r]);
+  }
+  for (int r = 0; r < kCount; ++r) sum[r] = ReduceAdd(partial[r]);
 }
 
 void Gemm(const GemmArgs& a) {
@@ -28,10 +42,20 @@ void Gemm(const GemmArgs& a) {
   const int64_t end = a.group_end * kGroupColumns < a.columns ? a.group_end * kGroupColumns : a.columns;
   for (int64_t n = a.group_begin * kGroupColumns; n < end; ++n) {
     quant::DecodeRow(dtype, a.weights + n * row_bytes, {a.scratch, static_cast<size_t>(a.k)});
-    for (int64_t m = a.m_begin; m < a.m_end; ++m) {
-      float* y = a.y + m * a.y_stride + n;
-      const float dot = Dot(a.x + m * a.x_stride, a.scratch, a.k);
-      *y = a.accumulate ? *y + dot : dot;
+    for (int64_t m = a.m_begin; m < a.m_end;) {
+      float sum[kRows];
+      const float* x = a.x + m * a.x_stride;
+      const int64_t count = a.m_end - m >= kRows ? kRows : 1;
+      if (count == kRows) {
+        Dots<kRows>(x, a.x_stride, a.scratch, a.k, sum);
+      } else {
+        Dots<1>(x, a.x_stride, a.scratch, a.k, sum);
+      }
+      for (int64_t r = 0; r < count; ++r) {
+        float* y = a.y + (m + r) * a.y_stride + n;
+        *y = a.accumulate ? *y + sum[r] : sum[r];
+      }
+      m += count;
     }
   }
 }
