@@ -144,6 +144,7 @@ class Resolver {
   }
 
   void AnalyzeIf(Symbols& symbols, IfStatement& node) {
+    if (work_ > kMaxScopeWork) return;  // Bind reports it before it looks at any name
     Analyze(symbols, *node.branches[0].test);
     Symbols first = Copy(symbols), others = Copy(symbols), otherwise = Copy(symbols);
     Analyze(first, node.branches[0].body);
