@@ -9,19 +9,6 @@ namespace {
 
 bool IsPlainText(const Value& value) { return value.IsString() && !value.AsText().markup; }
 
-// One level of nested evaluation, while it lives. Bounds the machine's stack over all active macro calls.
-class Nesting {
- public:
-  explicit Nesting(Runtime& runtime) : nesting_(runtime.nesting()) { ++nesting_; }
-  ~Nesting() { --nesting_; }
-  Nesting(const Nesting&) = delete;
-  Nesting& operator=(const Nesting&) = delete;
-  bool TooDeep() const { return nesting_ > kMaxEvaluationNesting; }
-
- private:
-  int& nesting_;
-};
-
 }  // namespace
 
 absl::StatusOr<Value> Evaluator::Eval(const Node& node) {
@@ -34,10 +21,7 @@ absl::StatusOr<Value> Evaluator::Eval(const Node& node) {
     return value.IsMissing() ? name.undefined : value;
   }
   const Nesting nesting(runtime_);
-  if (nesting.TooDeep()) {
-    return InvalidArgument("TEMPLATE_LIMIT: evaluation nested more than {} deep; macros call one another too deeply",
-                           kMaxEvaluationNesting);
-  }
+  RETURN_IF_ERROR(nesting.Check());
   return EvalCompound(node);
 }
 

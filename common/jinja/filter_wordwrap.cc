@@ -74,7 +74,11 @@ absl::StatusOr<Value> WordWrap(Runtime& runtime, const Value& self, Arguments& a
   const bool cut_words = bound[1].IsMissing() || bound[1].Truthy();
   const bool at_hyphens = bound[3].IsMissing() || bound[3].Truthy();
   const std::string wrap = bound[2].IsString() ? bound[2].AsString() : "\n";
-  ASSIGN_OR_RETURN(const Text text, Str(runtime, self));
+  if (self.IsUndefined()) return UndefinedError(self);
+  if (!self.IsString()) {
+    return Raise(ErrorType::kAttributeError, "'{}' object has no attribute 'splitlines'", self.TypeName());
+  }
+  const Text& text = self.AsText();
   ASSIGN_OR_RETURN(const std::vector<Value> lines, SplitLines(runtime, text, false));
   std::string out;
   for (size_t i = 0; i < lines.size(); ++i) {

@@ -71,7 +71,6 @@ absl::StatusOr<Value> Round(Runtime& runtime, const Value& self, Arguments& argu
   if (method != "common" && method != "ceil" && method != "floor") {
     return Raise(ErrorType::kFilterArgumentError, "method must be common, ceil or floor");
   }
-  if (self.IsUndefined()) return UndefinedError(self);
   if (!self.IsNumber()) {
     return Raise(ErrorType::kTypeError, "type {} doesn't define __round__ method", self.TypeName());
   }

@@ -327,6 +327,7 @@ absl::StatusOr<Value> Select(Runtime& runtime, const Value& self, Arguments& arg
 
 absl::StatusOr<Value> XmlAttributes(Runtime& runtime, const Value& self, Arguments& arguments) {
   ASSIGN_OR_RETURN(auto bound, Bind({"do_xmlattr", {"autospace"}, 0, 2}, arguments));
+  if (self.IsUndefined()) return UndefinedError(self);
   if (!self.IsDict()) return Raise(ErrorType::kAttributeError, "'{}' object has no attribute 'items'", self.TypeName());
   TextBuilder out;
   for (const Dict::Entry& entry : self.AsDict().entries()) {

@@ -83,6 +83,7 @@ absl::StatusOr<Value> ReplaceFilter(Runtime& runtime, const Value& self, Argumen
 absl::StatusOr<Value> Indent(Runtime& runtime, const Value& self, Arguments& arguments) {
   ASSIGN_OR_RETURN(auto bound, Bind({"do_indent", {"width", "first", "blank"}}, arguments));
   if (self.IsUndefined()) return UndefinedError(self);
+  if (self.IsList()) return Raise(ErrorType::kAttributeError, "'list' object has no attribute 'splitlines'");
   if (!self.IsString()) {
     return Raise(ErrorType::kTypeError, "unsupported operand type(s) for +=: '{}' and 'str'", self.TypeName());
   }
@@ -254,7 +255,10 @@ absl::StatusOr<Value> UrlEncode(Runtime& runtime, const Value& self, Arguments& 
   TextBuilder builder;
   for (size_t i = 0; i < pairs.size(); ++i) {
     ASSIGN_OR_RETURN(const std::vector<Value> pair, Items(runtime, pairs[i]));
-    if (pair.size() != 2) return Raise(ErrorType::kValueError, "not enough values to unpack (expected 2)");
+    if (pair.size() < 2) {
+      return Raise(ErrorType::kValueError, "not enough values to unpack (expected 2, got {})", pair.size());
+    }
+    if (pair.size() > 2) return Raise(ErrorType::kValueError, "too many values to unpack (expected 2)");
     if (i > 0) builder.Append('&');
     for (size_t side = 0; side < 2; ++side) {
       ASSIGN_OR_RETURN(const Text text, Str(runtime, pair[side]));

@@ -168,7 +168,10 @@ absl::StatusOr<bool> Less(Runtime& runtime, const Value& a, const Value& b, std:
   if (a.IsNumber() && b.IsNumber()) {
     return a.IsFloat() || b.IsFloat() ? a.AsDouble() < b.AsDouble() : a.AsInt() < b.AsInt();
   }
-  if (a.IsUndefined() || b.IsUndefined()) return UndefinedError(a.IsUndefined() != swapped ? a : b);
+  const Value& left = swapped ? b : a;  // as the template has them
+  const Value& right = swapped ? a : b;
+  if (left.IsUndefined()) return UndefinedError(left);
+  if (right.IsUndefined()) return UndefinedError(right);
   if (a.IsString() && b.IsString()) {
     // UTF-8 sorts as its code points do.
     RETURN_IF_ERROR(runtime.budget().Scan(std::min(a.AsString().size(), b.AsString().size())));
@@ -183,8 +186,6 @@ absl::StatusOr<bool> Less(Runtime& runtime, const Value& a, const Value& b, std:
     }
     return x.size() < y.size();
   }
-  const Value& left = swapped ? b : a;
-  const Value& right = swapped ? a : b;
   return Raise(ErrorType::kTypeError, "'{}' not supported between instances of '{}' and '{}'", symbol, left.TypeName(),
                right.TypeName());
 }

@@ -109,22 +109,6 @@ void AppendEscaped(const Text& text, Escape&& escape, TextBuilder* out) {
   out->Append(text, plain, text.bytes.size());
 }
 
-// Counts one level of printed nesting while it lives.
-class Nested {
- public:
-  explicit Nested(Runtime& runtime) : nesting_(runtime.nesting()) { ++nesting_; }
-  ~Nested() { --nesting_; }
-  Nested(const Nested&) = delete;
-  Nested& operator=(const Nested&) = delete;
-  absl::Status Check() const {
-    if (nesting_ <= kMaxEvaluationNesting) return absl::OkStatus();
-    return InvalidArgument("TEMPLATE_LIMIT: values nested too deep to print (does a namespace hold itself?)");
-  }
-
- private:
-  int& nesting_;
-};
-
 absl::Status AppendSequenceRepr(Runtime& runtime, const Sequence& sequence, TextBuilder* out) {
   struct Frame {
     std::string_view open, close;
@@ -178,8 +162,8 @@ class JsonWriter {
       : runtime_(runtime), style_(style), out_(*out) {}
 
   absl::Status Write(const Value& value) {
-    Nested nested(runtime_);
-    RETURN_IF_ERROR(nested.Check());
+    const Nesting nesting(runtime_);
+    RETURN_IF_ERROR(nesting.Check());
     RETURN_IF_ERROR(runtime_.budget().Step());
     RETURN_IF_ERROR(runtime_.budget().CheckLength(out_.size()));
     switch (value.kind()) {
@@ -287,8 +271,8 @@ std::string QuotedRepr(std::string_view text) {
 }
 
 absl::Status AppendRepr(Runtime& runtime, const Value& value, TextBuilder* out) {
-  Nested nested(runtime);
-  RETURN_IF_ERROR(nested.Check());
+  const Nesting nesting(runtime);
+  RETURN_IF_ERROR(nesting.Check());
   RETURN_IF_ERROR(runtime.budget().Step());
   RETURN_IF_ERROR(runtime.budget().CheckLength(out->size()));
   switch (value.kind()) {

@@ -138,6 +138,13 @@ absl::Status Runtime::Assign(Namespace& target, const Value& name, Value value) 
   return budget_.Step();
 }
 
+absl::Status Nesting::TooDeep() {
+  return InvalidArgument(
+      "TEMPLATE_LIMIT: evaluation nested more than {} deep (macros that call one another, or a "
+      "namespace that holds itself)",
+      kMaxEvaluationNesting);
+}
+
 absl::StatusOr<Cursor> Cursor::Over(const Value& value) {
   if (!IsIterable(value)) return Raise(ErrorType::kTypeError, "'{}' object is not iterable", value.TypeName());
   Cursor cursor;

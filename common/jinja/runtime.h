@@ -57,6 +57,24 @@ class Runtime {
   std::vector<std::shared_ptr<Namespace>> namespaces_;
 };
 
+// One level of nested evaluation or printing, while it lives. Bounds the machine's stack over all active macro calls.
+class Nesting {
+ public:
+  explicit Nesting(Runtime& runtime) : nesting_(runtime.nesting()) { ++nesting_; }
+  ~Nesting() { --nesting_; }
+  Nesting(const Nesting&) = delete;
+  Nesting& operator=(const Nesting&) = delete;
+  absl::Status Check() const {
+    if (nesting_ <= kMaxEvaluationNesting) return absl::OkStatus();
+    return TooDeep();
+  }
+
+ private:
+  static absl::Status TooDeep();
+
+  int& nesting_;
+};
+
 // Goes once through anything that Python can iterate over.
 class Cursor {
  public:

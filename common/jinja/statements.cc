@@ -64,6 +64,8 @@ absl::StatusOr<Evaluator::Flow> Evaluator::Exec(const Body& body) {
 
 absl::StatusOr<Evaluator::Flow> Evaluator::ExecStatement(const Statement& statement) {
   RETURN_IF_ERROR(runtime_.budget().Step());
+  const Nesting nesting(runtime_);
+  RETURN_IF_ERROR(nesting.Check());
   absl::Status status;
   switch (statement.kind) {
     case StatementKind::kOutput:
