@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Thousands of seeded runs with faults: whatever happens, a run ends, its books balance, and who answers first never
+// changes the verdict.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+#include "common/hash.h"
+#include "orchestrator/run/machine_testing.h"
+#include "tests/testing/status_matchers.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+// Every kind of node, nested, with and without conditions.
+constexpr std::string_view kGraph = R"(
+name: "g"
+input { name: "question" }
+node { name: "plan" speak { role: "note" members: "p" } }
+node { name: "draft" speak { role: "say" members: "m*" samples: 2 sees { node: "plan" } } }
+node { name: "sums" check { of: "draft" checker: ARITHMETIC } }
+node {
+  name: "harder"
+  branch {
+    condition: "votes.margin < 0.5"
+    then {
+      name: "review"
+      loop {
+        over: "draft" max_rounds: 3 until: "verify.accepted >= 2 or round >= 3"
+        body { name: "critique" speak { role: "note" members: "p" sees { node: "draft" anonymous: true shuffle: true limit: 3 } } }
+        body { name: "revise" speak { role: "say" members: "m*" sees { node: "critique" } sees { node: "draft" own: true } } }
+        body { name: "verify" judge { role: "check" members: "v*" members: "m1" of: "revise" exclude_self: true samples: 2 } }
+        body { name: "again" when: "verify.mean_score < 0.3" speak { role: "say" members: "m1" sees { node: "verify" own: true } } }
+      }
+    }
+    otherwise_value: "draft"
+  }
+}
+node { name: "verdict" pick { of: "harder" by: WEIGHTED_VOTE weight: "verify.mean_score + 0.1 * sums.passed" } }
+)";
+
+constexpr uint64_t kRuns = 2000;
+
+Reply Answer(const CallSpec& call, uint64_t salt) {
+  const uint64_t h = Mix64(call.seed ^ Mix64(salt + static_cast<uint64_t>(call.key.attempt())));
+  Reply reply;
+  reply.output_tokens = 1 + static_cast<int64_t>(h % static_cast<uint64_t>(call.sampling->max_output_tokens()));
+  if (h % 7 == 0) reply.kind = Reply::Kind::kLose;
+  if (h % 23 == 0) reply.kind = Reply::Kind::kLoseForGood;
+  if (call.role == "check") {
+    reply.text = h % 4 == 0 ? "VERDICT: reject" : h % 4 == 1 ? "hm" : "VERDICT: accept";
+  } else {
+    reply.text = h % 6 == 0 ? "no idea" : fmt::format("3 + 4 = {}\n#### {}", 7 + h % 2, 40 + (h >> 8) % 4);
+  }
+  return reply;
+}
+
+RunSpec Spec(const CompiledGraph& graph, uint64_t seed) {
+  return SpecFor(graph, {"p", "m1", "m2", "m3", "v1", "v2"}, seed);
+}
+
+void CheckBooks(const RunLog& log, uint64_t seed) {
+  const deliberation::v1::Ledger& ledger = log.finished().ledger();
+  EXPECT_EQ(ledger.calls(), log.calls) << "seed " << seed;
+  EXPECT_EQ(ledger.prompt_tokens(), log.prompt_tokens) << "seed " << seed;
+  EXPECT_EQ(ledger.output_tokens(), log.output_tokens) << "seed " << seed;
+  // The same sums, from the events that a reader has.
+  int64_t calls = 0, output = 0, started = 0;
+  for (const auto& event : log.events) {
+    started += event.has_call_started() ? 1 : 0;
+    if (event.has_call_finished()) ++calls, output += event.call_finished().usage().output_token_count();
+    if (event.has_call_lost()) ++calls, output += event.call_lost().usage().output_token_count();
+  }
+  EXPECT_EQ(calls, ledger.calls()) << "seed " << seed;
+  EXPECT_EQ(output, ledger.output_tokens()) << "seed " << seed;
+  EXPECT_EQ(started, calls) << "every call that began ended: seed " << seed;
+}
+
+TEST(Simulation, RunsEndAndTheirBooksBalance) {
+  const auto graph = MustCompile(kGraph);
+  for (uint64_t seed = 1; seed <= kRuns; ++seed) {
+    DriveOptions options;
+    options.arrival_seed = seed;
+    if (seed % 5 == 1) options.cancel_after = static_cast<int64_t>(Mix64(seed) % 60);
+    if (seed % 5 == 2) options.expire_after = static_cast<int64_t>(Mix64(seed) % 60);
+    RunSpec spec = Spec(*graph, seed);
+    deliberation::v1::Budget budget;
+    if (seed % 5 == 2) budget.mutable_wall_time()->set_seconds(1);
+    if (seed % 5 == 3) budget.set_output_tokens(static_cast<int64_t>(Mix64(seed) % 900));
+    if (seed % 2 == 0) budget.set_on_exhausted(deliberation::v1::Budget::RETURN_BEST);
+    spec.budgets.push_back({"request", budget});
+    const RunLog log = Drive(
+        graph, spec, [&](const CallSpec& call) { return Answer(call, seed); }, options);
+    ASSERT_TRUE(log.machine->finished()) << "seed " << seed;
+    CheckBooks(log, seed);
+    if (budget.has_output_tokens()) {
+      // A reply never uses more than its reservation here, so the limit is never passed.
+      EXPECT_LE(log.finished().ledger().output_tokens(), budget.output_tokens()) << "seed " << seed;
+    }
+  }
+}
+
+TEST(Simulation, OrderOfArrivalNeverChangesTheVerdict) {
+  const auto graph = MustCompile(kGraph);
+  for (uint64_t seed = 1; seed <= kRuns / 8; ++seed) {
+    std::optional<std::string> first;
+    std::map<std::string, std::string> votes;
+    for (uint64_t arrival = 0; arrival < 6; ++arrival) {
+      DriveOptions options;
+      options.arrival_seed = arrival;
+      const RunLog log = Drive(
+          graph, Spec(*graph, seed), [&](const CallSpec& call) { return Answer(call, seed); }, options);
+      std::string verdict = log.finished().ShortDebugString();
+      for (const auto& event : log.events) {
+        // Node values too, one by one: the order of nodes may differ, what they say may not.
+        if (event.has_node_finished()) {
+          const std::string text = event.node_finished().ShortDebugString();
+          const auto [known, added] = votes.emplace(event.node_path(), text);
+          EXPECT_EQ(known->second, text) << event.node_path() << " seed " << seed << " arrival " << arrival;
+        }
+      }
+      if (!first.has_value()) first = verdict;
+      EXPECT_EQ(*first, verdict) << "seed " << seed << " arrival " << arrival;
+    }
+  }
+}
+
+TEST(Simulation, OrderOfArrivalDoesNotDecideWhoFitsIntoABudget) {
+  const auto graph = MustCompile(R"(
+name: "g" input { name: "question" }
+node { name: "draft" speak { role: "say" members: "m*" samples: 8 } }
+node { name: "verdict" pick { of: "draft" by: MAJORITY } }
+budget { output_tokens: 300 on_exhausted: RETURN_BEST }
+)");
+  for (uint64_t seed = 1; seed <= 100; ++seed) {
+    std::optional<std::string> first;
+    for (uint64_t arrival = 0; arrival < 5; ++arrival) {
+      DriveOptions options;
+      options.arrival_seed = arrival;
+      const RunLog log = Drive(
+          graph, SpecFor(*graph, {"m1", "m2"}, seed), [&](const CallSpec& call) { return Answer(call, seed); },
+          options);
+      const std::string outcome = log.node("draft").ShortDebugString() + log.finished().answer() +
+                                  std::to_string(log.finished().ledger().calls());
+      if (!first.has_value()) first = outcome;
+      // Retries queue behind, in the order their losses were heard of; without them the set of calls is the same.
+      bool retried = false;
+      for (const auto& event : log.events) retried |= event.has_call_lost();
+      if (!retried) {
+        EXPECT_EQ(*first, outcome) << "seed " << seed << " arrival " << arrival;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace conclave::orchestrator
