@@ -125,7 +125,7 @@ struct PostfixStep {
   ExpressionPtr index, stop, step;  // kItem: index; kSlice: index is the start; any may be null
   CallArguments arguments;          // kCall, kFilter, kTest
   FilterBody filter = nullptr;      // null: no such filter, an error when reached
-  TestBody test = nullptr;
+  const TestDefinition* test = nullptr;
   bool negated = false;  // is not
 };
 

@@ -11,11 +11,16 @@
 namespace conclave::jinja {
 
 using FilterBody = absl::StatusOr<Value> (*)(Runtime&, const Value& self, Arguments&);
-using TestBody = absl::StatusOr<bool> (*)(Runtime&, const Value& self, Arguments&);
+struct TestDefinition {
+  std::string_view name;
+  absl::StatusOr<bool> (*body)(Runtime&, const Value& self, Arguments&);
+  bool takes_argument = false;
+};
 
 // Null when there is no such filter or test.
 FilterBody FindFilter(std::string_view name);
-TestBody FindTest(std::string_view name);
+const TestDefinition* FindTest(std::string_view name);
+absl::StatusOr<bool> RunTest(Runtime& runtime, const TestDefinition& test, const Value& self, Arguments& arguments);
 
 // range, namespace, dict, cycler, joiner, raise_exception, strftime_now; missing for any other name.
 Value FindGlobal(std::string_view name);

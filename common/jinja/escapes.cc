@@ -44,6 +44,14 @@ std::string DecodeEscapes(std::string_view literal, std::string* out) {
       if (value > 0x10FFFF) return "illegal Unicode character";
       AppendUtf8(static_cast<char32_t>(value), out);
       i += digits;
+    } else if (static_cast<unsigned char>(c) >= 0x80) {
+      // Python escapes what is not ASCII before it decodes, and so finds a backslash before a backslash here.
+      const CodePoint letter = DecodeAt(literal, i);
+      const auto value = static_cast<uint32_t>(letter.value);
+      *out += value < 0x100     ? fmt::format("\\x{:02x}", value)
+              : value < 0x10000 ? fmt::format("\\u{:04x}", value)
+                                : fmt::format("\\U{:08x}", value);
+      i += letter.bytes - 1;
     } else if (c != '\n') {  // a backslash before a newline joins the lines
       out->push_back('\\');
       out->push_back(c);

@@ -274,7 +274,7 @@ absl::StatusOr<Value> Evaluator::ApplyTest(const PostfixStep& step, const Value&
   Arguments arguments;
   RETURN_IF_ERROR(EvalArguments(step.arguments, &arguments));
   position_ = step.at;
-  ASSIGN_OR_RETURN(const bool holds, step.test(runtime_, value, arguments));
+  ASSIGN_OR_RETURN(const bool holds, RunTest(runtime_, *step.test, value, arguments));
   return Value::Bool(holds != step.negated);
 }
 

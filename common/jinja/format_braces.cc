@@ -9,7 +9,7 @@
 namespace conclave::jinja {
 namespace {
 
-absl::StatusOr<Conversion> ReadSpecification(std::string_view text) {
+absl::StatusOr<Conversion> ReadSpecification(std::string_view text, const Value& value) {
   Conversion conversion;
   size_t at = 0;
   auto is_align = [](char c) { return c == '<' || c == '>' || c == '^' || c == '='; };
@@ -36,7 +36,10 @@ absl::StatusOr<Conversion> ReadSpecification(std::string_view text) {
   }
   if (at < text.size()) conversion.type = text[at++];
   RETURN_IF_ERROR(CheckSizes(conversion));
-  if (at < text.size()) return Raise(ErrorType::kValueError, "Invalid format specifier");
+  if (at < text.size()) {
+    return Raise(ErrorType::kValueError, "Invalid format specifier '{}' for object of type '{}'", text,
+                 value.TypeName());
+  }
   return conversion;
 }
 
@@ -47,7 +50,7 @@ absl::StatusOr<std::string> FormatSpecification(Runtime& runtime, const Value& v
     ASSIGN_OR_RETURN(Text text, Str(runtime, value));
     return std::move(text.bytes);
   }
-  ASSIGN_OR_RETURN(Conversion conversion, ReadSpecification(specification));
+  ASSIGN_OR_RETURN(Conversion conversion, ReadSpecification(specification, value));
   static constexpr std::string_view kIntegerTypes = "bcdoxXn", kFloatTypes = "eEfFgGn%";
   auto unknown = [&] {
     return Raise(ErrorType::kValueError, "Unknown format code '{}' for object of type '{}'", conversion.type,

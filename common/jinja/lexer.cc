@@ -29,11 +29,6 @@ std::string NormalizeNewlines(std::string_view source, bool keep_trailing_newlin
   return out;
 }
 
-bool IsNameByte(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-         static_cast<unsigned char>(c) >= 0x80;
-}
-
 bool IsDigitByte(char c) { return c >= '0' && c <= '9'; }
 
 class Lexer {
@@ -177,12 +172,17 @@ class Lexer {
       PushData(at_, p, sign, true);
       return Advance(*end);
     }
-    Fail(tag, "Missing end of raw directive");
+    EndInside(tag, "Missing end of raw directive");
+  }
+
+  // The source ends inside a comment or raw block: an error, unless the block was only just opened.
+  void EndInside(size_t tag, std::string_view message) {
+    at_ < source_.size() ? Fail(tag, message) : Advance(source_.size());
   }
 
   void LexComment(size_t tag) {
     const size_t end = source_.find("#}", at_);
-    if (end == std::string::npos) return Fail(tag, "Missing end of comment tag");
+    if (end == std::string::npos) return EndInside(tag, "Missing end of comment tag");
     const char sign = end > at_ ? source_[end - 1] : '\0';
     size_t next = end + 2;
     if (sign == '-') {
@@ -222,9 +222,13 @@ class Lexer {
   void LexToken(std::string* open) {
     const char c = source_[at_];
     if (IsDigitByte(c)) return LexNumber();
-    if (IsNameByte(c)) {
+    if (IsWord(DecodeAt(source_, at_).value)) {
       size_t end = at_;
-      while (end < source_.size() && IsNameByte(source_[end])) ++end;
+      while (end < source_.size()) {
+        const CodePoint letter = DecodeAt(source_, end);
+        if (!IsWord(letter.value)) break;
+        end += letter.bytes;
+      }
       const std::string name = source_.substr(at_, end - at_);
       if (!IsIdentifier(name)) return Fail(at_, "Invalid character in identifier");
       Push(TokenKind::kName, name, at_);

@@ -115,55 +115,60 @@ FilterBody FindFilter(std::string_view name) {
   return FindNumberFilter(name);
 }
 
-TestBody FindTest(std::string_view name) {
-  struct Entry {
-    std::string_view name;
-    TestBody body;
-  };
+const TestDefinition* FindTest(std::string_view name) {
   using enum Comparison;
-  static constexpr Entry kTable[] = {{"!=", CompareTest<kNotEqual>},
-                                     {"<", CompareTest<kLess>},
-                                     {"<=", CompareTest<kLessEqual>},
-                                     {"==", CompareTest<kEqual>},
-                                     {">", CompareTest<kGreater>},
-                                     {">=", CompareTest<kGreaterEqual>},
-                                     {"boolean", Boolean},
-                                     {"callable", Callable},
-                                     {"defined", Defined},
-                                     {"divisibleby", DivisibleBy},
-                                     {"eq", CompareTest<kEqual>},
-                                     {"equalto", CompareTest<kEqual>},
-                                     {"escaped", Escaped},
-                                     {"even", Even},
-                                     {"false", False},
-                                     {"filter", FilterTest},
-                                     {"float", FloatTest},
-                                     {"ge", CompareTest<kGreaterEqual>},
-                                     {"greaterthan", CompareTest<kGreater>},
-                                     {"gt", CompareTest<kGreater>},
-                                     {"in", InTest},
-                                     {"integer", Integer},
-                                     {"iterable", Iterable},
-                                     {"le", CompareTest<kLessEqual>},
-                                     {"lessthan", CompareTest<kLess>},
-                                     {"lower", CaseTest<false>},
-                                     {"lt", CompareTest<kLess>},
-                                     {"mapping", Mapping},
-                                     {"ne", CompareTest<kNotEqual>},
-                                     {"none", NoneTest},
-                                     {"number", Number},
-                                     {"odd", Odd},
-                                     {"sameas", SameAs},
-                                     {"sequence", SequenceTest},
-                                     {"string", StringTest},
-                                     {"test", TestTest},
-                                     {"true", True},
-                                     {"undefined", UndefinedTest},
-                                     {"upper", CaseTest<true>}};
-  for (const Entry& entry : kTable) {
-    if (entry.name == name) return entry.body;
+  static constexpr TestDefinition kTable[] = {{"!=", CompareTest<kNotEqual>, true},
+                                              {"<", CompareTest<kLess>, true},
+                                              {"<=", CompareTest<kLessEqual>, true},
+                                              {"==", CompareTest<kEqual>, true},
+                                              {">", CompareTest<kGreater>, true},
+                                              {">=", CompareTest<kGreaterEqual>, true},
+                                              {"boolean", Boolean},
+                                              {"callable", Callable},
+                                              {"defined", Defined},
+                                              {"divisibleby", DivisibleBy, true},
+                                              {"eq", CompareTest<kEqual>, true},
+                                              {"equalto", CompareTest<kEqual>, true},
+                                              {"escaped", Escaped},
+                                              {"even", Even},
+                                              {"false", False},
+                                              {"filter", FilterTest},
+                                              {"float", FloatTest},
+                                              {"ge", CompareTest<kGreaterEqual>, true},
+                                              {"greaterthan", CompareTest<kGreater>, true},
+                                              {"gt", CompareTest<kGreater>, true},
+                                              {"in", InTest, true},
+                                              {"integer", Integer},
+                                              {"iterable", Iterable},
+                                              {"le", CompareTest<kLessEqual>, true},
+                                              {"lessthan", CompareTest<kLess>, true},
+                                              {"lower", CaseTest<false>},
+                                              {"lt", CompareTest<kLess>, true},
+                                              {"mapping", Mapping},
+                                              {"ne", CompareTest<kNotEqual>, true},
+                                              {"none", NoneTest},
+                                              {"number", Number},
+                                              {"odd", Odd},
+                                              {"sameas", SameAs, true},
+                                              {"sequence", SequenceTest},
+                                              {"string", StringTest},
+                                              {"test", TestTest},
+                                              {"true", True},
+                                              {"undefined", UndefinedTest},
+                                              {"upper", CaseTest<true>}};
+  for (const TestDefinition& test : kTable) {
+    if (test.name == name) return &test;
   }
   return nullptr;
+}
+
+absl::StatusOr<bool> RunTest(Runtime& runtime, const TestDefinition& test, const Value& self, Arguments& arguments) {
+  const size_t given = arguments.positional.size() + arguments.named.size();
+  if (!test.takes_argument && given > 0) {
+    return Raise(ErrorType::kTypeError, "test_{}() takes 1 positional argument but {} were given", test.name,
+                 given + 1);
+  }
+  return test.body(runtime, self, arguments);
 }
 
 absl::StatusOr<Value> CallFilter(Runtime& runtime, const Value& name, const Value& self, Arguments& arguments) {
@@ -174,10 +179,10 @@ absl::StatusOr<Value> CallFilter(Runtime& runtime, const Value& name, const Valu
 }
 
 absl::StatusOr<bool> CallTest(Runtime& runtime, const Value& name, const Value& self, Arguments& arguments) {
-  const TestBody body = name.IsString() ? FindTest(name.AsString()) : nullptr;
-  if (body == nullptr) return NoSuch("test", name);
+  const TestDefinition* test = name.IsString() ? FindTest(name.AsString()) : nullptr;
+  if (test == nullptr) return NoSuch("test", name);
   RETURN_IF_ERROR(runtime.budget().Step());
-  return body(runtime, self, arguments);
+  return RunTest(runtime, *test, self, arguments);
 }
 
 }  // namespace conclave::jinja

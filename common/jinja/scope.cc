@@ -104,7 +104,9 @@ class Resolver {
   }
 
   static absl::Status CheckKnown(const PostfixExpression& node) {
-    for (const PostfixStep& step : node.steps) {
+    // jinja2 compiles the outermost first.
+    for (size_t i = node.steps.size(); i-- > 0;) {
+      const PostfixStep& step = node.steps[i];
       const bool filter = step.kind == PostfixStep::Kind::kFilter;
       if ((filter && step.filter == nullptr) || (step.kind == PostfixStep::Kind::kTest && step.test == nullptr)) {
         return AtPosition(Raise(ErrorType::kTemplateAssertionError, "No {} named {}.", filter ? "filter" : "test",
