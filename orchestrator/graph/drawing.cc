@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/graph/drawing.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace pb = deliberation::v1;
+
+bool Contains(const CompiledGraph& graph, int32_t container, int32_t node) {
+  for (int32_t up = graph.node(node).parent; up != kNoNode; up = graph.node(up).parent) {
+    if (up == container) return true;
+  }
+  return false;
+}
+
+// Whether `reader` reads `target` of the round before: both are inside one loop's body and the target does not run
+// first.
+bool IsRoundBefore(const CompiledGraph& graph, int32_t reader, int32_t target) {
+  for (int32_t at = reader; at != kNoNode; at = graph.node(at).parent) {
+    if (graph.node(at).sequence != graph.node(target).sequence) continue;
+    const std::vector<int32_t>& order = graph.sequence(graph.node(at).sequence).nodes;
+    return std::find(order.begin(), order.end(), target) >= std::find(order.begin(), order.end(), at);
+  }
+  return false;
+}
+
+std::string SeesLabel(const CompiledSees& sees) {
+  std::vector<std::string> parts;
+  if (sees.part == pb::Sees::ANSWER) parts.emplace_back("answer");
+  if (sees.part == pb::Sees::SCORE) parts.emplace_back("score");
+  if (sees.part == pb::Sees::FULL) parts.emplace_back("with reasoning");
+  if (sees.own) parts.emplace_back("own");
+  if (sees.others) parts.emplace_back("others'");
+  if (sees.anonymous) parts.emplace_back("anonymous");
+  if (sees.shuffle) parts.emplace_back("shuffled");
+  if (sees.limit > 0) parts.push_back(fmt::format("best {}", sees.limit));
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+}  // namespace
+
+std::vector<DrawnLine> LinesOf(const CompiledGraph& graph) {
+  std::vector<DrawnLine> lines;
+  for (const CompiledNode& node : graph.nodes()) {
+    const auto add = [&](int32_t from, LineKind kind, std::string label) {
+      if (from == kNoNode) return;
+      const bool inside = Contains(graph, from, node.index);
+      if (!inside && IsRoundBefore(graph, node.index, from)) kind = LineKind::kNextRound;
+      lines.push_back({from, node.index, kind, std::move(label), inside});
+    };
+    add(node.of, LineKind::kValue, "");
+    add(node.over, LineKind::kValue, "");
+    add(node.otherwise_value, LineKind::kValue, "otherwise");
+    for (const CompiledSees& sees : node.sees) add(sees.node, LineKind::kSees, SeesLabel(sees));
+    if (node.yields != kNoNode) lines.push_back({node.yields, node.index, LineKind::kNextRound, "next round", false});
+  }
+  return lines;
+}
+
+std::vector<std::string> DetailsOf(const CompiledNode& node, const CompiledGraph& graph) {
+  std::vector<std::string> details;
+  switch (node.kind) {
+    case NodeKind::kSpeak:
+    case NodeKind::kJudge: {
+      std::string who = fmt::format("{}: {}", node.role->proto.name(), fmt::join(node.members, ", "));
+      if (node.samples > 1) who += fmt::format(" \u00d7 {}", node.samples);
+      details.push_back(std::move(who));
+      if (node.quorum > 0) details.push_back(fmt::format("quorum {}", node.quorum));
+      if (node.kind == NodeKind::kJudge && node.method == pb::Judge::P_TRUE) details.emplace_back("P(true)");
+      if (node.exclude_self) details.emplace_back("nobody judges itself");
+      break;
+    }
+    case NodeKind::kPick: {
+      std::string rule = pb::Pick::By_Name(node.by);
+      std::transform(rule.begin(), rule.end(), rule.begin(),
+                     [](char c) { return c == '_' ? ' ' : static_cast<char>(std::tolower(c)); });
+      details.push_back(std::move(rule));
+      if (node.expression.has_value()) details.push_back("weight " + node.expression->source());
+      break;
+    }
+    case NodeKind::kCheck:
+      details.emplace_back(node.checker == pb::Check::EXACT ? "exact" : "arithmetic");
+      break;
+    case NodeKind::kLoop:
+      details.push_back(fmt::format("at most {} rounds", node.max_rounds));
+      if (node.expression.has_value()) details.push_back("until " + node.expression->source());
+      break;
+    case NodeKind::kBranch:
+      if (node.expression.has_value()) details.push_back("if " + node.expression->source());
+      break;
+  }
+  if (node.when.has_value()) details.push_back("when " + node.when->source());
+  if (node.index == graph.result()) details.emplace_back("result");
+  return details;
+}
+
+KindColours ColoursOf(NodeKind kind) {
+  switch (kind) {
+    case NodeKind::kSpeak:
+      return {"#e8f1fb", "#2f6fb3"};
+    case NodeKind::kJudge:
+      return {"#fdf0dc", "#b9770e"};
+    case NodeKind::kPick:
+      return {"#e6f5ea", "#2e8b4f"};
+    case NodeKind::kCheck:
+      return {"#f3ecfa", "#7b4fb0"};
+    case NodeKind::kLoop:
+      return {"#fafbfc", "#8a94a0"};
+    case NodeKind::kBranch:
+      return {"#fdfaf3", "#a08c5a"};
+  }
+  return {"#ffffff", "#000000"};
+}
+
+std::string Shorten(std::string_view text, size_t characters) {
+  if (text.size() <= characters) return std::string(text);
+  size_t end = characters - 2;
+  while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xc0) == 0x80) --end;  // not inside a character
+  return std::string(text.substr(0, end)) + "..";
+}
+
+std::string XmlEscaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        if (static_cast<uint8_t>(c) >= 0x20) out += c;
+    }
+  }
+  return out;
+}
+
+}  // namespace conclave::orchestrator
