@@ -43,7 +43,10 @@ constexpr uint64_t kHuge = std::numeric_limits<uint64_t>::max();
 // About 4 KB with every kind of value and several tensors.
 std::string SmallFile() {
   GgufWriter w;
-  w.Add("general.architecture", "llama").Add("general.name", std::string(1500, 'n')).Add("a.u32", 7u).Add("a.f32", 0.5f);
+  w.Add("general.architecture", "llama")
+      .Add("general.name", std::string(1500, 'n'))
+      .Add("a.u32", 7u)
+      .Add("a.f32", 0.5f);
   w.Add("a.bool", true).Add("a.u64", uint64_t{1} << 40).AddArray("a.floats", std::vector<float>(50, 1.0f));
   std::vector<std::string> tokens;
   for (int i = 0; i < 100; ++i) tokens.push_back("t" + std::to_string(i));
