@@ -54,8 +54,8 @@ inline absl::Status Overloaded(std::string_view what) {
 inline void Finish(grpc::ServerUnaryReactor* reactor, const absl::Status& status,
                    const google::protobuf::Message& message, grpc::ByteBuffer* reply) {
   if (!status.ok()) return reactor->Finish(rpc::ToGrpc(status));
-  absl::StatusOr<grpc::ByteBuffer> bytes = Serialize(message);
-  if (bytes.ok()) *reply = *std::move(bytes);
+  const absl::StatusOr<grpc::ByteBuffer> bytes = Serialize(message);
+  if (bytes.ok()) *reply = *bytes;  // shares the bytes
   reactor->Finish(rpc::ToGrpc(bytes.status()));
 }
 

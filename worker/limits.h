@@ -19,7 +19,7 @@ inline constexpr float kRepetitionPenaltyMax = 10.0f;
 inline constexpr float kPenaltyMax = 2.0f;
 inline constexpr float kLogitBiasMagnitudeMax = 1000.0f;
 inline constexpr int32_t kCancelIdsMax = 1024;
-inline constexpr int64_t kDrainGraceSecondsMax = 24 * 3600;
+inline constexpr int64_t kDrainGraceSecondsMax = 86'400;
 inline constexpr int64_t kDrainGraceSecondsDefault = 600;
 using engine::kLogitBiasMax;
 using engine::kSampleIndexMax;

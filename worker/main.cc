@@ -92,7 +92,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
       ->type_name("PORT");
   app->add_flag("--reflection", server.reflection, "Serve gRPC reflection, e.g. for grpcurl");
   app->add_option("--grace", flags->grace_seconds, "Time that running requests get to finish when draining")
-      ->check(range(0, 24 * 3600))
+      ->check(range(0, 86'400))
       ->type_name("SECONDS")
       ->capture_default_str();
   app->add_option("--log-level", flags->log_level, "To stderr: trace, debug, info, warn, error or off")
@@ -165,7 +165,7 @@ class Signals {
   void Take(const sigset_t& signals) {
     for (int signal = 0; sigwait(&signals, &signal) == 0;) {
       if (!serving_) std::_Exit(128 + signal);  // a load can take minutes, and nobody is served yet
-      taken_.TryPush(std::move(signal));
+      taken_.TryPush(int{signal});
     }
   }
 

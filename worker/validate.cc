@@ -26,20 +26,21 @@ class Violations {
   }
 
   void CheckBytes(std::string field, std::string_view text, int64_t bytes_max) {
-    if (static_cast<int64_t>(text.size()) > bytes_max) Add(field, "{} bytes, at most {}", text.size(), bytes_max);
+    if (static_cast<int64_t>(text.size()) > bytes_max)
+      Add(std::move(field), "{} bytes, at most {}", text.size(), bytes_max);
   }
   // True when the list may be walked: an oversized one is a single violation, however long it is.
   bool CheckCount(std::string field, int64_t count, int64_t count_max) {
-    if (count > count_max) Add(field, "{} entries, at most {}", count, count_max);
+    if (count > count_max) Add(std::move(field), "{} entries, at most {}", count, count_max);
     return count <= count_max;
   }
   // Written so that a NaN is out of every range.
   template <typename T>
   void CheckRange(std::string field, T value, T low, T high) {
-    if (!(value >= low && value <= high)) Add(field, "{} is outside [{}, {}]", value, low, high);
+    if (!(value >= low && value <= high)) Add(std::move(field), "{} is outside [{}, {}]", value, low, high);
   }
   void CheckToken(std::string field, int32_t id, int32_t vocab) {
-    if (id < 0 || id >= vocab) Add(field, "{} is no token id, the vocabulary has {}", id, vocab);
+    if (id < 0 || id >= vocab) Add(std::move(field), "{} is no token id, the vocabulary has {}", id, vocab);
   }
 
   absl::Status Result(std::string_view message_name) {
