@@ -37,9 +37,15 @@ inline AttendState CarveState(float* scratch, int32_t dim_k, int32_t dim_v_padde
   return s;
 }
 
+// What to ask memory for while scores are computed, in step with the keys in use: the values of the same positions and
+// the keys that come next. Pages are scattered, so the hardware cannot guess them.
+struct KvAhead {
+  const std::byte *values, *keys;
+};
+
 // scores[r, 0..16 kTiles) of kRows query rows against kTiles tiles of keys.
-template <int kRows, int kTiles>
-inline void ScoreTiles(const float* q, int32_t dim_k, const KvElement* keys, float* scores) {
+template <int kRows, int kTiles, bool kFetch>
+inline void ScoreTiles(const float* q, int32_t dim_k, const KvElement* keys, KvAhead ahead, float* scores) {
   F32x16 sum[kRows][kTiles];
   for (int r = 0; r < kRows; ++r) {
     for (int t = 0; t < kTiles; ++t) sum[r][t] = Zero();
@@ -47,6 +53,11 @@ inline void ScoreTiles(const float* q, int32_t dim_k, const KvElement* keys, flo
   for (int32_t d = 0; d < dim_k; ++d) {
     F32x16 k[kTiles];
     for (int t = 0; t < kTiles; ++t) k[t] = LoadKv(keys + (int64_t{t} * dim_k + d) * kTile);
+    if constexpr (kFetch) {
+      constexpr int64_t kStep = kTiles * kTile * static_cast<int64_t>(sizeof(KvElement));
+      __builtin_prefetch(ahead.values + d * kStep);
+      __builtin_prefetch(ahead.keys + d * kStep);
+    }
     for (int r = 0; r < kRows; ++r) {
       const F32x16 x = Broadcast(q[int64_t{r} * dim_k + d]);
       for (int t = 0; t < kTiles; ++t) sum[r][t] = Fma(x, k[t], sum[r][t]);
@@ -57,13 +68,17 @@ inline void ScoreTiles(const float* q, int32_t dim_k, const KvElement* keys, flo
   }
 }
 
-template <int kRows>
-inline void ScoreRows(const float* q, int32_t dim_k, const KvElement* keys, int32_t tiles, float* scores) {
+template <int kRows, bool kFetch>
+inline void ScoreRows(const float* q, int32_t dim_k, const KvElement* keys, int32_t tiles, KvAhead ahead,
+                      float* scores) {
+  const int64_t tile = int64_t{dim_k} * kTile;
   int32_t t = 0;
   for (; t + kKeyTiles <= tiles; t += kKeyTiles) {
-    ScoreTiles<kRows, kKeyTiles>(q, dim_k, keys + int64_t{t} * dim_k * kTile, scores + t * kTile);
+    const int64_t done = t * tile * static_cast<int64_t>(sizeof(KvElement));
+    ScoreTiles<kRows, kKeyTiles, kFetch>(q, dim_k, keys + t * tile, {ahead.values + done, ahead.keys + done},
+                                         scores + t * kTile);
   }
-  for (; t < tiles; ++t) ScoreTiles<kRows, 1>(q, dim_k, keys + int64_t{t} * dim_k * kTile, scores + t * kTile);
+  for (; t < tiles; ++t) ScoreTiles<kRows, 1, false>(q, dim_k, keys + t * tile, ahead, scores + t * kTile);
 }
 
 // out[r] += sum over j < count of p[r, j] values[j], for kVectors vectors of 16 of the width.
@@ -161,8 +176,17 @@ inline int32_t ValidPositions(const AttendRow& row, int32_t base) {
   return n < 0 ? 0 : Smaller(n, kSegment);
 }
 
-// Calls body(first token, tokens, page's head, offset in page, offset in segment, positions) for every page of the
-// segment and every run of neighbouring tokens that share it; positions is what the run's last token may see there.
+// Neighbouring tokens that share a page, and the part of it that lies in a segment.
+struct PageRun {
+  int32_t first, tokens;       // of AttendArgs::rows
+  const std::byte* head;       // the kv head within the page
+  const std::byte* next_head;  // and within the page that follows, if the first token sees so far
+  int32_t offset;              // of the part, in the page
+  int32_t begin;               // of the part, in the segment
+  int32_t positions;           // that the token seeing most of it sees there
+};
+
+// Calls body(run) for every page of the segment at `base` and every run of tokens that see some of it.
 template <typename Body>
 inline void ForPageRuns(const AttendArgs& a, int32_t base, Body body) {
   for (int32_t begin = 0; begin < kSegment;) {
@@ -176,14 +200,17 @@ inline void ForPageRuns(const AttendArgs& a, int32_t base, Body body) {
         continue;
       }
       any = true;
-      const int32_t id = a.rows[i].pages[page];
+      const int32_t* pages = a.rows[i].pages;
       int32_t end = i + 1;
       for (; end < a.num_rows; ++end) {
         const int32_t next = ValidPositions(a.rows[end], base) - begin;
-        if (next <= 0 || a.rows[end].pages[page] != id) break;
+        if (next <= 0 || a.rows[end].pages[page] != pages[page]) break;
         if (next > visible) visible = next;
       }
-      body(i, end - i, a.pages + id * a.page_bytes + a.kv_head * a.head_bytes, offset, begin, Smaller(visible, length));
+      const std::byte* heads = a.pages + a.kv_head * a.head_bytes;
+      const int32_t following = a.rows[i].position / a.page_tokens > page ? page + 1 : page;
+      body(PageRun{i, end - i, heads + pages[page] * a.page_bytes, heads + pages[following] * a.page_bytes, offset,
+                   begin, Smaller(visible, length)});
       i = end;
     }
     if (!any) return;
@@ -191,18 +218,36 @@ inline void ForPageRuns(const AttendArgs& a, int32_t base, Body body) {
   }
 }
 
+inline void ScoreRun(const AttendArgs& a, const AttendState& s, const PageRun& run) {
+  const int32_t n = a.head_count, tiles = (run.positions + kTile - 1) / kTile;
+  const KvElement* keys = reinterpret_cast<const KvElement*>(run.head) + int64_t{run.offset} * a.dim_k;
+  const KvElement* values =
+      reinterpret_cast<const KvElement*>(run.head + a.value_offset) + int64_t{run.offset} * a.dim_v_padded;
+  const KvAhead ahead = {reinterpret_cast<const std::byte*>(values), run.next_head};
+  ForRowTiles(run.tokens * n, [&]<int kRows>(int32_t tile) {
+    const int64_t r = run.first * n + tile;
+    const float* q = s.q + r * a.dim_k;
+    float* scores = s.scores + r * kSegment + run.begin;
+    if (tile == 0) {
+      ScoreRows<kRows, true>(q, a.dim_k, keys, tiles, ahead, scores);
+    } else {
+      ScoreRows<kRows, false>(q, a.dim_k, keys, tiles, ahead, scores);
+    }
+  });
+}
+
+inline void AddRun(const AttendArgs& a, const AttendState& s, const PageRun& run) {
+  const int32_t n = a.head_count, width = a.dim_v_padded;
+  const KvElement* values = reinterpret_cast<const KvElement*>(run.head + a.value_offset) + int64_t{run.offset} * width;
+  ForRowTiles(run.tokens * n, [&]<int kRows>(int32_t tile) {
+    const int64_t r = run.first * n + tile;
+    AddValues<kRows>(s.scores + r * kSegment + run.begin, values, width, run.positions, s.out + r * width);
+  });
+}
+
 inline void AttendSegment(const AttendArgs& a, int32_t base, const AttendState& s) {
   const int32_t n = a.head_count, width = a.dim_v_padded;
-  ForPageRuns(
-      a, base,
-      [&](int32_t first, int32_t tokens, const std::byte* head, int32_t offset, int32_t begin, int32_t positions) {
-        const KvElement* keys = reinterpret_cast<const KvElement*>(head) + int64_t{offset} * a.dim_k;
-        ForRowTiles(tokens * n, [&]<int kRows>(int32_t r) {
-          r += first * n;
-          ScoreRows<kRows>(s.q + int64_t{r} * a.dim_k, a.dim_k, keys, (positions + kTile - 1) / kTile,
-                           s.scores + int64_t{r} * kSegment + begin);
-        });
-      });
+  ForPageRuns(a, base, [&](const PageRun& run) { ScoreRun(a, s, run); });
   for (int32_t i = 0; i < a.num_rows; ++i) {
     const int32_t valid = ValidPositions(a.rows[i], base);
     if (valid == 0) continue;
@@ -211,16 +256,7 @@ inline void AttendSegment(const AttendArgs& a, int32_t base, const AttendState& 
       for (int32_t c = 0; c < width; c += 16) Store(s.out + int64_t{r} * width + c, Zero());
     }
   }
-  ForPageRuns(
-      a, base,
-      [&](int32_t first, int32_t tokens, const std::byte* head, int32_t offset, int32_t begin, int32_t positions) {
-        const KvElement* values = reinterpret_cast<const KvElement*>(head + a.value_offset) + int64_t{offset} * width;
-        ForRowTiles(tokens * n, [&]<int kRows>(int32_t r) {
-          r += first * n;
-          AddValues<kRows>(s.scores + int64_t{r} * kSegment + begin, values, width, positions,
-                           s.out + int64_t{r} * width);
-        });
-      });
+  ForPageRuns(a, base, [&](const PageRun& run) { AddRun(a, s, run); });
 }
 
 inline float* Partial(const AttendArgs& a, const AttendRow& row, int32_t segment, int32_t head) {
