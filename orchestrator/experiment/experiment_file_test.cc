@@ -73,12 +73,12 @@ replicates: 0
 }
 
 TEST(ExperimentFile, AnUnknownFieldIsAnError) {
-  EXPECT_THAT(Load(std::string(kGood) + "replicatez: 3\n"),
+  EXPECT_THAT(Load(fmt::format("{}replicatez: 3\n", kGood)),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(":6")));
 }
 
 TEST(ExperimentFile, HoldsItsLimits) {
-  const auto with = [](const std::string& more) { return Load(std::string(kGood) + more); };
+  const auto with = [](const std::string& more) { return Load(fmt::format("{}{}", kGood, more)); };
   EXPECT_OK(with(fmt::format("replicates: {}", kReplicatesMax)));
   EXPECT_THAT(with(fmt::format("replicates: {}", kReplicatesMax + 1)), StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_OK(with(fmt::format("concurrency: {}", kConcurrencyMax)));

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <tuple>
 
-#include "absl/synchronization/mutex.h"
 #include "common/hash.h"
+#include "common/mutex.h"
 #include "common/status.h"
 
 namespace conclave::experiment {
@@ -28,17 +28,17 @@ class Flight {
 
   // Waits for a free place; false once something failed.
   bool Enter(int32_t places) {
-    absl::MutexLock lock(&mutex_);
-    limit_ = places;
-    mutex_.Await(absl::Condition(this, &Flight::HasPlace));
+    MutexLock lock(&mutex_);
+    while (running_ >= places && error_.ok()) changed_.Wait(&mutex_);
     ++running_;
     return error_.ok();
   }
 
   void Leave(const absl::Status& status, size_t arm, const Outcome* outcome,
              const std::function<void(const Progress&)>& report) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     --running_;
+    changed_.SignalAll();
     if (!status.ok() && error_.ok()) error_ = status;
     if (outcome == nullptr) return;
     ++progress_.done;
@@ -50,18 +50,15 @@ class Flight {
   }
 
   absl::Status WaitForAll() {
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(this, &Flight::IsEmpty));
+    MutexLock lock(&mutex_);
+    while (running_ > 0) changed_.Wait(&mutex_);
     return error_;
   }
 
  private:
-  bool HasPlace() const { return running_ < limit_ || !error_.ok(); }
-  bool IsEmpty() const { return running_ == 0; }
-
-  absl::Mutex mutex_;
+  Mutex mutex_;
+  CondVar changed_;
   int32_t running_ ABSL_GUARDED_BY(mutex_) = 0;
-  int32_t limit_ ABSL_GUARDED_BY(mutex_) = 1;
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
   Progress progress_ ABSL_GUARDED_BY(mutex_);
 };

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/fleet/fleet_file.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "common/file.h"
+#include "common/status.h"
+#include "orchestrator/graph/binding.h"
+#include "protos/textproto.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+using deliberation::v1::Fleet;
+using deliberation::v1::LocalModel;
+using deliberation::v1::Member;
+
+constexpr std::string_view kNameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.@/-";
+
+class FleetCheck {
+ public:
+  FleetCheck(const Fleet& fleet, const FieldLines& lines, std::string path)
+      : fleet_(fleet), lines_(lines), path_(std::move(path)) {}
+
+  absl::Status Run() {
+    if (fleet_.member_size() == 0)
+      Add(lines_.line(), "has no member; add member {{ name: \"a\" model {{ path: \"model.gguf\" }} }}");
+    if (fleet_.member_size() > kFleetMembersMax) {
+      Add(lines_.line(), "has {} members, at most {} are allowed", fleet_.member_size(), kFleetMembersMax);
+    }
+    for (int i = 0; i < fleet_.member_size(); ++i) CheckMember(fleet_.member(i), lines_.LineOf(fleet_, "member", i));
+    for (int i = 0; i < fleet_.bind_size(); ++i) CheckBind(i);
+    return text_.empty() ? absl::OkStatus() : MakeStatus(absl::StatusCode::kInvalidArgument, text_);
+  }
+
+ private:
+  template <typename... Args>
+  void Add(int line, fmt::format_string<Args...> format, Args&&... args) {
+    const std::string place = line > 0 ? fmt::format("{}:{}", path_, line) : path_;
+    text_ +=
+        fmt::format("{}{}: {}", text_.empty() ? "" : "\n", place, fmt::format(format, std::forward<Args>(args)...));
+  }
+
+  void CheckMember(const Member& member, int line) {
+    const std::string& name = member.name();
+    if (name.empty() || name.size() > kMemberNameMax || name.find_first_not_of(kNameCharacters) != name.npos) {
+      Add(line, "member name is \"{}\"; 1 to {} of A-Z a-z 0-9 _ . @ / - are needed", name, kMemberNameMax);
+    } else if (!names_.insert(name).second) {
+      Add(line, "member \"{}\": another member has this name", name);
+    }
+    switch (member.source_case()) {
+      case Member::SOURCE_NOT_SET:
+        Add(line, "member \"{}\": says not where answers come from; add model, worker_address or recorded", name);
+        break;
+      case Member::kModel:
+        CheckModel(member.model(), name, line);
+        break;
+      case Member::kWorkerAddress:
+        if (member.worker_address().find(':') == std::string::npos) {
+          Add(line, "member \"{}\": worker_address is \"{}\"; host:port is needed", name, member.worker_address());
+        }
+        break;
+      case Member::kRecorded:
+        if (member.recorded().path().empty()) Add(line, "member \"{}\": recorded needs a path", name);
+        break;
+    }
+    if (member.has_weight() && !(member.weight() >= 0 && member.weight() <= 1e6)) {
+      Add(line, "member \"{}\": weight is {}; 0 to 1,000,000 is allowed", name, member.weight());
+    }
+    const std::string& kind = member.card().kind();
+    if (!kind.empty() && kind != "dense" && kind != "moe") {
+      Add(line, "member \"{}\": card kind is \"{}\"; \"dense\" or \"moe\" is needed", name, kind);
+    }
+  }
+
+  void CheckModel(const LocalModel& model, const std::string& name, int line) {
+    if (model.path().empty()) Add(line, "member \"{}\": model needs a path", name);
+    if (!model.device().empty() && model.device() != "cpu") {
+      Add(line, "member \"{}\": device is \"{}\"; this build knows \"cpu\"", name, model.device());
+    }
+    static const std::set<std::string> kernels = {"", "auto", "reference", "scalar", "avx2", "avx512"};
+    if (!kernels.contains(model.kernel())) {
+      Add(line, "member \"{}\": kernel is \"{}\"; known: auto, reference, scalar, avx2, avx512", name, model.kernel());
+    }
+    if (model.has_threads() && (model.threads() < 1 || model.threads() > 1024)) {
+      Add(line, "member \"{}\": threads is {}; 1 to 1024 are allowed", name, model.threads());
+    }
+    if (model.has_replicas() && (model.replicas() < 1 || model.replicas() > kReplicasMax)) {
+      Add(line, "member \"{}\": replicas is {}; 1 to {} are allowed", name, model.replicas(), kReplicasMax);
+    }
+    if (model.has_kv_bytes() && model.kv_bytes() < 1 << 20) {
+      Add(line, "member \"{}\": kv_bytes is {}; at least 1 MiB is needed", name, model.kv_bytes());
+    }
+  }
+
+  void CheckBind(int i) {
+    const auto& bind = fleet_.bind(i);
+    const int line = lines_.LineOf(fleet_, "bind", i);
+    if (bind.name().empty()) Add(line, "bind needs a name, as graphs write it, e.g. \"planner\" or \"dense/*\"");
+    if (bind.member_size() == 0) Add(line, "bind \"{}\": names no member", bind.name());
+    for (const std::string& pattern : bind.member()) {
+      const bool matches = std::any_of(fleet_.member().begin(), fleet_.member().end(),
+                                       [&](const Member& member) { return GlobMatches(pattern, member.name()); });
+      if (matches) continue;
+      std::vector<std::string> names(names_.begin(), names_.end());
+      const std::string_view near = Nearest(pattern, names);
+      Add(line, "bind \"{}\": \"{}\" is no member{}", bind.name(), pattern,
+          near.empty() ? fmt::format("; members: {}", fmt::join(names, ", "))
+                       : fmt::format("; is \"{}\" meant?", near));
+    }
+  }
+
+  const Fleet& fleet_;
+  const FieldLines lines_;
+  const std::string path_;
+  std::string text_;
+  std::set<std::string> names_;
+};
+
+std::string Resolve(const std::string& path, const std::string& directory, const std::string& home) {
+  if (path.starts_with("~/")) return home + path.substr(1);
+  if (path.empty() || path.starts_with("/") || directory.empty()) return path;
+  return (std::filesystem::path(directory) / path).lexically_normal().string();
+}
+
+void ResolvePaths(const std::string& directory, const std::string& home, Fleet* fleet) {
+  for (Member& member : *fleet->mutable_member()) {
+    if (member.has_model()) member.mutable_model()->set_path(Resolve(member.model().path(), directory, home));
+    if (member.has_recorded()) member.mutable_recorded()->set_path(Resolve(member.recorded().path(), directory, home));
+  }
+  auto* store = fleet->mutable_orchestrator()->mutable_store();
+  *store = Resolve(*store, directory, home);
+}
+
+}  // namespace
+
+std::vector<deliberation::v1::Binding> LoadedFleet::Bindings() const {
+  std::vector<deliberation::v1::Binding> bindings;
+  for (const auto& bind : fleet.bind()) {
+    auto& binding = bindings.emplace_back();
+    binding.set_name(bind.name());
+    *binding.mutable_members() = bind.member();
+  }
+  return bindings;
+}
+
+std::vector<std::string> LoadedFleet::MemberNames() const {
+  std::vector<std::string> names;
+  for (const Member& member : fleet.member()) names.push_back(member.name());
+  return names;
+}
+
+absl::StatusOr<LoadedFleet> CheckFleet(Fleet fleet, const std::string& path, const std::string& directory,
+                                       const std::string& home) {
+  RETURN_IF_ERROR(FleetCheck(fleet, FieldLines(), path).Run());
+  ResolvePaths(directory, home, &fleet);
+  return LoadedFleet{std::move(fleet), path};
+}
+
+absl::StatusOr<LoadedFleet> LoadFleet(const std::string& path, const std::string& home) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kTextprotoBytesMax));
+  Fleet fleet;
+  const ParsedText parsed = ParseTextproto(text, &fleet);
+  if (!parsed.errors.empty()) {
+    std::string all;
+    for (const TextError& error : parsed.errors)
+      all += fmt::format("{}{}:{}: {}", all.empty() ? "" : "\n", path, error.line, error.message);
+    return MakeStatus(absl::StatusCode::kInvalidArgument, all);
+  }
+  RETURN_IF_ERROR(FleetCheck(fleet, parsed.lines(), path).Run());
+  ResolvePaths(std::filesystem::path(path).parent_path().string(), home, &fleet);
+  return LoadedFleet{std::move(fleet), path};
+}
+
+}  // namespace conclave::orchestrator

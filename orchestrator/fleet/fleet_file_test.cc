@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/fleet/fleet_file.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/file.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_dir.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+using conclave::testing::StatusIs;
+using ::testing::HasSubstr;
+
+absl::StatusOr<LoadedFleet> Load(const std::string& text) {
+  testing::TempDir dir;
+  EXPECT_OK(WriteFileAtomically(dir.Path("fleet.textproto"), text));
+  return LoadFleet(dir.Path("fleet.textproto"), "/home/x");
+}
+
+TEST(FleetFile, ResolvesPathsAndBindings) {
+  const auto fleet = Load(R"(
+member { name: "dense/a" model { path: "~/m.gguf" replicas: 2 } }
+member { name: "dense/b" recorded { path: "answers.jsonl" } }
+bind { name: "planner" member: "dense/a" }
+bind { name: "voters" member: "dense/*" }
+)");
+  ASSERT_OK(fleet);
+  EXPECT_EQ(fleet->fleet.member(0).model().path(), "/home/x/m.gguf");
+  EXPECT_THAT(fleet->fleet.member(1).recorded().path(), HasSubstr("/answers.jsonl"));
+  ASSERT_EQ(fleet->Bindings().size(), 2u);
+  EXPECT_EQ(fleet->Bindings()[1].members(0), "dense/*");
+  EXPECT_EQ(fleet->MemberNames(), (std::vector<std::string>{"dense/a", "dense/b"}));
+}
+
+TEST(FleetFile, NamesEveryMistakeWithItsLine) {
+  const auto bad = Load(R"(member { name: "a b" model { path: "m" } }
+member { name: "a" }
+member { name: "a" worker_address: "localhost" }
+member { name: "c" model { path: "m" kernel: "avx1" threads: 0 device: "tpu" } }
+bind { name: "x" member: "cc" }
+)");
+  ASSERT_THAT(bad, StatusIs(absl::StatusCode::kInvalidArgument));
+  const std::string text(bad.status().message());
+  for (const char* part : {":1: member name is \"a b\"", ":2: member \"a\": says not where",
+                           ":3: member \"a\": another member", ":3: member \"a\": worker_address is \"localhost\"",
+                           ":4: member \"c\": kernel is \"avx1\"", ":4: member \"c\": threads is 0",
+                           ":4: member \"c\": device is \"tpu\"", ":5: bind \"x\": \"cc\" is no member"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+  EXPECT_THAT(Load("membr { }"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(":1")));
+  EXPECT_THAT(Load(""), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("has no member")));
+}
+
+TEST(FleetFile, HoldsItsLimits) {
+  std::string text;
+  for (int i = 0; i < kFleetMembersMax; ++i)
+    text += fmt::format("member {{ name: \"m{}\" worker_address: \"h:1\" }}\n", i);
+  EXPECT_OK(Load(text));
+  EXPECT_THAT(Load(text + "member { name: \"more\" worker_address: \"h:1\" }"),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  const auto replicas = [](int n) {
+    return Load(fmt::format("member {{ name: \"m\" model {{ path: \"p\" replicas: {} }} }}", n));
+  };
+  EXPECT_OK(replicas(kReplicasMax));
+  EXPECT_THAT(replicas(kReplicasMax + 1), StatusIs(absl::StatusCode::kInvalidArgument));
+  const auto name = [](size_t n) {
+    return Load(fmt::format("member {{ name: \"{}\" worker_address: \"h:1\" }}", std::string(n, 'a')));
+  };
+  EXPECT_OK(name(kMemberNameMax));
+  EXPECT_THAT(name(kMemberNameMax + 1), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+}  // namespace
+}  // namespace conclave::orchestrator
