@@ -34,11 +34,8 @@ ExitCode ExitCodeFor(const absl::Status& status) {
 
 int Report(const absl::Status& status) {
   if (status.ok()) return kOk;
-  std::string line(Message(status));
-  for (char& c : line) {
-    if (c == '\n') c = ' ';
-  }
-  std::fprintf(stderr, "conclave: %s\n", line.c_str());
+  // Usually one line; files with several mistakes name them all, a line each.
+  std::fprintf(stderr, "conclave: %s\n", std::string(Message(status)).c_str());
   return ExitCodeFor(status);
 }
 

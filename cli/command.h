@@ -26,7 +26,8 @@ enum ExitCode : int {
 // UNIMPLEMENTED are bad input; UNAVAILABLE nobody reachable; RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED exhausted.
 ExitCode ExitCodeFor(const absl::Status& status);
 
-// Prints "conclave: message" as one line on stderr (nothing when OK) and returns the exit code.
+// Prints "conclave: message" on stderr (nothing when OK): one line, or one per mistake of a file. Returns the exit
+// code.
 int Report(const absl::Status& status);
 
 // How a result may be printed.

@@ -70,6 +70,7 @@ void AddInspect(CLI::App* app, Chosen* chosen) {
   inspect->require_subcommand(1);
   AddInspectModel(inspect, chosen);
   AddInspectText(inspect, chosen);
+  AddInspectTemplate(inspect, chosen);
   AddInspectForward(inspect, chosen);
   AddInspectGrade(inspect, chosen);
 }

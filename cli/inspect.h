@@ -6,8 +6,9 @@
 
 namespace conclave::cli {
 
-void AddInspectModel(CLI::App* inspect, Chosen* chosen);    // model
-void AddInspectText(CLI::App* inspect, Chosen* chosen);     // tokenize, detokenize, template
+void AddInspectModel(CLI::App* inspect, Chosen* chosen);  // model
+void AddInspectText(CLI::App* inspect, Chosen* chosen);   // tokenize, detokenize
+void AddInspectTemplate(CLI::App* inspect, Chosen* chosen);
 void AddInspectForward(CLI::App* inspect, Chosen* chosen);  // logits, greedy, score, perplexity, routing
 void AddInspectGrade(CLI::App* inspect, Chosen* chosen);    // grade
 

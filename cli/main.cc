@@ -17,9 +17,15 @@ int main(int argc, char** argv) {
   app.footer("First try: conclave ask \"What is 17 * 23?\" --model ~/.cache/conclave/SmolLM2-135M-Instruct.Q4_1.gguf");
 
   Chosen chosen;
+  conclave::cli::AddAsk(&app, &chosen);
+  conclave::cli::AddRun(&app, &chosen);
+  conclave::cli::AddUp(&app, &chosen);
+  conclave::cli::AddExperiment(&app, &chosen);
   conclave::cli::AddReport(&app, &chosen);
   conclave::cli::AddCompare(&app, &chosen);
+  conclave::cli::AddGraph(&app, &chosen);
   conclave::cli::AddGenerate(&app, &chosen);
+  conclave::cli::AddModels(&app, &chosen);
   conclave::cli::AddBench(&app, &chosen);
   conclave::cli::AddItems(&app, &chosen);
   conclave::cli::AddInspect(&app, &chosen);

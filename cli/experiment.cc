@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+// `conclave experiment`: arms x items x replicates, resumable; and `regrade`, the same without inference.
+#include "orchestrator/experiment/experiment_file.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/text_format.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "cli/command.h"
+#include "cli/engine_flags.h"
+#include "cli/progress.h"
+#include "cli/session.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/hash.h"
+#include "common/status.h"
+#include "orchestrator/experiment/report/report.h"
+
+namespace conclave::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Arguments {
+  std::string file, out;
+  bool resume = false;
+  experiment::LoadOptions load;
+  SessionFlags session;
+  Output output;
+};
+
+std::string Home() { return ExpandHome("~/").substr(0, ExpandHome("~/").size() - 1); }
+
+absl::StatusOr<orchestrator::LoadedFleet> FleetOf(const experiment::LoadedExperiment& loaded) {
+  if (!loaded.fleet_path.empty()) return orchestrator::LoadFleet(loaded.fleet_path, Home());
+  return orchestrator::CheckFleet(loaded.file.fleet(), loaded.path, loaded.directory, Home());
+}
+
+// SHA-256 of a file, or null where it cannot be read whole (a remote worker's model, say).
+Json FileHash(const std::string& path) {
+  const auto bytes = ReadFile(path, int64_t{64} << 30);
+  return bytes.ok() ? Json(Sha256Hex(*bytes)) : Json();
+}
+
+// The experiment with every path absolute, so that the run directory can be graded again from anywhere.
+std::string AbsoluteCopy(const experiment::LoadedExperiment& loaded) {
+  auto copy = loaded.file;
+  const auto absolute = [](const std::string& path) {
+    return std::filesystem::absolute(path).lexically_normal().string();
+  };
+  if (!loaded.fleet_path.empty()) copy.set_fleet_path(absolute(loaded.fleet_path));
+  if (!loaded.benchmark_path.empty()) copy.mutable_benchmark()->set_path(absolute(loaded.benchmark_path));
+  for (auto& arm : *copy.mutable_arm()) {
+    const bool is_path = arm.graph().find('/') != std::string::npos || arm.graph().ends_with(".textproto");
+    if (is_path) arm.set_graph(absolute(experiment::RelativeTo(loaded.directory, arm.graph())));
+  }
+  std::string text;
+  google::protobuf::TextFormat::PrintToString(copy, &text);
+  return "# proto-message: Experiment\n" + text;
+}
+
+Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::LoadedFleet& fleet) {
+  Json members = Json::array();
+  for (const auto& member : fleet.fleet.member()) {
+    Json entry = {{"name", member.name()}};
+    if (member.has_model())
+      entry.update({{"model", member.model().path()}, {"sha256", FileHash(member.model().path())}});
+    if (member.has_recorded()) {
+      entry.update({{"recorded", member.recorded().path()},
+                    {"as", member.recorded().model()},
+                    {"sha256", FileHash(member.recorded().path())}});
+    }
+    if (member.has_worker_address()) entry["worker"] = member.worker_address();
+    members.push_back(std::move(entry));
+  }
+  Json arms = Json::array();
+  for (const auto& arm : loaded.plan.arms) arms.push_back({{"name", arm.name}, {"graph", arm.request.graph_name()}});
+  const auto& d = loaded.plan.declaration;
+  return {{"program", "conclave 0.1.0"},
+          {"binary_sha256", FileHash("/proc/self/exe")},
+          {"experiment", loaded.path},
+          {"experiment_sha256", FileHash(loaded.path)},
+          {"started_unix_seconds", Clock::System().UnixNs() / 1'000'000'000},
+          {"benchmark",
+           {{"name", d.benchmark},
+            {"path", loaded.benchmark_path.empty() ? Json() : Json(loaded.benchmark_path)},
+            {"sha256", loaded.benchmark_path.empty() ? Json() : FileHash(loaded.benchmark_path)},
+            {"items", loaded.plan.items.size()},
+            {"grader", d.grader}}},
+          {"replicates", d.replicates},
+          {"seed", d.seed},
+          {"members", std::move(members)},
+          {"arms", std::move(arms)}};
+}
+
+absl::Status PrepareDirectory(const Arguments& a, const experiment::LoadedExperiment& loaded,
+                              const orchestrator::LoadedFleet& fleet) {
+  std::error_code error;
+  std::filesystem::create_directories(a.out, error);
+  if (error) return Internal("{}: cannot be created: {}", a.out, error.message());
+  const bool begun = std::filesystem::exists(a.out + "/store.sqlite");
+  if (begun && !a.resume) {
+    return AlreadyExists("{}: holds an experiment already; go on with it by --resume, or name another --out", a.out);
+  }
+  const std::string copy = AbsoluteCopy(loaded);
+  const auto before = ReadFile(a.out + "/experiment.textproto");
+  if (begun && before.ok() && *before != copy) {
+    return FailedPrecondition("{}/experiment.textproto: differs from {}; a resumed experiment must be the same one",
+                              a.out, a.file);
+  }
+  if (begun) return absl::OkStatus();
+  RETURN_IF_ERROR(WriteFileAtomically(a.out + "/experiment.textproto", copy));
+  return WriteFileAtomically(a.out + "/manifest.json", Manifest(loaded, fleet).dump(2) + "\n");
+}
+
+void PrintSummary(const std::string& directory, const Output& output) {
+  const auto text = ReadFile(directory + "/summary.json");
+  if (!text.ok()) return;
+  if (output.json) {
+    fmt::print("{}", *text);
+    return;
+  }
+  const Json summary = Json::parse(*text, nullptr, false);
+  if (!summary.is_object()) return;
+  for (const Json& arm : summary["arms"]) {
+    const Json& ci = arm["ci95"];
+    fmt::print(
+        "{:<32} {:>6.2f} %{}  n = {}\n", arm["name"].get<std::string>(), 100 * arm["accuracy"].get<double>(),
+        ci.is_array() ? fmt::format("  [{:.2f}, {:.2f}]", 100 * ci[0].get<double>(), 100 * ci[1].get<double>()) : "",
+        arm["n"].get<int64_t>());
+  }
+  for (const Json& c : summary["contrasts"]) {
+    const Json& ci = c["ci95"];
+    fmt::print(
+        "{} - {}: {:+.2f} points{}{}{}\n", c["a"].get<std::string>(), c["b"].get<std::string>(),
+        100 * c["difference"].get<double>(),
+        ci.is_array() ? fmt::format(" [{:+.2f}, {:+.2f}]", 100 * ci[0].get<double>(), 100 * ci[1].get<double>()) : "",
+        c["mcnemar_exact"].is_number() ? fmt::format(", McNemar p = {:.3g}", c["mcnemar_exact"].get<double>()) : "",
+        c["primary"].get<bool>() ? "  (primary)" : "");
+  }
+  for (const Json& warning : summary["warnings"]) fmt::print("note: {}\n", warning.get<std::string>());
+}
+
+absl::Status RunExperiment(const Arguments& a) {
+  const std::atomic<bool>& stop = StopFlag();
+  ASSIGN_OR_RETURN(const experiment::LoadedExperiment loaded, experiment::LoadExperiment(a.file, a.load));
+  ASSIGN_OR_RETURN(auto fleet, FleetOf(loaded));
+  RETURN_IF_ERROR(PrepareDirectory(a, loaded, fleet));
+  SessionFlags flags = a.session;
+  flags.store = a.out + "/store.sqlite";
+  ASSIGN_OR_RETURN(auto session, Session::Open(flags, std::move(fleet)));
+  std::vector<std::string> names;
+  for (const auto& arm : loaded.plan.arms) names.push_back(arm.name);
+  ProgressView view(stderr, a.output.live(), names, Clock::System());
+  const absl::Status ran = experiment::RunAll(loaded.plan, session->deliberator(), stop,
+                                              [&](const experiment::Progress& progress) { view.Show(progress); });
+  if (absl::IsCancelled(ran))
+    return Cancelled("stopped; go on with: conclave experiment {} --out {} --resume", a.file, a.out);
+  RETURN_IF_ERROR(ran);
+  RETURN_IF_ERROR(experiment::Export(loaded.plan, session->deliberator(), a.out));
+  ASSIGN_OR_RETURN(const std::string report, report::WriteReport(a.out));
+  PrintSummary(a.out, a.output);
+  fmt::print(stderr, "report: {}\n", report);
+  return absl::OkStatus();
+}
+
+// Rows of two outcomes files that differ in their verdict.
+void PrintChanges(const std::vector<experiment::Outcome>& before, const std::vector<experiment::Outcome>& after) {
+  std::map<std::tuple<std::string, std::string, int32_t>, const experiment::Outcome*> old;
+  for (const auto& row : before) old[{row.arm, row.id, row.replicate}] = &row;
+  int64_t changed = 0;
+  for (const auto& row : after) {
+    const auto it = old.find({row.arm, row.id, row.replicate});
+    if (it == old.end() || (it->second->kind == row.kind && it->second->answer == row.answer)) continue;
+    ++changed;
+    fmt::print("{} {} replicate {}: {} ({}) -> {} ({})\n", row.arm, row.id, row.replicate,
+               grade::OutcomeName(it->second->kind), it->second->answer, grade::OutcomeName(row.kind), row.answer);
+  }
+  fmt::print("{} of {} verdicts changed\n", changed, after.size());
+}
+
+absl::Status Regrade(const std::string& directory, SessionFlags flags) {
+  const auto before = experiment::ReadOutcomes(directory + "/outcomes.jsonl", "");
+  ASSIGN_OR_RETURN(const auto loaded, experiment::LoadExperiment(directory + "/experiment.textproto", {}));
+  flags.store = directory + "/store.sqlite";
+  ASSIGN_OR_RETURN(auto session, Session::OpenStored(flags));
+  RETURN_IF_ERROR(experiment::Export(loaded.plan, session->deliberator(), directory));
+  RETURN_IF_ERROR(report::WriteReport(directory).status());
+  ASSIGN_OR_RETURN(const auto after, experiment::ReadOutcomes(directory + "/outcomes.jsonl", ""));
+  PrintChanges(before.ok() ? *before : std::vector<experiment::Outcome>(), after);
+  return absl::OkStatus();
+}
+
+void AddRegrade(CLI::App* app, Chosen* chosen) {
+  auto* command =
+      app->add_subcommand("regrade", "Grade the stored texts of a run directory again, and say what changed");
+  command->footer("Example: conclave regrade runs/gsm8k");
+  auto directory = std::make_shared<std::string>();
+  command->add_option("DIR", *directory, "The run directory")->required();
+  command->callback([=] { chosen->action = [=] { return Report(Regrade(*directory, {})); }; });
+}
+
+}  // namespace
+
+void AddExperiment(CLI::App* app, Chosen* chosen) {
+  auto* command =
+      app->add_subcommand("experiment", "Arms x benchmark x replicates, with paired statistics and a report");
+  command->footer(
+      "Example: conclave experiment gsm8k.textproto --out runs/gsm8k\n"
+      "Stopped or killed, it goes on with --resume; no finished call is repeated.");
+  auto a = std::make_shared<Arguments>();
+  command->add_option("FILE", a->file, "Experiment file")->required();
+  command->add_option("--out", a->out, "Run directory")->required();
+  command->add_flag("--resume", a->resume, "Go on with the experiment in --out");
+  command->add_option("--limit", a->load.limit, "First items only; 0: all")->check(CLI::NonNegativeNumber);
+  command->add_option("--arm", a->load.arms, "This arm only (repeatable)");
+  command->add_option("--graphs", a->session.graphs, "Directory of graphs and roles; default: the shipped ones");
+  command->add_option("--worker-binary", a->session.worker_binary, "conclave-worker; default: beside this program");
+  AddOutputFlags(command, &a->output);
+  command->callback([=] { chosen->action = [=] { return Report(RunExperiment(*a)); }; });
+  AddRegrade(app, chosen);
+}
+
+}  // namespace conclave::cli
