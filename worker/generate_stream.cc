@@ -63,14 +63,23 @@ void GenerateStream::EndWith(const absl::Status& status) {
   Act(actions);
 }
 
+void GenerateStream::Abandon() {
+  Actions actions;
+  {
+    MutexLock lock(&mutex_);
+    abandoned_ = client_gone_ = true;
+    actions = Decide();
+  }
+  Act(actions);
+}
+
 void GenerateStream::Tick() {
   Actions actions;
   {
     MutexLock lock(&mutex_);
     const bool stalled = write_in_flight_ && shared_->clock->NowNs() - write_began_ns_ >= kStallNsMax;
-    if (stalled && !stalled_ && !finished_) {
-      stalled_ = true;
-      client_gone_ = true;
+    if (stalled && !abandoned_ && !finished_) {
+      abandoned_ = client_gone_ = true;
       shared_->metrics->OnReaderStalled();
       spdlog::warn("generate {}: the client has read nothing for {} s, cancelled", request_.id,
                    kStallNsMax / 1'000'000'000);
@@ -264,7 +273,7 @@ GenerateStream::Actions GenerateStream::Decide() {
 
   // The transport: one write, or the end.
   if (transport_ != nullptr && !finished_) {
-    if (stalled_ && write_in_flight_ && !call_cancelled_) {
+    if (abandoned_ && write_in_flight_ && !call_cancelled_) {
       call_cancelled_ = cancelling_call_ = actions.cancel_call = true;
     } else if (!write_in_flight_ && !cancelling_call_ && !queue_.empty()) {
       DecideWrite(&actions);

@@ -92,6 +92,8 @@ class GenerateStream final : public engine::GenerateSink, public std::enable_sha
   // ---- From anywhere.
   // Ends the call early with `status`; work done is reported first. Idempotent.
   void EndWith(const absl::Status& status);
+  // Ends the call now, whatever waits to be read.
+  void Abandon();
   // Cancels a stalled reader, and repeats a Resume that the engine may have missed.
   void Tick();
   bool cancelled() const;
@@ -157,7 +159,7 @@ class GenerateStream final : public engine::GenerateSink, public std::enable_sha
   bool engine_told_ ABSL_GUARDED_BY(mutex_) = false;      // Cancel was called
   bool submitted_ ABSL_GUARDED_BY(mutex_) = false;        // Accept said true and Fail was not called
   bool engine_done_ ABSL_GUARDED_BY(mutex_) = false;      // the sink's OnDone came
-  bool stalled_ ABSL_GUARDED_BY(mutex_) = false;          // a write took too long: the call is to be cancelled, once
+  bool abandoned_ ABSL_GUARDED_BY(mutex_) = false;        // the call is to be cancelled if a write is in flight
   bool call_cancelled_ ABSL_GUARDED_BY(mutex_) = false;   // TryCancel was called
   bool cancelling_call_ ABSL_GUARDED_BY(mutex_) = false;  // inside TryCancel: holds Finish back
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;         // Finish was called

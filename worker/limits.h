@@ -34,6 +34,8 @@ using engine::kTopLogprobsMax;
 inline constexpr int64_t kStreamEventsMax = 1024;
 inline constexpr int64_t kStreamBytesMax = 1 << 20;
 inline constexpr int64_t kDeltaMergeBytesMax = 16 << 10;  // deltas that wait are merged up to this size
+// How long after a drain's grace clients may still read what was queued for them.
+inline constexpr int64_t kDrainLingerNs = int64_t{5} * 1'000'000'000;
 inline constexpr int64_t kStallNsMax = int64_t{30} * 1'000'000'000;
 
 // ---- Calls that wait for a thread to parse them.

@@ -282,15 +282,18 @@ void Service::BeginDrain(int64_t grace_ns) {
 }
 
 void Service::Tick() {
-  bool grace_over = false;
+  bool grace_over = false, linger_over = false;
   {
     MutexLock lock(&drain_mutex_);
-    grace_over = draining_ && options_.clock->NowNs() >= drain_deadline_ns_;
+    const int64_t now_ns = options_.clock->NowNs();
+    grace_over = draining_ && now_ns >= drain_deadline_ns_;
+    linger_over = draining_ && now_ns >= drain_deadline_ns_ + kDrainLingerNs;
   }
   for (const auto& stream : streams_.All()) {
     if (grace_over) {
       stream->EndWith(rpc::WithReason(Unavailable("this worker is draining and its grace is over"), "DRAINING"));
     }
+    if (linger_over) stream->Abandon();
     stream->Tick();
   }
 }

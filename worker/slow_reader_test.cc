@@ -58,6 +58,22 @@ TEST(SlowReader, AStalledReaderIsCancelledAfterThirtySeconds) {
   EXPECT_TRUE(worker.server->WaitIdle(INT64_MAX / 2));
 }
 
+TEST(SlowReader, AStalledReaderDoesNotHoldADrainUp) {
+  ServedWorker worker;
+  GenerateCall call(worker.stub.get(), TextRequest("x"));
+  const auto submitted = worker.host.AwaitSubmitted(0);
+  PushUntilPaused(submitted.sink.get());
+  submitted.sink->OnDone(absl::OkStatus(), {});
+  worker.server->BeginDrain(0);
+  worker.clock.AdvanceNs(kDrainLingerNs - 1);
+  worker.server->Tick();
+  EXPECT_FALSE(worker.server->WaitIdle(0));
+  worker.clock.AdvanceNs(1);
+  worker.server->Tick();
+  EXPECT_TRUE(worker.server->WaitIdle(INT64_MAX / 2));
+  EXPECT_THAT(call.Finish(), StatusIs(absl::StatusCode::kCancelled));
+}
+
 TEST(SlowReader, AResumeIsRepeatedUntilTheEngineGoesOn) {
   ServedWorker worker;
   GenerateCall call(worker.stub.get(), TextRequest("x"));
