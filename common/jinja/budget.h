@@ -15,7 +15,7 @@ inline constexpr size_t kMaxOutputBytes = 4u << 20;   // the rendered text, and 
 inline constexpr size_t kMaxMemoryBytes = 64u << 20;  // all strings and lists made during one rendering
 inline constexpr size_t kMaxSourceBytes = 1u << 20;   // a template's source
 inline constexpr int64_t kMaxRangeItems = 100'000;    // range(), as in Python jinja2's sandbox
-inline constexpr size_t kBytesPerStep = 256;          // string bytes that cost as much as one node
+inline constexpr size_t kBytesPerStep = 64;           // string bytes that cost as much as one node
 inline constexpr int kMaxEvaluationNesting = 1'000;   // nested evaluations over all active macro calls
 
 struct Limits {

@@ -147,12 +147,14 @@ absl::StatusOr<Value> Escape(Runtime& runtime, const Value& self, Arguments& arg
   RETURN_IF_ERROR(Bind({"escape", {}}, arguments).status());
   if (self.IsString() && self.AsText().markup) return self;
   ASSIGN_OR_RETURN(const Text text, Str(runtime, self));
+  RETURN_IF_ERROR(runtime.budget().Scan(text.bytes.size() * kEscapeCost));
   return runtime.NewText(EscapeHtml(text));
 }
 
 absl::StatusOr<Value> ForceEscape(Runtime& runtime, const Value& self, Arguments& arguments) {
   RETURN_IF_ERROR(Bind({"do_forceescape", {}}, arguments).status());
   ASSIGN_OR_RETURN(const Text text, Str(runtime, self));
+  RETURN_IF_ERROR(runtime.budget().Scan(text.bytes.size() * kEscapeCost));
   return runtime.NewText(EscapeHtml(text));
 }
 
@@ -241,6 +243,7 @@ absl::StatusOr<Value> UrlEncode(Runtime& runtime, const Value& self, Arguments& 
   std::string out;
   if (self.IsString() || !IsIterable(self)) {
     ASSIGN_OR_RETURN(const Text text, Str(runtime, self));
+    RETURN_IF_ERROR(runtime.budget().Scan(text.bytes.size() * kEscapeCost));
     AppendQuoted(text.bytes, false, &out);
     return runtime.NewText(DerivedText(std::move(out), text));
   }

@@ -180,7 +180,7 @@ class JsonWriter {
         out_.Append(JsonFloat(value.AsDouble()));
         return absl::OkStatus();
       case Value::Kind::kString:
-        RETURN_IF_ERROR(runtime_.budget().Scan(value.AsString().size()));
+        RETURN_IF_ERROR(runtime_.budget().Scan(value.AsString().size() * kEscapeCost));
         AppendJsonString(value.AsText(), style_.ensure_ascii, &out_);
         return absl::OkStatus();
       case Value::Kind::kDict:
@@ -216,6 +216,7 @@ class JsonWriter {
 
   absl::Status WriteKey(const Value& key) {
     if (key.IsString()) {
+      RETURN_IF_ERROR(runtime_.budget().Scan(key.AsString().size() * kEscapeCost));
       AppendJsonString(key.AsText(), style_.ensure_ascii, &out_);
       return absl::OkStatus();
     }
@@ -281,7 +282,7 @@ absl::Status AppendRepr(Runtime& runtime, const Value& value, TextBuilder* out) 
       return absl::OkStatus();
     case Value::Kind::kString: {
       const Text& text = value.AsText();
-      RETURN_IF_ERROR(runtime.budget().Scan(text.bytes.size()));
+      RETURN_IF_ERROR(runtime.budget().Scan(text.bytes.size() * kEscapeCost));
       const char quote = QuoteFor(text.bytes);
       if (text.markup) out->Append("Markup(");
       out->Append(quote);

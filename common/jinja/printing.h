@@ -34,4 +34,7 @@ absl::Status AppendJson(Runtime& runtime, const Value& value, const JsonStyle& s
 // &, <, >, ' and " as HTML entities.
 Text EscapeHtml(const Text& text);
 
+// Escaping a byte costs this many times what reading it costs.
+inline constexpr size_t kEscapeCost = 4;
+
 }  // namespace conclave::jinja

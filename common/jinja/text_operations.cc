@@ -2,6 +2,7 @@
 #include "common/jinja/text_operations.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "common/jinja/unicode.h"
@@ -9,19 +10,29 @@
 namespace conclave::jinja {
 namespace {
 
-// Whether a code point belongs to the set to strip. Sets are short: a linear look.
-struct StripSet {
-  bool white_space = true;
-  std::string_view characters;
-  bool Has(char32_t c) const {
-    if (white_space) return IsSpace(c);
-    for (size_t at = 0; at < characters.size();) {
-      const CodePoint member = DecodeAt(characters, at);
-      if (member.value == c) return true;
-      at += member.bytes;
+// The code points to strip.
+class StripSet {
+ public:
+  explicit StripSet(const Value& characters) : white_space_(!characters.IsString()) {
+    if (white_space_) return;
+    const std::string& members = characters.AsString();
+    for (size_t at = 0; at < members.size();) {
+      const CodePoint c = DecodeAt(members, at);
+      c.value < 0x80 ? ascii_[c.value] = true : (others_.push_back(c.value), true);
+      at += c.bytes;
     }
-    return false;
+    std::sort(others_.begin(), others_.end());
   }
+
+  bool Has(char32_t c) const {
+    if (white_space_) return IsSpace(c);
+    return c < 0x80 ? ascii_[c] : std::binary_search(others_.begin(), others_.end(), c);
+  }
+
+ private:
+  bool white_space_;
+  std::array<bool, 128> ascii_{};
+  std::vector<char32_t> others_;
 };
 
 }  // namespace
@@ -48,13 +59,8 @@ absl::StatusOr<Value> Piece(Runtime& runtime, const Text& text, size_t begin, si
 
 absl::StatusOr<Value> Strip(Runtime& runtime, const Value& value, const Value& characters, StripSide side) {
   const Text& text = value.AsText();
-  StripSet set;
-  if (characters.IsString()) set = {false, characters.AsString()};
-  if (set.characters.size() > kBytesPerStep) {
-    // Every byte of the text may be compared with every character of a long set.
-    RETURN_IF_ERROR(runtime.budget().Step(static_cast<int64_t>(
-        std::min<size_t>(text.bytes.size() * (set.characters.size() / kBytesPerStep), kMaxMemoryBytes))));
-  }
+  RETURN_IF_ERROR(runtime.budget().Scan(characters.IsString() ? characters.AsString().size() * 8 : 0));
+  const StripSet set(characters);
   size_t begin = 0, end = text.bytes.size();
   while (side != StripSide::kRight && begin < end) {
     const CodePoint c = DecodeAt(text.bytes, begin);
@@ -67,6 +73,7 @@ absl::StatusOr<Value> Strip(Runtime& runtime, const Value& value, const Value& c
     end -= c.bytes;
   }
   if (begin == 0 && end == text.bytes.size()) return value;
+  RETURN_IF_ERROR(runtime.budget().Scan((text.bytes.size() - (end - begin)) * 4));
   Text out = Substring(text, begin, end);
   out.markup = text.markup;
   return runtime.NewText(std::move(out));

@@ -4,6 +4,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace conclave::jinja {
 namespace {
@@ -61,6 +62,16 @@ void AppendTitle(char32_t c, std::string* out) {
   } else {
     AppendUtf8(static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(c))), out);
   }
+}
+
+// How many ASCII bytes follow at `at`: 0, 1 or a block of 8, whichever is quick to tell.
+size_t AsciiRun(std::string_view text, size_t at) {
+  uint64_t block = 0;
+  if (text.size() - at >= sizeof(block)) {
+    std::memcpy(&block, text.data() + at, sizeof(block));
+    if ((block & 0x8080808080808080u) == 0) return sizeof(block);
+  }
+  return static_cast<unsigned char>(text[at]) < 0x80 ? 1 : 0;
 }
 
 template <typename F>
@@ -156,13 +167,23 @@ bool IsAscii(std::string_view text) {
 
 size_t CodePointCount(std::string_view text) {
   size_t count = 0;
-  for (size_t at = 0; at < text.size(); ++count) at += DecodeAt(text, at).bytes;
+  for (size_t at = 0; at < text.size();) {
+    const size_t ascii = AsciiRun(text, at);
+    count += ascii;
+    at += ascii;
+    if (ascii == 0) at += DecodeAt(text, at).bytes, ++count;
+  }
   return count;
 }
 
 size_t ByteOffset(std::string_view text, size_t index) {
   size_t at = 0;
-  for (; index > 0 && at < text.size(); --index) at += DecodeAt(text, at).bytes;
+  while (index > 0 && at < text.size()) {
+    const size_t ascii = std::min(AsciiRun(text, at), index);
+    at += ascii;
+    index -= ascii;
+    if (ascii == 0) at += DecodeAt(text, at).bytes, --index;
+  }
   return at;
 }
 
