@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+// Deliberations over real conclave-worker processes on a small random model: a worker dies mid-stream, a run is
+// cancelled, and the books are balanced.
+#include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
+
+#include <csignal>
+#include <set>
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/status.h"
+#include "orchestrator/backend/backend_testing.h"
+#include "orchestrator/backend/worker_backend.h"
+#include "orchestrator/graph/binding.h"
+#include "orchestrator/graph/compile.h"
+#include "orchestrator/run/executor.h"
+#include "orchestrator/store/memory_store.h"
+#include "protos/rpc_endpoint.h"
+#include "protos/rpc_status.h"
+#include "tests/testing/child_process.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_dir.h"
+#include "tests/testing/tiny_model.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace pb = ::conclave::deliberation::v1;
+using ::conclave::testing::ChildProcess;
+using ::conclave::testing::IsOk;
+
+constexpr int64_t kNsPerMs = 1'000'000;
+constexpr int kSamples = 16;
+
+class WorkerChild {
+ public:
+  explicit WorkerChild(const std::string& model) {
+    process_ = std::make_unique<ChildProcess>(std::vector<std::string>{
+        std::string(CONCLAVE_BINARY_DIR) + "/bin/conclave-worker", "--model", model, "--listen", "127.0.0.1:0",
+        "--threads", "1", "--kernel", "scalar", "--kv-bytes", "32MiB", "--max-sequences", "4", "--log-level", "warn"});
+    const auto line = process_->ReadLine();
+    CONCLAVE_CHECK_MSG(line.has_value(), "the worker did not start");
+    const size_t begin = line->find(" on ") + 4;
+    address_ = line->substr(begin, line->find(' ', begin) - begin);
+  }
+  const std::string& address() const { return address_; }
+  ChildProcess& process() { return *process_; }
+
+ private:
+  std::unique_ptr<ChildProcess> process_;
+  std::string address_;
+};
+
+class Follower final : public RunObserver {
+ public:
+  void OnEvent(const std::shared_ptr<const pb::Event>& event) override {
+    MutexLock lock(&mutex_);
+    if (event->has_token_delta()) spoke_.insert(event->token_delta().key().member());
+    if (event->sequence_number() > 0) events_.push_back(*event);
+    changed_.SignalAll();
+  }
+  void OnEnd(const absl::Status& status) override {
+    MutexLock lock(&mutex_);
+    end_ = status;
+    changed_.SignalAll();
+  }
+  void AwaitWords(const std::string& member) {
+    MutexLock lock(&mutex_);
+    while (!spoke_.contains(member) && !end_.has_value()) changed_.Wait(&mutex_);
+  }
+  absl::Status AwaitEnd() {
+    MutexLock lock(&mutex_);
+    while (!end_.has_value()) changed_.Wait(&mutex_);
+    return *end_;
+  }
+  std::vector<pb::Event> events() const {
+    MutexLock lock(&mutex_);
+    return events_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::set<std::string> spoke_ ABSL_GUARDED_BY(mutex_);
+  std::vector<pb::Event> events_ ABSL_GUARDED_BY(mutex_);
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
+};
+
+NewRun MakeRun(const std::vector<std::string>& members, int quorum = 0) {
+  RoleLibrary roles;
+  CONCLAVE_CHECK(roles
+                     .AddText("name: \"talker\" task: \"{{ question }}\" text {} sampling { max_output_tokens: 400 }",
+                              "talker.textproto")
+                     .empty());
+  auto graph =
+      CompileGraphText(
+          fmt::format("name: \"talk\" input {{ name: \"question\" }}"
+                      "node {{ name: \"talk\" speak {{ role: \"talker\" members: \"*\" samples: {} quorum: {} }} }}"
+                      "node {{ name: \"verdict\" pick {{ of: \"talk\" by: FIRST }} }}",
+                      kSamples, quorum),
+          "talk.textproto", roles)
+          .ToStatusOr();
+  CONCLAVE_CHECK_MSG(graph.ok(), graph.status().ToString().c_str());
+  NewRun run;
+  run.graph = *std::move(graph);
+  for (const std::string& name : members) run.spec.members.push_back({name, 1, {}});
+  run.spec.binding = *ResolveBinding(*run.graph, {}, members);
+  run.spec.inputs["question"] = "the thing";
+  run.request.set_stream_tokens(true);
+  return run;
+}
+
+class OrchestratorFailures : public ::testing::Test {
+ protected:
+  void SetUp() override { testing::TinyModel({.context_tokens = 512}).Write(dir_.Path("tiny.gguf")); }
+  void Connect(std::vector<WorkerMember> members, WorkerBackendOptions options = {}) {
+    auto backend = ConnectWorkers(std::move(members), options, 20'000 * kNsPerMs);
+    CONCLAVE_CHECK_MSG(backend.ok(), backend.status().ToString().c_str());
+    backend_ = *std::move(backend);
+    executor_ = *Executor::Start({.store = store_.get(), .backend = backend_.get()});
+  }
+  std::string StartRun(NewRun run, std::shared_ptr<Follower> follower) {
+    Mutex mutex;
+    CondVar changed;
+    std::string run_id;
+    executor_->StartRun(std::move(run), std::move(follower), [&](const absl::StatusOr<StartedRun>& started) {
+      CONCLAVE_CHECK_MSG(started.ok(), started.status().ToString().c_str());
+      MutexLock lock(&mutex);
+      run_id = started->run_id;
+      changed.SignalAll();
+    });
+    MutexLock lock(&mutex);
+    while (run_id.empty()) changed.Wait(&mutex);
+    return run_id;
+  }
+  void TearDown() override {
+    executor_.reset();
+    backend_.reset();
+  }
+
+  testing::TempDir dir_;
+  std::unique_ptr<Store> store_ = NewMemoryStore();
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Executor> executor_;
+};
+
+TEST_F(OrchestratorFailures, AWorkerKilledMidStreamLeavesHolesAndAVerdict) {
+  WorkerChild dying(dir_.Path("tiny.gguf")), other(dir_.Path("tiny.gguf"));
+  Connect({{.name = "dying", .addresses = {dying.address()}}, {.name = "other", .addresses = {other.address()}}},
+          {.unreachable_ns = 300 * kNsPerMs});
+  auto follower = std::make_shared<Follower>();
+  StartRun(MakeRun({"dying", "other"}), follower);
+  follower->AwaitWords("dying");
+  dying.process().Signal(SIGKILL);
+  ASSERT_OK(follower->AwaitEnd());
+  const auto events = follower->events();
+  const pb::RunFinished end = events.back().run_finished();
+  EXPECT_EQ(end.state(), pb::RUN_STATE_SUCCEEDED) << end.message();
+  EXPECT_GT(end.hole_count(), 0);
+  int lost = 0, finished = 0;
+  for (const pb::Event& event : events) {
+    if (event.has_call_lost() && !event.call_lost().will_retry()) {
+      ++lost;
+      EXPECT_EQ(event.call_lost().key().member(), "dying");
+    }
+    finished += event.has_call_finished() ? 1 : 0;
+  }
+  EXPECT_EQ(lost, end.hole_count());
+  EXPECT_EQ(lost + finished, 2 * kSamples);
+}
+
+TEST_F(OrchestratorFailures, AReplicaTakesOverWhatAKilledWorkerHad) {
+  WorkerChild dying(dir_.Path("tiny.gguf")), other(dir_.Path("tiny.gguf"));
+  Connect({{.name = "m", .addresses = {dying.address(), other.address()}}});
+  auto follower = std::make_shared<Follower>();
+  StartRun(MakeRun({"m"}), follower);
+  follower->AwaitWords("m");
+  dying.process().Signal(SIGKILL);
+  ASSERT_OK(follower->AwaitEnd());
+  const auto events = follower->events();
+  EXPECT_EQ(events.back().run_finished().hole_count(), 0);
+  std::map<int32_t, std::string> texts;
+  for (const pb::Event& event : events) {
+    if (event.has_call_finished()) texts[event.call_finished().key().sample()] = event.call_finished().text();
+  }
+  EXPECT_EQ(texts.size(), static_cast<size_t>(kSamples));
+
+  // The same run undisturbed says the same: a text depends on its seed, not on who was alive.
+  auto again = std::make_shared<Follower>();
+  StartRun(MakeRun({"m"}), again);
+  ASSERT_OK(again->AwaitEnd());
+  for (const pb::Event& event : again->events()) {
+    if (!event.has_call_finished()) continue;
+    EXPECT_EQ(event.call_finished().text(), texts[event.call_finished().key().sample()]);
+  }
+}
+
+// The promise is two seconds; so long may it take here.
+TEST_F(OrchestratorFailures, ACancelledRunFreesItsWorker) {
+  WorkerChild worker(dir_.Path("tiny.gguf"));
+  Connect({{.name = "m", .addresses = {worker.address()}}});
+  auto follower = std::make_shared<Follower>();
+  const std::string run_id = StartRun(MakeRun({"m"}), follower);
+  follower->AwaitWords("m");
+  const Clock& clock = Clock::System();
+  const int64_t begin_ns = clock.NowNs();
+  executor_->CancelRun(run_id, [](const auto&) {});
+  ASSERT_OK(follower->AwaitEnd());
+  EXPECT_EQ(follower->events().back().run_finished().state(), pb::RUN_STATE_CANCELLED);
+  const auto stub = inference::v1::InferenceService::NewStub(
+      grpc::CreateCustomChannel(worker.address(), grpc::InsecureChannelCredentials(), rpc::ChannelArguments()));
+  inference::v1::GetLoadResponse load;
+  do {
+    grpc::ClientContext context;
+    ASSERT_OK(rpc::FromGrpc(stub->GetLoad(&context, inference::v1::GetLoadRequest(), &load)));
+    ASSERT_LT(clock.NowNs() - begin_ns, 2'000 * kNsPerMs)
+        << load.running_count() << " sequences still run, " << load.queued_count() << " wait";
+  } while (load.running_count() > 0 || load.queued_count() > 0);
+}
+
+// Every token that a worker counted is in the ledger: of finished calls, and of those cancelled once a quorum was
+// there.
+TEST_F(OrchestratorFailures, TheLedgerIsWhatTheWorkersReport) {
+  std::atomic<int> calls = 0;
+  const auto answer = [&calls](const inference::v1::GenerateRequest&) {
+    const int call = calls++;
+    return ScriptedAnswer{.pieces = std::vector<std::string>(static_cast<size_t>(call % 5 + 1), "word "),
+                          .status = {},
+                          .hang = call % 3 == 2};  // until cancelled
+  };
+  ScriptedWorker a(answer), b(answer);
+  Connect({{.name = "a", .addresses = {a.address()}}, {.name = "b", .addresses = {b.address()}}});
+  auto follower = std::make_shared<Follower>();
+  StartRun(MakeRun({"a", "b"}, /*quorum=*/kSamples), follower);
+  ASSERT_OK(follower->AwaitEnd());
+  const auto events = follower->events();
+  int64_t prompt = 0, output = 0, flops = 0;
+  int cancelled = 0;
+  for (const pb::Event& event : events) {
+    if (!event.has_call_finished() && !event.has_call_lost()) continue;
+    const inference::v1::Usage& usage =
+        event.has_call_finished() ? event.call_finished().usage() : event.call_lost().usage();
+    cancelled += event.has_call_lost() ? 1 : 0;
+    prompt += usage.prompt_token_count();
+    output += usage.output_token_count();
+    flops += usage.flop_count();
+  }
+  const pb::Ledger ledger = events.back().run_finished().ledger();
+  const inference::v1::Usage from_a = a.totals(), from_b = b.totals();
+  EXPECT_GT(cancelled, 0);
+  EXPECT_EQ(ledger.calls(), 2 * kSamples);
+  EXPECT_EQ(ledger.prompt_tokens(), prompt);
+  EXPECT_EQ(ledger.output_tokens(), output);
+  EXPECT_EQ(prompt, from_a.prompt_token_count() + from_b.prompt_token_count());
+  EXPECT_EQ(output, from_a.output_token_count() + from_b.output_token_count());
+  EXPECT_EQ(flops, from_a.flop_count() + from_b.flop_count());
+  EXPECT_EQ(ledger.flops(), static_cast<double>(flops));
+  EXPECT_FALSE(ledger.estimated());
+}
+
+}  // namespace
+}  // namespace conclave::orchestrator
