@@ -164,7 +164,8 @@ void GraphCompiler::WaitForAssessors() {
       bool sees = false;
       for (const CompiledSees& edge : node(reader).sees) sees = sees || edge.node == assessor.of;
       if (sees) source(reader).uses.insert(assessor.index);
-      const bool reads = sees || node(reader).of == assessor.of || node(reader).over == assessor.of;
+      const bool picks = node(reader).kind == NodeKind::kPick && node(reader).of == assessor.of;
+      const bool reads = sees || picks || node(reader).over == assessor.of;
       if (reads && !Reaches(assessor.index, reader)) node(reader).after.push_back(assessor.index);
     }
   }

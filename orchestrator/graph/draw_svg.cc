@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "orchestrator/graph/draw.h"
 #include "orchestrator/graph/drawing.h"
@@ -118,9 +119,9 @@ class SvgDrawing {
       inner_width += sizes_[static_cast<size_t>(inner)].width + kColumnGap;
       inner_height = std::max(inner_height, sizes_[static_cast<size_t>(inner)].height);
     }
-    // Room on the right for what goes into the next round.
-    const double right = node.kind == NodeKind::kLoop ? 2.2 * kPadding : 0;
-    box.width = std::max(box.width, inner_width + right) + 2 * kPadding;
+    // Room on the left for lines that pass a row by, on the right for what goes into the next round.
+    const double sides = node.kind == NodeKind::kLoop ? 4.4 * kPadding : 0;
+    box.width = std::max(box.width, inner_width + sides) + 2 * kPadding;
     box.height = box.header + kRowGap * 0.7 + inner_height + kPadding;
   }
 
@@ -136,8 +137,12 @@ class SvgDrawing {
         Box& box = At(index);
         box.x = at, box.y = y;
         at += box.width + kColumnGap;
-        double inner_x = box.x + kPadding;
         const CompiledNode& node = graph_.node(index);
+        double inner_total = -kColumnGap;
+        for (const int32_t inner : {node.body, node.then, node.otherwise}) {
+          if (inner >= 0) inner_total += sizes_[static_cast<size_t>(inner)].width + kColumnGap;
+        }
+        double inner_x = box.x + (box.width - inner_total) / 2;
         for (const int32_t inner : {node.body, node.then, node.otherwise}) {
           if (inner < 0) continue;
           const double inner_width = sizes_[static_cast<size_t>(inner)].width;
@@ -187,6 +192,20 @@ class SvgDrawing {
     return box.x + box.width * (before + 1.0) / (count + 1.0);
   }
 
+  // The left edge of the boxes that a straight line between two boxes would cross; nothing when the way is free.
+  std::optional<double> Obstacle(const DrawnLine& line, double x1, double y1, double x2, double y2) const {
+    std::optional<double> left;
+    for (const CompiledNode& node : graph_.nodes()) {
+      const Box& box = boxes_[static_cast<size_t>(node.index)];
+      if (IsFrame(node) || node.index == line.from || node.index == line.to) continue;
+      if (box.y >= y2 || box.bottom() <= y1) continue;
+      const double x = x1 + (x2 - x1) * (box.y + box.height / 2 - y1) / (y2 - y1);
+      if (x < box.x - 4 || x > box.x + box.width + 4) continue;
+      left = std::min(left.value_or(box.x), box.x);
+    }
+    return left;
+  }
+
   void DrawLine(size_t index) {
     const DrawnLine& line = lines_[index];
     const Box& from = At(line.from);
@@ -208,6 +227,17 @@ class SvgDrawing {
       x2 = Spread(to, index, false), y2 = to.y;
       const double bend = std::clamp((y2 - y1) / 2, 14.0, 60.0);
       cx1 = x1, cy1 = y1 + bend, cx2 = x2, cy2 = y2 - bend;
+      if (const std::optional<double> left = Obstacle(line, x1, y1, x2, y2)) {
+        // Past it on the left, and in at the side.
+        x2 = to.x, y2 = to.y + to.height / 2;
+        if (line.from_inside) {
+          x1 = from.x + 14;
+          cx1 = x1, cy1 = y2 - 10, cx2 = x1 + 6, cy2 = y2;
+        } else {
+          x1 = from.x, y1 = from.y + from.height / 2;
+          cx1 = cx2 = std::min({*left, x1, x2}) - 30, cy1 = y1, cy2 = y2;
+        }
+      }
     }
     out_ += fmt::format(
         "<path d=\"M{:.1f} {:.1f} C{:.1f} {:.1f} {:.1f} {:.1f} {:.1f} {:.1f}\" fill=\"none\" stroke=\"#5b6570\" "
