@@ -98,7 +98,7 @@ Method FindIn(const Method (&table)[N], std::string_view name) {
 Method FindListMethod(std::string_view name) {
   using enum MethodAccess;
   static constexpr Method kTable[] = {
-      {kAllowed, IndexOf, "index"}, {kAllowed, CountOf, "count"},  {kAllowed, Copy, "copy"},
+      {kAllowed, IndexOf, "index"}, {kAllowed, CountOf, "count"},  {kAllowed, Copy, "copy", true},
       {kUnsafe, nullptr, "append"}, {kUnsafe, nullptr, "clear"},   {kUnsafe, nullptr, "pop"},
       {kUnsafe, nullptr, "insert"}, {kUnsafe, nullptr, "reverse"}, {kUnsafe, nullptr, "sort"},
       {kUnsafe, nullptr, "extend"}, {kUnsafe, nullptr, "remove"}};
@@ -113,20 +113,21 @@ Method FindTupleMethod(std::string_view name) {
 
 Method FindDictMethod(std::string_view name) {
   using enum MethodAccess;
-  static constexpr Method kTable[] = {
-      {kAllowed, DictGet, "get"},       {kAllowed, DictItems, "items"}, {kAllowed, DictKeys, "keys"},
-      {kAllowed, DictValues, "values"}, {kAllowed, Copy, "copy"},       {kAllowed, nullptr, "fromkeys"},
-      {kUnsafe, nullptr, "clear"},      {kUnsafe, nullptr, "pop"},      {kUnsafe, nullptr, "popitem"},
-      {kUnsafe, nullptr, "setdefault"}, {kUnsafe, nullptr, "update"}};
+  static constexpr Method kTable[] = {{kAllowed, DictGet, "get"},         {kAllowed, DictItems, "items", true},
+                                      {kAllowed, DictKeys, "keys", true}, {kAllowed, DictValues, "values", true},
+                                      {kAllowed, Copy, "copy", true},     {kAllowed, nullptr, "fromkeys"},
+                                      {kUnsafe, nullptr, "clear"},        {kUnsafe, nullptr, "pop"},
+                                      {kUnsafe, nullptr, "popitem"},      {kUnsafe, nullptr, "setdefault"},
+                                      {kUnsafe, nullptr, "update"}};
   return FindIn(kTable, name);
 }
 
 Method FindNumberMethod(const Value& self, std::string_view name) {
   using enum MethodAccess;
   static constexpr Method kIntegerTable[] = {
-      {kAllowed, BitLength, "bit_length"},     {kAllowed, nullptr, "bit_count"}, {kAllowed, nullptr, "conjugate"},
-      {kAllowed, nullptr, "as_integer_ratio"}, {kAllowed, nullptr, "to_bytes"},  {kAllowed, nullptr, "from_bytes"}};
-  static constexpr Method kFloatTable[] = {{kAllowed, IsInteger, "is_integer"},
+      {kAllowed, BitLength, "bit_length", true}, {kAllowed, nullptr, "bit_count"}, {kAllowed, nullptr, "conjugate"},
+      {kAllowed, nullptr, "as_integer_ratio"},   {kAllowed, nullptr, "to_bytes"},  {kAllowed, nullptr, "from_bytes"}};
+  static constexpr Method kFloatTable[] = {{kAllowed, IsInteger, "is_integer", true},
                                            {kAllowed, nullptr, "as_integer_ratio"},
                                            {kAllowed, nullptr, "conjugate"},
                                            {kAllowed, nullptr, "hex"},
@@ -153,6 +154,14 @@ Method FindMethod(const Value& self, std::string_view name) {
 }
 
 absl::StatusOr<Value> CallMethod(Runtime& runtime, const Method& method, const Value& self, Arguments& arguments) {
+  if (method.no_arguments && (!arguments.positional.empty() || !arguments.named.empty())) {
+    const std::string_view type = self.IsString() ? "str" : self.TypeName();
+    if (!arguments.named.empty()) {
+      return Raise(ErrorType::kTypeError, "{}.{}() takes no keyword arguments", type, method.name);
+    }
+    return Raise(ErrorType::kTypeError, "{}.{}() takes no arguments ({} given)", type, method.name,
+                 arguments.positional.size());
+  }
   if (method.body != nullptr) return method.body(runtime, self, arguments);
   return Raise(ErrorType::kTypeError, "the method '{}' of '{}' objects is not supported in templates", method.name,
                self.TypeName());

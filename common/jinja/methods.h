@@ -16,6 +16,7 @@ struct Method {
   MethodAccess access = MethodAccess::kNone;
   MethodBody body = nullptr;  // null: Python has the method, this engine does not
   std::string_view name;
+  bool no_arguments = false;
 };
 
 // The method `name` of values of this type. kUnsafe: Python has it, jinja2's sandbox refuses it (list.append).

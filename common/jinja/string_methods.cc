@@ -264,16 +264,14 @@ absl::StatusOr<Value> JoinMethod(Runtime& runtime, const Value& self, Arguments&
 }
 
 template <std::string (*kMap)(std::string_view)>
-absl::StatusOr<Value> MapCase(Runtime& runtime, const Value& self, Arguments& arguments) {
-  RETURN_IF_ERROR(CheckCount("case", arguments, 0, 0));
+absl::StatusOr<Value> MapCase(Runtime& runtime, const Value& self, Arguments&) {
   RETURN_IF_ERROR(runtime.budget().Scan(self.AsString().size() * 8));
   return runtime.NewText(DerivedText(kMap(self.AsString()), self.AsText()));
 }
 
 // Every code point satisfies the predicate, and there is one.
 template <bool (*kPredicate)(char32_t)>
-absl::StatusOr<Value> All(Runtime& runtime, const Value& self, Arguments& arguments) {
-  RETURN_IF_ERROR(CheckCount("is", arguments, 0, 0));
+absl::StatusOr<Value> All(Runtime& runtime, const Value& self, Arguments&) {
   const std::string& text = self.AsString();
   RETURN_IF_ERROR(runtime.budget().Scan(text.size() * 8));
   for (size_t at = 0; at < text.size();) {
@@ -401,56 +399,61 @@ absl::StatusOr<Value> FormatMethod(Runtime& runtime, const Value& self, Argument
 
 Method FindStringMethod(std::string_view name) {
   using enum MethodAccess;
+  struct Entry {
+    MethodBody body = nullptr;
+    bool no_arguments = false;
+  };
   static const auto* const kTable =
-      new absl::flat_hash_map<std::string_view, MethodBody>{{"capitalize", MapCase<Capitalize>},
-                                                            {"casefold", MapCase<ToLower>},
-                                                            {"center", Justify<Pad::kBoth>},
-                                                            {"count", Count},
-                                                            {"encode", nullptr},
-                                                            {"endswith", StartsOrEnds<false>},
-                                                            {"expandtabs", ExpandTabs},
-                                                            {"find", Find<false, false>},
-                                                            {"format", FormatMethod},
-                                                            {"format_map", nullptr},
-                                                            {"index", Find<false, true>},
-                                                            {"isalnum", All<IsAlnum>},
-                                                            {"isalpha", All<IsAlpha>},
-                                                            {"isascii", IsAsciiMethod},
-                                                            {"isdecimal", All<IsDecimal>},
-                                                            {"isdigit", All<IsDigit>},
-                                                            {"isidentifier", IsIdentifierMethod},
-                                                            {"islower", AllCase<false>},
-                                                            {"isnumeric", All<IsNumeric>},
-                                                            {"isprintable", IsPrintableMethod},
-                                                            {"isspace", All<IsSpace>},
-                                                            {"istitle", IsTitle},
-                                                            {"isupper", AllCase<true>},
-                                                            {"join", JoinMethod},
-                                                            {"ljust", Justify<Pad::kRight>},
-                                                            {"lower", MapCase<ToLower>},
-                                                            {"lstrip", StripMethod<StripSide::kLeft>},
-                                                            {"maketrans", nullptr},
-                                                            {"partition", Partition<false>},
-                                                            {"removeprefix", RemoveAffix<true>},
-                                                            {"removesuffix", RemoveAffix<false>},
-                                                            {"replace", ReplaceMethod},
-                                                            {"rfind", Find<true, false>},
-                                                            {"rindex", Find<true, true>},
-                                                            {"rjust", Justify<Pad::kLeft>},
-                                                            {"rpartition", Partition<true>},
-                                                            {"rsplit", Split<true>},
-                                                            {"rstrip", StripMethod<StripSide::kRight>},
-                                                            {"split", Split<false>},
-                                                            {"splitlines", SplitLinesMethod},
-                                                            {"startswith", StartsOrEnds<true>},
-                                                            {"strip", StripMethod<StripSide::kBoth>},
-                                                            {"swapcase", MapCase<SwapCase>},
-                                                            {"title", MapCase<TitleCase>},
-                                                            {"translate", nullptr},
-                                                            {"upper", MapCase<ToUpper>},
-                                                            {"zfill", ZeroFill}};
+      new absl::flat_hash_map<std::string_view, Entry>{{"capitalize", {MapCase<Capitalize>, true}},
+                                                       {"casefold", {MapCase<ToLower>, true}},
+                                                       {"center", {Justify<Pad::kBoth>, false}},
+                                                       {"count", {Count, false}},
+                                                       {"encode", {nullptr, false}},
+                                                       {"endswith", {StartsOrEnds<false>, false}},
+                                                       {"expandtabs", {ExpandTabs, false}},
+                                                       {"find", {Find<false, false>, false}},
+                                                       {"format", {FormatMethod, false}},
+                                                       {"format_map", {nullptr, false}},
+                                                       {"index", {Find<false, true>, false}},
+                                                       {"isalnum", {All<IsAlnum>, true}},
+                                                       {"isalpha", {All<IsAlpha>, true}},
+                                                       {"isascii", {IsAsciiMethod, true}},
+                                                       {"isdecimal", {All<IsDecimal>, true}},
+                                                       {"isdigit", {All<IsDigit>, true}},
+                                                       {"isidentifier", {IsIdentifierMethod, true}},
+                                                       {"islower", {AllCase<false>, true}},
+                                                       {"isnumeric", {All<IsNumeric>, true}},
+                                                       {"isprintable", {IsPrintableMethod, true}},
+                                                       {"isspace", {All<IsSpace>, true}},
+                                                       {"istitle", {IsTitle, true}},
+                                                       {"isupper", {AllCase<true>, true}},
+                                                       {"join", {JoinMethod, false}},
+                                                       {"ljust", {Justify<Pad::kRight>, false}},
+                                                       {"lower", {MapCase<ToLower>, true}},
+                                                       {"lstrip", {StripMethod<StripSide::kLeft>, false}},
+                                                       {"maketrans", {nullptr, false}},
+                                                       {"partition", {Partition<false>, false}},
+                                                       {"removeprefix", {RemoveAffix<true>, false}},
+                                                       {"removesuffix", {RemoveAffix<false>, false}},
+                                                       {"replace", {ReplaceMethod, false}},
+                                                       {"rfind", {Find<true, false>, false}},
+                                                       {"rindex", {Find<true, true>, false}},
+                                                       {"rjust", {Justify<Pad::kLeft>, false}},
+                                                       {"rpartition", {Partition<true>, false}},
+                                                       {"rsplit", {Split<true>, false}},
+                                                       {"rstrip", {StripMethod<StripSide::kRight>, false}},
+                                                       {"split", {Split<false>, false}},
+                                                       {"splitlines", {SplitLinesMethod, false}},
+                                                       {"startswith", {StartsOrEnds<true>, false}},
+                                                       {"strip", {StripMethod<StripSide::kBoth>, false}},
+                                                       {"swapcase", {MapCase<SwapCase>, true}},
+                                                       {"title", {MapCase<TitleCase>, true}},
+                                                       {"translate", {nullptr, false}},
+                                                       {"upper", {MapCase<ToUpper>, true}},
+                                                       {"zfill", {ZeroFill, false}}};
   const auto found = kTable->find(name);
-  return found == kTable->end() ? Method{} : Method{kAllowed, found->second, found->first};
+  return found == kTable->end() ? Method{}
+                                : Method{kAllowed, found->second.body, found->first, found->second.no_arguments};
 }
 
 }  // namespace conclave::jinja

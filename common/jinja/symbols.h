@@ -46,14 +46,13 @@ class Symbols {
     uint32_t slot = 0;
   };
 
+  // The variable of `name` in this scope or the nearest one around it.
   std::optional<Reference> Find(const std::string& name) const;
-
+  // A name that is given a value before the scope is entered; returns its slot.
   uint32_t DeclareParameter(const std::string& name);
-
+  // A read, and an assignment, in the order of the source: the first of them decides how the name starts out.
   void AddLoad(const std::string& name);
-
   void AddStore(const std::string& name);
-
   // Takes over what the branches of an `if` have learnt. A name only some branch stores is loaded up front.
   void Merge(std::span<const Symbols* const> branches);
 

@@ -250,11 +250,37 @@ TEST_P(Conformance, AttentionOverPages) {
 INSTANTIATE_TEST_SUITE_P(Kernels, Conformance, ::testing::Values("scalar", "avx2", "avx512"),
                          [](const auto& kernel) { return std::string(kernel.param); });
 
-TEST(MakeOps, UnknownKernelNamesTheKnownOnes) {
-  const auto ops = MakeOps({.kernel = "sse9"});
-  ASSERT_FALSE(ops.ok());
-  EXPECT_EQ(ops.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(ops.status().message()), ::testing::HasSubstr("avx512"));
+TEST(MakeOps, UnknownKernelsAndThreadCountsAreErrors) {
+  EXPECT_EQ(MakeOps({.kernel = "sse9"}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(MakeOps({.threads = -1}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(MakeOps({.threads = 1025}).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(MakeOps, WeightsThatCannotBeAreErrors) {
+  for (const char* kernel : {"reference", "auto"}) {
+    const std::unique_ptr<Ops> ops = NewOps(kernel);
+    const std::vector<std::byte> bytes(64);
+    const auto make = [&](DType dtype, int64_t rows, int64_t columns, WeightUse use) {
+      const WeightSource source{dtype, rows, columns, bytes};
+      return ops->MakeWeight({&source, 1}, use).status().code();
+    };
+    EXPECT_EQ(make(DType::kF32, 2, 8, WeightUse::kMatmul), absl::StatusCode::kOk);
+    EXPECT_EQ(make(DType::kF32, 2, 9, WeightUse::kMatmul), absl::StatusCode::kInvalidArgument);  // too few bytes
+    EXPECT_EQ(make(DType::kF32, 1, 8, WeightUse::kMatmul), absl::StatusCode::kInvalidArgument);  // too many
+    EXPECT_EQ(make(DType::kF32, 0, 8, WeightUse::kMatmul), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(make(DType::kQ4_0, 1, 33, WeightUse::kMatmul), absl::StatusCode::kInvalidArgument);  // part of a block
+    EXPECT_EQ(make(DType::kF32, 2, 8, WeightUse::kVector), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(make(DType::kQ2_K, 1, 256, WeightUse::kMatmul), absl::StatusCode::kUnimplemented);
+  }
+}
+
+TEST(MakeOps, LayoutsThatCannotBeAreErrors) {
+  const std::unique_ptr<Ops> ops = NewOps("auto");
+  const Ops::StepLimits limits{8, 2, 16, 6, 2};
+  EXPECT_TRUE(ops->Prepare(limits, {2, 24, 24, false, 1.0f, 16}).ok());
+  EXPECT_FALSE(ops->Prepare(limits, {2, 24, 24, false, 1.0f, 24}).ok());  // pages are whole tiles of 16
+  EXPECT_FALSE(ops->Prepare(limits, {4, 24, 24, false, 1.0f, 16}).ok());  // 6 heads over 4
+  EXPECT_FALSE(ops->Prepare(limits, {2, 24, 32, true, 1.0f, 16}).ok());   // values wider than the keys they are in
 }
 
 }  // namespace

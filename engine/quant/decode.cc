@@ -80,7 +80,8 @@ void Decode(const BlockQ5_K& b, float* y) {
 void Decode(const BlockQ6_K& b, float* y) {
   const float d = HalfToFloat(b.d);
   for (int e = 0; e < kSuperBlock; ++e) {
-    const float scale = d * static_cast<float>(b.scales[e / 16]);
+    const int group = e / 16;
+    const float scale = d * static_cast<float>(b.scales[group]);
     y[e] = scale * static_cast<float>(Q6Element(b, e) - 32);
   }
 }

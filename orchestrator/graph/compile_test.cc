@@ -112,5 +112,102 @@ TEST(Compile, MistakesOfNamesAreAllToldAtOnce) {
                           "\"a\"?"));
 }
 
+// A draft to refer to, on lines 1 to 3.
+std::string WithDraft(const std::string& rest) {
+  return "name: \"g\" input { name: \"question\" }\n\n"
+         "node { name: \"draft\" speak { role: \"solver\" members: \"m\" } }\n" +
+         rest;
+}
+
+TEST(Compile, EachMistakeHasItsFix) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"node { name: \"p\" pick { of: \"drafd\" by: FIRST } }",
+       "g.textproto:4: node \"p\": of names \"drafd\", which is no node; did you mean \"draft\"?"},
+      {"node { name: \"p\" pick { by: FIRST } }", "g.textproto:4: node \"p\": of is missing; name a node"},
+      {"node { name: \"p\" pick { of: \"p\" by: FIRST } }",
+       "g.textproto:4: node \"p\": of names the node itself; name an earlier node"},
+      {"node { name: \"v\" judge { role: \"solver\" members: \"m\" of: \"draft\" } }",
+       "g.textproto:4: node \"v\": role \"solver\" gives no verdict; name a role whose contract is verdict {..}"},
+      {"node { name: \"s\" speak { role: \"verifier\" members: \"m\" } }",
+       "g.textproto:4: node \"s\": role \"verifier\" gives verdicts; use judge, or a role that answers"},
+      {"node { name: \"v\" judge { role: \"verifier\" members: \"m\" of: \"draft\" } }\n"
+       "node { name: \"p\" pick { of: \"v\" by: FIRST } }",
+       "g.textproto:5: node \"p\": of names judge \"v\", which holds no utterances of its own; name what it assessed: "
+       "\"draft\""},
+      {"node { name: \"p\" pick { of: \"draft\" by: WEIGHTED_VOTE weight: \"verify.mean_score\" } }",
+       "g.textproto:4: node \"p\": weight reads \"verify.mean_score\"; known names here: member, round, text_length"},
+      {"node { name: \"p\" pick { of: \"draft\" by: MAJORITY weight: \"1\" } }",
+       "g.textproto:4: node \"p\": weight has no meaning for MAJORITY; remove it or use WEIGHTED_VOTE"},
+      {"node { name: \"p\" when: \"votes.margin >=\" pick { of: \"draft\" by: FIRST } }",
+       "g.textproto:4: node \"p\": when"},
+      {"node { name: \"s\" speak { role: \"solver\" members: \"m\" sees { node: \"draft\" own: true others: true } } }",
+       "g.textproto:4: node \"s\": sees asks for own and others, which is all; remove both"},
+      {"node { name: \"c\" check { of: \"draft\" checker: EXACT } }\nnode { name: \"p\" pick { of: \"draft\" by: "
+       "BEST_OF_N "
+       "weight: \"c.passed\" } }",
+       "g.textproto:4: node \"c\": EXACT compares with nothing; add expected: \"{{ inputs.NAME }}\""},
+      {"node { name: \"l\" loop { over: \"draft\" max_rounds: 2 body { name: \"x\" pick { of: \"draft\" by: FIRST } } "
+       "} }\n"
+       "node { name: \"p\" pick { of: \"x\" by: FIRST } }",
+       "g.textproto:5: node \"p\": of names \"x\", which is inside loop \"l\"; name \"l\""},
+      {"node { name: \"l\" loop { over: \"draft\" max_rounds: 2 yields: \"y\" body { name: \"x\" pick { of: \"draft\" "
+       "by: "
+       "FIRST } } } }",
+       "g.textproto:4: node \"l\": yields names \"y\", which is no node of the body; did you mean \"x\"?"},
+      {"node { name: \"spare\" speak { role: \"solver\" members: \"m\" } }\nresult: \"draft\"",
+       "g.textproto:4: node \"spare\": nothing leads from it to the result \"draft\"; use it or remove it"},
+      {"node { name: \"s\" speak { role: \"solver\" members: \"m\" sampling { top_p: 1.5 } } }",
+       "g.textproto:4: node \"s\": top_p is 1.5; it must be in (0, 1]"},
+      {"equivalence: \"gsm9k\"", "g.textproto:4: equivalence:"},
+      {"budget { calls: -1 }", "g.textproto:4: budget \"graph\": limits are at least 0"},
+      {"nodes { }", "g.textproto:4: Graph has no field \"nodes\"; did you mean \"node\"?"},
+      {"input { name: \"Question\" }",
+       "g.textproto:4: input \"Question\"; a name is [a-z_][a-z0-9_]*, at most 64 characters"},
+      {"node { name: \"b\" branch { condition: \"1\" then { name: \"x\" pick { of: \"draft\" by: FIRST } } } }",
+       "g.textproto:4: node \"b\": otherwise is empty; add nodes, or otherwise_value: an earlier node"},
+  };
+  for (const auto& [text, expected] : cases) {
+    EXPECT_THAT(Errors(WithDraft(text)), ::testing::Contains(::testing::StartsWith(expected))) << text;
+  }
+}
+
+TEST(Compile, OnlyALoopGoesRound) {
+  EXPECT_THAT(Errors("name: \"g\" input { name: \"question\" }\n"
+                     "node { name: \"a\" speak { role: \"solver\" members: \"m\" sees { node: \"c\" } } }\n"
+                     "node { name: \"b\" speak { role: \"solver\" members: \"m\" sees { node: \"a\" } } }\n"
+                     "node { name: \"c\" speak { role: \"solver\" members: \"m\" sees { node: \"b\" } } }\n"),
+              ElementsAre("g.textproto:2: node \"a\": waits for \"c\", which waits for \"b\", which waits for \"a\"; "
+                          "only a loop can go round"));
+}
+
+TEST(Compile, NodesMayStandInAnyOrder) {
+  const auto result = CompileGraphText(
+      "name: \"g\" input { name: \"question\" }\n"
+      "node { name: \"verdict\" pick { of: \"draft\" by: BEST_OF_N weight: \"verify.mean_score\" } }\n"
+      "node { name: \"verify\" judge { role: \"verifier\" members: \"m\" of: \"draft\" } }\n"
+      "node { name: \"draft\" speak { role: \"solver\" members: \"m\" } }\n"
+      "result: \"verdict\"\n",
+      "g.textproto", Roles());
+  EXPECT_THAT(result.errors, ElementsAre());
+  ASSERT_NE(result.graph, nullptr);
+  std::vector<std::string> order;
+  for (const int32_t index : result.graph->sequence(0).nodes) order.push_back(result.graph->node(index).name);
+  EXPECT_THAT(order, ElementsAre("draft", "verify", "verdict"));
+}
+
+TEST(Compile, PromptsReadOnlyWhatIsThere) {
+  RoleLibrary roles;
+  EXPECT_THAT(roles.AddText("name: \"r\" task: \"{{ questoin }} {{ seen_draft }}\" answer {}", "r.textproto"),
+              ElementsAre());
+  EXPECT_THAT(
+      CompileGraphText("name: \"g\" input { name: \"question\" }\n"
+                       "node { name: \"a\" speak { role: \"r\" members: \"m\" } }\n",
+                       "g.textproto", roles)
+          .errors,
+      ElementsAre("g.textproto:2: node \"a\": role \"r\" reads \"questoin\" in its task; known names here: member, "
+                  "question, round, sample, seen",
+                  "g.textproto:2: node \"a\": the role names \"draft\", which is no node; there are none"));
+}
+
 }  // namespace
 }  // namespace conclave::orchestrator

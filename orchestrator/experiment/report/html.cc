@@ -101,9 +101,9 @@ std::string Quantity(const Json& value) {
   return fmt::format("{:.{}f}{}{}", v, digits, step > 0 ? " " : "", kSuffix[step]);
 }
 
-std::string Interval(const Json& pair, bool is_signed) {
+std::string Interval(const Json& pair, bool is_signed, int digits) {
   if (!pair.is_array() || pair.size() != 2) return std::string(kMissing);
-  const auto print = [&](const Json& v) { return is_signed ? SignedPercent(v) : Percent(v); };
+  const auto print = [&](const Json& v) { return is_signed ? SignedPercent(v, digits) : Percent(v, digits); };
   return fmt::format("[{}, {}]", print(pair[0]), print(pair[1]));
 }
 
@@ -136,12 +136,12 @@ std::string_view Stylesheet() {
   :root { --ink:#e6edf3; --soft:#9aa4af; --line:#30363d; --paper:#0d1117; --tint:#161b22; --a:#58a6ff; --b:#f0883e; --good:#3fb950; --bad:#ff7b72; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
+main { max-width: 76rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .4rem; }
 h2 { font-size: 1.2rem; margin: 2.8rem 0 .6rem; padding-top: .8rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
-p { margin: .5rem 0; } .soft, figcaption, .note { color: var(--soft); font-size: .9rem; }
-.verdict { margin: 1.2rem 0; padding: .9rem 1.1rem; background: var(--tint); border-left: 4px solid var(--a); border-radius: 4px; }
+p { margin: .5rem 0; max-width: 52rem; } .soft, figcaption, .note { color: var(--soft); font-size: .9rem; }
+.verdict { margin: 1.2rem 0; max-width: 56rem; padding: .9rem 1.1rem; background: var(--tint); border-left: 4px solid var(--a); border-radius: 4px; }
 .verdict p:first-child { margin-top: 0; } .verdict p:last-child { margin-bottom: 0; }
 .warn { border-left-color: var(--b); }
 .scroll { overflow-x: auto; margin: .8rem 0; }

@@ -20,8 +20,8 @@ std::string Percent(const Json& value, int digits = 1);        // 0.8749 -> "87.
 std::string SignedPercent(const Json& value, int digits = 1);  // 0.023 -> "+2.3", -0.001 -> "−0.1"
 std::string PValue(const Json& value);                         // "0.031", "<0.001"
 std::string Count(const Json& value);                          // 57398 -> "57,398"
-std::string Quantity(const Json& value);                 // three significant digits with a k, M, G, T, P, E suffix
-std::string Interval(const Json& pair, bool is_signed);  // [lo, hi] in points, or "–"
+std::string Quantity(const Json& value);  // three significant digits with a k, M, G, T, P, E suffix
+std::string Interval(const Json& pair, bool is_signed, int digits = 1);  // [lo, hi] in points, or "–"
 
 // The number at `key`, if it is one.
 std::optional<double> Number(const Json& object, const char* key);

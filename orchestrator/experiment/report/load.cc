@@ -54,8 +54,9 @@ struct Item {
 
 std::vector<std::string> ChooseItems(const std::map<std::string, Item>& items, const Json& summary, int64_t* total) {
   std::string a, b;
-  for (const Json& contrast : summary.value("contrasts", Json::array())) {
-    if (contrast.value("primary", false)) a = Text(contrast, "a"), b = Text(contrast, "b");
+  if (!summary.contains("contrasts") || !summary["contrasts"].is_array()) return {};
+  for (const Json& contrast : summary["contrasts"]) {
+    if (Text(contrast, "primary") == "true") a = Text(contrast, "a"), b = Text(contrast, "b");
   }
   std::vector<std::string> primary, other;
   for (const auto& [id, item] : items) {

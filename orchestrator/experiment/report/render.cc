@@ -12,20 +12,34 @@ namespace conclave::report {
 namespace {
 
 std::string Text(const Json& object, const char* key) {
+  if (!object.is_object()) return "";
   const auto it = object.find(key);
   if (it == object.end() || it->is_null()) return "";
   return it->is_string() ? it->get<std::string>() : it->dump();
 }
 
 Json At(const Json& object, const char* key) {
+  if (!object.is_object()) return Json();
   const auto it = object.find(key);
   return it == object.end() ? Json() : *it;
+}
+
+// The boolean at `key`; false where there is none.
+bool Flag(const Json& object, const char* key) {
+  const Json value = At(object, key);
+  return value.is_boolean() && value.get<bool>();
+}
+
+// The array at `key`; empty where there is none.
+Json List(const Json& object, const char* key) {
+  Json value = At(object, key);
+  return value.is_array() ? value : Json::array();
 }
 
 const Json* Primary(const Json& summary) {
   if (!summary.contains("contrasts")) return nullptr;
   for (const Json& contrast : summary["contrasts"]) {
-    if (contrast.value("primary", false)) return &contrast;
+    if (Flag(contrast, "primary")) return &contrast;
   }
   return nullptr;
 }
@@ -36,16 +50,22 @@ std::string Verdict(const Json& summary) {
   if (c == nullptr) return "";
   const double difference = Number(*c, "difference").value_or(0);
   const Json ci = At(*c, "ci95");
-  const bool decided =
+  const bool excludes_zero =
       ci.is_array() && ci.size() == 2 && ci[0].is_number() && (ci[0].get<double>() > 0 || ci[1].get<double>() < 0);
+  // The interval and the test must agree: near the border a t interval and an exact test can differ.
+  const auto exact = Number(*c, "mcnemar_exact");
+  const bool significant = (exact ? *exact : Number(*c, "sign_flip_p").value_or(0)) < 0.05;
   std::string out = "<div class=\"verdict\"><p>";
   const std::string a = Escape(Text(*c, "a")), b = Escape(Text(*c, "b"));
-  if (decided) {
-    out += fmt::format("<b>{}</b> is {} accurate than <b>{}</b>: {} points, 95&nbsp;% interval {}.", a,
-                       difference > 0 ? "more" : "less", b, SignedPercent(difference), Interval(ci, true));
+  const std::string figures =
+      fmt::format("{} points, 95&nbsp;% interval {}", SignedPercent(difference, 2), Interval(ci, true, 2));
+  if (excludes_zero && significant) {
+    out += fmt::format("<b>{}</b> is {} accurate than <b>{}</b>: {}.", a, difference > 0 ? "more" : "less", b, figures);
+  } else if (excludes_zero) {
+    out += fmt::format("Borderline: the interval of <b>{}</b> − <b>{}</b> excludes zero, the exact test does not. {}.",
+                       a, b, figures);
   } else {
-    out += fmt::format("The data do not separate <b>{}</b> from <b>{}</b>: {} points, 95&nbsp;% interval {}.", a, b,
-                       SignedPercent(difference), Interval(ci, true));
+    out += fmt::format("The data do not separate <b>{}</b> from <b>{}</b>: {}.", a, b, figures);
   }
   out += fmt::format(
       "</p><p class=\"soft\">{} items, {} right only by the first, {} only by the second; McNemar exact "
@@ -54,7 +74,7 @@ std::string Verdict(const Json& summary) {
       PValue(At(*c, "mcnemar_mid_p")));
   const Json margin = At(*c, "margin");
   if (margin.is_number()) {
-    const bool equivalent = c->value("equivalent", false), noninferior = c->value("noninferior", false);
+    const bool equivalent = Flag(*c, "equivalent"), noninferior = Flag(*c, "noninferior");
     out += fmt::format(" Margin ±{} points: {}.", Percent(margin),
                        equivalent    ? "the two are equivalent within it"
                        : noninferior ? "the first is not worse by more than it"
@@ -73,10 +93,10 @@ std::string MainTable(const Json& summary) {
   Table table({"Arm", ">n", ">Accuracy, %", ">SE", ">95 % interval", ">no answer", ">truncated", ">failed", ">calls",
                ">output tokens", ">FLOP", ">weight bytes"});
   bool estimated = false;
-  for (const Json& arm : summary.value("arms", Json::array())) {
+  for (const Json& arm : List(summary, "arms")) {
     const Json outcomes = At(arm, "outcomes"), cost = At(arm, "cost");
-    estimated |= cost.value("estimated", false);
-    const char* mark = cost.value("estimated", false) ? "~" : "";
+    estimated |= Flag(cost, "estimated");
+    const char* mark = Flag(cost, "estimated") ? "~" : "";
     table.Row({Escape(Text(arm, "name")), Count(At(arm, "n")), Percent(At(arm, "accuracy"), 2),
                Percent(At(arm, "se"), 2), Interval(At(arm, "ci95"), false), OutcomeCells(outcomes, "no_answer"),
                OutcomeCells(outcomes, "truncated"), OutcomeCells(outcomes, "failed"), Quantity(At(cost, "calls")),
@@ -89,14 +109,14 @@ std::string MainTable(const Json& summary) {
 }
 
 std::string Contrasts(const Json& summary) {
-  const Json contrasts = summary.value("contrasts", Json::array());
+  const Json contrasts = List(summary, "contrasts");
   if (contrasts.empty()) return "";
   std::vector<ForestRow> rows;
   Table table({"A", "B", ">A − B, points", ">SE", ">95 % interval", ">only A", ">only B", ">McNemar exact", ">mid-p",
                ">Holm", "equivalent", "non-inferior", ">MDE 80 %"});
   for (const Json& c : contrasts) {
     ForestRow row{Text(c, "a") + " − " + Text(c, "b"), Number(c, "difference").value_or(0), std::nullopt,
-                  c.value("primary", false), Number(c, "margin")};
+                  Flag(c, "primary"), Number(c, "margin")};
     const Json ci = At(c, "ci95");
     if (ci.is_array() && ci.size() == 2 && ci[0].is_number()) row.interval = {ci[0].get<double>(), ci[1].get<double>()};
     rows.push_back(row);
@@ -107,7 +127,7 @@ std::string Contrasts(const Json& summary) {
                Percent(At(c, "se"), 2), Interval(ci, true), Count(At(c, "a_only")), Count(At(c, "b_only")),
                PValue(At(c, "mcnemar_exact")), PValue(At(c, "mcnemar_mid_p")), PValue(At(c, "p_holm")),
                yes_no("equivalent"), yes_no("noninferior"), Percent(At(c, "mde80"))},
-              c.value("primary", false) ? "primary" : "");
+              Flag(c, "primary") ? "primary" : "");
   }
   return "<h2 id=\"contrasts\">Paired differences</h2>\n<figure>" + ForestSvg(rows) +
          "<figcaption>Difference in accuracy on the same items, 95&nbsp;% interval (Student's t on question means; "
@@ -118,9 +138,9 @@ std::string Contrasts(const Json& summary) {
 
 std::string Curves(const Json& summary) {
   std::vector<Series> votes, compute;
-  for (const Json& curve : summary.value("curves", Json::array())) {
+  for (const Json& curve : List(summary, "curves")) {
     Series by_samples{Text(curve, "arm"), {}, {}, true}, by_cost = by_samples;
-    for (const Json& p : curve.value("points", Json::array())) {
+    for (const Json& p : List(curve, "points")) {
       const auto k = Number(p, "samples"), accuracy = Number(p, "accuracy"), cost = Number(p, "cost");
       if (k && accuracy) by_samples.points.emplace_back(*k, *accuracy);
       if (cost && accuracy) by_cost.points.emplace_back(*cost, *accuracy);
@@ -128,7 +148,7 @@ std::string Curves(const Json& summary) {
     if (by_samples.points.size() > 1) votes.push_back(by_samples);
     if (by_cost.points.size() > 1) compute.push_back(by_cost);
   }
-  for (const Json& arm : summary.value("arms", Json::array())) {
+  for (const Json& arm : List(summary, "arms")) {
     const auto cost = Number(At(arm, "cost"), "flops"), accuracy = Number(arm, "accuracy");
     if (cost && *cost > 0 && accuracy) compute.push_back({Text(arm, "name"), {{*cost, *accuracy}}, {}, false});
   }
@@ -152,14 +172,14 @@ std::string Group(const Json& summary) {
   if (!group.is_object()) return "";
   HeatMap map;
   std::map<std::string, size_t> index;
-  for (const Json& member : group.value("members", Json::array())) {
+  for (const Json& member : List(group, "members")) {
     index.emplace(Text(member, "name"), map.labels.size());
     map.labels.push_back(fmt::format("{} {}", Text(member, "name"), Percent(At(member, "accuracy"))));
   }
   const size_t n = map.labels.size();
   map.lower.assign(n, std::vector<std::optional<double>>(n));
   map.upper = map.lower;
-  for (const Json& pair : group.value("pairs", Json::array())) {
+  for (const Json& pair : List(group, "pairs")) {
     const auto a = index.find(Text(pair, "a")), b = index.find(Text(pair, "b"));
     if (a == index.end() || b == index.end()) continue;
     const auto [lo, hi] = std::minmax(a->second, b->second);
@@ -198,10 +218,10 @@ std::string Tag(const std::string& outcome) {
 std::string DisagreementItem(const Json& item) {
   std::string out = fmt::format("<details><summary><code>{}</code> · gold {} ·", Escape(Text(item, "id")),
                                 Escape(Text(item, "gold")));
-  for (const Json& arm : item.value("arms", Json::array()))
+  for (const Json& arm : List(item, "arms"))
     out += fmt::format(" {} {}", Escape(Text(arm, "arm")), Tag(Text(arm, "outcome")));
   out += fmt::format("</summary><div class=\"item\"><p>{}</p>\n", Escape(Text(item, "question")));
-  for (const Json& arm : item.value("arms", Json::array())) {
+  for (const Json& arm : List(item, "arms")) {
     out += fmt::format("<h3>{} {} answer: {}</h3>\n", Escape(Text(arm, "arm")), Tag(Text(arm, "outcome")),
                        Text(arm, "answer").empty() ? "none" : Escape(Text(arm, "answer")));
     const Json calls = At(arm, "calls");
@@ -267,7 +287,7 @@ std::string Render(const ReportInput& input) {
                       Escape(Text(benchmark, "name")), Count(At(benchmark, "n")), Escape(Text(benchmark, "grader")),
                       Count(At(design, "replicates")), Escape(Text(design, "seed")));
   page += Verdict(s);
-  for (const Json& warning : s.value("warnings", Json::array())) {
+  for (const Json& warning : List(s, "warnings")) {
     page += fmt::format("<div class=\"verdict warn\"><p>{}</p></div>\n",
                         Escape(warning.is_string() ? warning.get<std::string>() : warning.dump()));
   }

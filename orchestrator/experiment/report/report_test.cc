@@ -62,8 +62,11 @@ TEST(Render, SaysWhatTheDataSayAndWhatNot) {
 
   Json decided = Summary();
   decided["contrasts"][0]["ci95"] = {0.01, 0.06};
+  EXPECT_THAT(Render({decided, Json::object(), {}, 0}), HasSubstr("Borderline: "));  // the exact test says 0.625
+  decided["contrasts"][0]["mcnemar_exact"] = 0.01;
+  decided["contrasts"][0]["equivalent"] = nullptr;  // could not be formed
   EXPECT_THAT(Render({decided, Json::object(), {}, 0}),
-              HasSubstr("<b>group</b> is more accurate than <b>moe</b>: +2.0 points"));
+              HasSubstr("<b>group</b> is more accurate than <b>moe</b>: +2.00 points"));
 }
 
 TEST(Render, AnEmptySummaryIsAPageAllTheSame) {
