@@ -55,7 +55,7 @@ void ScriptedWorker::Kill() {
     MutexLock lock(&mutex_);
     changed_.SignalAll();
   }
-  server_->Shutdown(std::chrono::system_clock::now());
+  server_->Shutdown(std::chrono::system_clock::time_point());  // at once
   server_->Wait();
 }
 

@@ -6,7 +6,6 @@
 #include <sys/random.h>
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <thread>
 #include <unordered_map>
@@ -17,6 +16,7 @@
 #include "common/mutex.h"
 #include "common/status.h"
 #include "conclave/inference/v1/inference.grpc.pb.h"
+#include "orchestrator/backend/callback_queue.h"
 #include "orchestrator/backend/worker_call.h"
 #include "orchestrator/backend/worker_pool.h"
 #include "protos/rpc_status.h"
@@ -38,27 +38,6 @@ std::string MakeRequestPrefix() {
   uint64_t random = 0;
   CONCLAVE_CHECK(getrandom(&random, sizeof(random), 0) == static_cast<ssize_t>(sizeof(random)));
   return fmt::format("{:016x}-", random);
-}
-
-// gRPC 1.51 runs client callbacks on one queue that it takes down with the last channel that used it, and then aborts
-// in about every second process ("assertion failed: prior > 0", seen at exit and between tests). A channel that is
-// never taken down keeps the queue; one call on it, to nowhere, is what makes it a user.
-void KeepCallbackQueue() {
-  struct Nowhere {
-    std::unique_ptr<pb::InferenceService::Stub> stub;
-    grpc::ClientContext context;
-    pb::GetModelRequest request;
-    pb::GetModelResponse response;
-  };
-  static Nowhere* const nowhere = [] {
-    auto* made = new Nowhere;
-    made->stub = pb::InferenceService::NewStub(
-        grpc::CreateChannel("unix:/nonexistent/conclave", grpc::InsecureChannelCredentials()));
-    made->context.set_deadline(std::chrono::system_clock::now());
-    made->stub->async()->GetModel(&made->context, &made->request, &made->response, [](const grpc::Status&) {});
-    return made;
-  }();
-  CONCLAVE_CHECK(nowhere != nullptr);
 }
 
 class WorkerBackend final : public Backend {
@@ -331,7 +310,7 @@ void WorkerBackend::Ask(int32_t index) {
   };
   auto exchange = std::make_shared<Exchange>();
   exchange->context.set_wait_for_ready(true);
-  exchange->context.set_deadline(std::chrono::system_clock::now() + std::chrono::nanoseconds(kDescribeTimeoutNs));
+  SetDeadline(&exchange->context, kDescribeTimeoutNs);
   pb::InferenceService::Stub* stub = nullptr;
   {
     MutexLock lock(&mutex_);

@@ -4,10 +4,10 @@
 #include <grpcpp/client_context.h>
 
 #include <atomic>
-#include <chrono>
 #include <utility>
 
 #include "common/status.h"
+#include "orchestrator/backend/callback_queue.h"
 #include "orchestrator/backend/worker_request.h"
 #include "protos/rpc_status.h"
 
@@ -17,10 +17,6 @@ namespace {
 namespace pb = ::conclave::inference::v1;
 
 constexpr int64_t kControlTimeoutNs = 2'000'000'000;
-
-void SetDeadline(grpc::ClientContext* context, int64_t timeout_ns) {
-  context->set_deadline(std::chrono::system_clock::now() + std::chrono::nanoseconds(timeout_ns));
-}
 
 // A failure another attempt may not meet: the worker is gone, going, or full. An empty UNIMPLEMENTED is how gRPC 1.51
 // reports a message it could not decode, not an old server.

@@ -5,7 +5,6 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 
-#include <chrono>
 #include <csignal>
 #include <fstream>
 #include <map>
@@ -17,6 +16,7 @@
 #include "common/status.h"
 #include "conclave/deliberation/v1/deliberation.grpc.pb.h"
 #include "orchestrator/backend/backend_testing.h"
+#include "orchestrator/backend/callback_queue.h"
 #include "protos/rpc_endpoint.h"
 #include "protos/rpc_status.h"
 #include "tests/testing/child_process.h"
@@ -140,7 +140,7 @@ pb::RunRequest Request(int question) {
 // Asks for the run until it has ended or the connection has; true when it has ended.
 bool Follow(pb::DeliberationService::Stub* stub, int question, Witness* witness) {
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+  orchestrator::SetDeadline(&context, 60'000'000'000);
   const pb::RunRequest request = Request(question);
   const auto reader = stub->Run(&context, request);
   pb::RunResponse response;
@@ -231,9 +231,12 @@ TEST(OrchestratorProcess, SixtyKillsLoseNothingAndRepeatNothing) {
   for (; kills < kKills; ++kills) {
     Orchestrator orchestrator(dir);
     // Some time after the start, which itself resumes runs.
-    const auto delay = std::chrono::milliseconds(10 + random() % 90);
-    std::thread killer([&orchestrator, delay] {
-      std::this_thread::sleep_for(delay);
+    const int64_t delay_ns = static_cast<int64_t>(10 + random() % 90) * 1'000'000;
+    std::thread killer([&orchestrator, delay_ns] {
+      Mutex nobody;
+      CondVar never;
+      MutexLock lock(&nobody);
+      never.WaitWithTimeout(&nobody, delay_ns);
       orchestrator.Kill();
     });
     Work(&orchestrator, &done, &mutex, &witness);

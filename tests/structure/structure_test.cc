@@ -203,7 +203,7 @@ TEST(Structure, BannedCalls) {
   const std::vector<Ban> bans = {
       {std::regex("\\b(std::)?getenv\\("),
        "a flag, parsed in main",
-       {"cli/", "tests/", "engine/tokenizer/tokenizer_bench.cc"}},
+       {"cli/", "tests/", "engine/tokenizer/tokenizer_bench.cc", "orchestrator/service/main.cc"}},
       {std::regex("\\bassert\\("), "CONCLAVE_CHECK, or a Status", {}},
       {std::regex("std::regex"), "PCRE2 with limits, or a parser (std::regex recurses on input)", {"tests/"}},
       {std::regex("\\b(usleep|sleep_for|SleepFor)\\("),
