@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// LONG FILE: one mutex guards calls, queue and workers, so the class that holds it is read as a whole.
 #include "orchestrator/backend/worker_backend.h"
 
 #include <grpcpp/client_context.h>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// LONG FILE: many small stories told over the same store, backend and clock.
 #include "orchestrator/run/executor.h"
 
 #include <atomic>
