@@ -167,6 +167,13 @@ TEST(Engine, PreemptionDoesNotChangeText) {
   for (size_t i = 0; i < generations.size(); ++i) {
     EXPECT_EQ(generations[i]->Wait().sample(0).tokens, expected[i]->Wait().sample(0).tokens) << i;
   }
+  // Samples run together from the start, so these must run out of pages.
+  GenerateRequest request = TinyEngine::Request(9, 30, 80);
+  request.samples = 8;
+  const auto forked = roomy.Submit(request), squeezed = tight.Submit(request);
+  for (int32_t sample = 0; sample < 8; ++sample) {
+    EXPECT_EQ(squeezed->Wait().sample(sample).tokens, forked->Wait().sample(sample).tokens) << sample;
+  }
   EXPECT_GT(tight->load().preemptions, 0);
   EXPECT_EQ(roomy->load().preemptions, 0);
 }
