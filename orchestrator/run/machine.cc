@@ -38,8 +38,9 @@ std::map<std::string, std::string> Complete(const CompiledGraph& graph, std::map
 
 absl::Status CheckInputs(const CompiledGraph& graph, const RunSpec& spec) {
   size_t bytes = 0;
-  for (const auto& [name, value] : spec.inputs) {
-    bytes += name.size() + value.size();
+  for (const auto& entry : spec.inputs) {
+    const std::string& name = entry.first;
+    bytes += name.size() + entry.second.size();
     const auto& declared = graph.proto().input();
     if (std::none_of(declared.begin(), declared.end(), [&](const pb::Input& input) { return input.name() == name; })) {
       return InvalidArgument("graph \"{}\" has no input \"{}\"; leave it out, or declare input {{ name: \"{}\" }}",
