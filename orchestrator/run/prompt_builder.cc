@@ -55,8 +55,7 @@ void Arrange(const CompiledSees& sees, uint64_t seed, std::vector<const Utteranc
 
 PromptBuilder::PromptBuilder(const CompiledGraph& graph, const RunSpec& spec, const RunValues& values,
                              const Variables& variables, uint64_t question, int32_t node)
-    : graph_(graph),
-      node_(graph.node(node)),
+    : node_(graph.node(node)),
       spec_(spec),
       values_(values),
       variables_(variables),

@@ -63,7 +63,6 @@ class PromptBuilder {
   absl::Status AddMessage(const char* role, const char* field, const PromptTemplate& source,
                           const jinja::Value& context, Prompt* prompt) const;
 
-  const CompiledGraph& graph_;
   const CompiledNode& node_;
   const RunSpec& spec_;
   const RunValues& values_;
