@@ -36,6 +36,7 @@ absl::StatusOr<RunRequest> RequestOf(const Arguments& a, const std::string& ques
   request.set_seed(a.seed);
   request.set_stream_tokens(true);
   auto* budget = request.mutable_budget();
+  budget->set_on_exhausted(deliberation::v1::Budget::RETURN_BEST);
   if (a.budget_output_tokens > 0) budget->set_output_tokens(a.budget_output_tokens);
   if (a.budget_calls > 0) budget->set_calls(a.budget_calls);
   if (a.budget_seconds > 0) {
@@ -79,7 +80,9 @@ int Ask(const Arguments& a) {
   }
   const auto request = RequestOf(a, question);
   if (!request.ok()) return Report(request.status());
-  auto session = Session::Open(a.session);
+  SessionFlags flags = a.session;
+  flags.graphs_needed = {a.graph};
+  auto session = Session::Open(flags);
   if (!session.ok()) return Report(session.status());
   LiveView view(stdout, {a.output.colour(), a.output.live(), TerminalWidth(stdout), a.full ? 0 : 12});
   const auto finished = (*session)->Run(

@@ -150,6 +150,7 @@ absl::Status RunExperiment(const Arguments& a) {
   RETURN_IF_ERROR(PrepareDirectory(a, loaded, fleet));
   SessionFlags flags = a.session;
   flags.store = a.out + "/store.sqlite";
+  for (const auto& arm : loaded.plan.arms) flags.graphs_needed.push_back(arm.request.graph_name());
   ASSIGN_OR_RETURN(auto session, Session::Open(flags, std::move(fleet)));
   std::vector<std::string> names;
   for (const auto& arm : loaded.plan.arms) names.push_back(arm.name);

@@ -120,6 +120,7 @@ absl::Status RunQuestions(const Arguments& a) {
   if (error) return Internal("{}: cannot be created: {}", a.out, error.message());
   SessionFlags flags = a.session;
   flags.store = a.out + "/store.sqlite";
+  flags.graphs_needed = {a.graph};
   ASSIGN_OR_RETURN(auto session, Session::Open(flags));
   RETURN_IF_ERROR(RunEach(requests, a.concurrency, session->deliberator(), stop));
   std::string results;

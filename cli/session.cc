@@ -98,6 +98,7 @@ class Session::Impl final : public experiment::Deliberator {
     fleet_ = std::move(fleet);
     const std::string graphs = flags.graphs.empty() ? DefaultGraphsDirectory() : flags.graphs;
     ASSIGN_OR_RETURN(library_, orchestrator::GraphLibrary::Open(graphs));
+    for (const std::string& name : flags.graphs_needed) RETURN_IF_ERROR(library_->Find(name).status());
     std::string store = flags.store;
     if (store.empty()) {
       temporary_ = std::make_unique<TemporaryDirectory>();

@@ -18,11 +18,12 @@ namespace conclave::cli {
 
 // --fleet, --model, --graphs, --worker-binary.
 struct SessionFlags {
-  std::string fleet;          // file
-  std::string model;          // or one GGUF file in every seat
-  std::string graphs;         // directory of shipped graphs and roles
-  std::string worker_binary;  // conclave-worker
-  std::string store;          // SQLite file; "": a temporary one
+  std::string fleet;                       // file
+  std::string model;                       // or one GGUF file in every seat
+  std::string graphs;                      // directory of shipped graphs and roles
+  std::string worker_binary;               // conclave-worker
+  std::string store;                       // SQLite file; "": a temporary one
+  std::vector<std::string> graphs_needed;  // checked before anything is started
 
   void Add(CLI::App* command, bool with_store);
 };
