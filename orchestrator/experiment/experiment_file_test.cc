@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "common/file.h"
+#include "tests/testing/shared_data.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 
@@ -75,6 +76,19 @@ replicates: 0
 TEST(ExperimentFile, AnUnknownFieldIsAnError) {
   EXPECT_THAT(Load(fmt::format("{}replicatez: 3\n", kGood)),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(":6")));
+}
+
+// Its answers lie beside the checkout; without them the file itself must still be in order.
+TEST(ExperimentFile, TheShippedOneLoads) {
+  const auto loaded = LoadExperiment(CONCLAVE_SOURCE_DIR "/graphs/experiments/recorded_gsm8k.textproto", {});
+  if (testing::SharedPath("data/recorded/gsm_items.jsonl").empty()) {
+    EXPECT_THAT(loaded, StatusIs(absl::StatusCode::kNotFound, HasSubstr("gsm_items.jsonl")));
+    return;
+  }
+  ASSERT_OK(loaded);
+  EXPECT_EQ(loaded->plan.items.size(), 1319u);
+  EXPECT_EQ(loaded->plan.arms.size(), 4u);
+  EXPECT_EQ(loaded->plan.group.size(), 10u);
 }
 
 TEST(ExperimentFile, HoldsItsLimits) {
