@@ -96,7 +96,7 @@ absl::Status RunEach(const std::vector<RunRequest>& requests, int32_t concurrenc
       if (!first.ok() || stop) break;
       ++running;
     }
-    deliberator.Start(request, [&](absl::Status status) {
+    deliberator.Start(request, [&](const absl::Status& status) {
       MutexLock lock(&mutex);
       --running;
       ++ended;

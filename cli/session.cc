@@ -183,7 +183,7 @@ class Session::Impl final : public experiment::Deliberator {
   void Start(const RunRequest& request, std::function<void(absl::Status)> done) override {
     auto run = Build(request);
     if (!run.ok()) return done(run.status());
-    const std::string id = request.request_id();
+    const std::string& id = request.request_id();
     auto observer =
         std::make_shared<RecordObserver>([this, id, done](const absl::Status& status, experiment::RunRecord record) {
           if (status.ok()) Keep(id, std::move(record));
