@@ -99,7 +99,8 @@ class Bench {
   }
 
   double DecodeRate(int32_t prompt) {
-    const auto& usage = Submit(Request(Prompt(prompt), sizes_.tokens))->Wait().usage();
+    const auto generation = Submit(Request(Prompt(prompt), sizes_.tokens));
+    const auto& usage = generation->Wait().usage();
     return static_cast<double>(sizes_.tokens - 1) / (static_cast<double>(usage.decode_ns) * 1e-9);
   }
   double PrefillSeconds(int32_t prompt) {

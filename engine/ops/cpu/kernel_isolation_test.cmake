@@ -13,7 +13,8 @@ foreach(line IN LISTS lines)
     if(member MATCHES "kernels_avx")
       math(EXPR checked "${checked} + 1")
     endif()
-  elseif(member MATCHES "kernels_avx" AND line MATCHES "^[0-9a-f]+ [WVu] (.*)$")
+  elseif(member MATCHES "kernels_avx" AND line MATCHES "^[0-9a-f]+ [WVu] (.*)$"
+         AND NOT line MATCHES "DW\\.ref\\.")  # a pointer that sanitised builds emit, no code
     message(SEND_ERROR "${member} defines the weak symbol ${CMAKE_MATCH_1}")
   endif()
 endforeach()
