@@ -6,9 +6,8 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "common/hash.h"
 #include "common/status.h"
-#include "engine/tokenizer/gguf_vocabulary.h"
+#include "engine/tokenizer/read_tokenizer.h"
 
 namespace conclave::engine {
 namespace {
@@ -60,21 +59,13 @@ absl::Status PlanKv(const EngineOptions& options, int32_t trained_context, int64
   return absl::OkStatus();
 }
 
-std::string Revision(const GgufFile& file) {
-  Sha256 hash;
-  const std::span<const std::byte> header = file.header_bytes();
-  hash.Update(std::string_view(reinterpret_cast<const char*>(header.data()), header.size()));
-  hash.Update(fmt::format("{}", file.file_bytes()));
-  return hash.HexDigest();
-}
-
 ModelInfo Describe(const LoadedModel& model, const ModelSpec& spec, const EngineOptions& options, int64_t page_bytes) {
   const ModelSize& size = model.bound.size;
   ModelInfo info = {};
   info.name = spec.name.empty() ? std::filesystem::path(options.model_path).stem().string() : spec.name;
   info.family = spec.family;
   info.quantization = size.quantization;
-  info.revision = Revision(*model.file);
+  info.revision = model.checkpoint->Revision();
   info.layers = spec.layers;
   info.hidden = spec.hidden;
   info.heads = spec.heads;
@@ -99,16 +90,16 @@ ModelInfo Describe(const LoadedModel& model, const ModelSpec& spec, const Engine
 absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const EngineOptions& options) {
   RETURN_IF_ERROR(CheckOptions(options));
   auto model = std::make_unique<LoadedModel>();
-  ASSIGN_OR_RETURN(model->file, GgufFile::Open(options.model_path));
-  ASSIGN_OR_RETURN(ModelSpec spec, ReadModelSpec(*model->file));
-  ASSIGN_OR_RETURN(model->tokenizer, ReadTokenizer(*model->file));
+  ASSIGN_OR_RETURN(model->checkpoint, Checkpoint::Open(options.model_path));
+  ASSIGN_OR_RETURN(ModelSpec spec, ReadModelSpec(*model->checkpoint));
+  ASSIGN_OR_RETURN(model->tokenizer, ReadTokenizer(*model->checkpoint));
   if (model->tokenizer->vocab_size() > spec.vocab) {
     return FailedPrecondition("MODEL_FILE_INVALID {}: the tokenizer has {} tokens, the embedding {} rows",
                               options.model_path, model->tokenizer->vocab_size(), spec.vocab);
   }
   model->chat_template = std::make_unique<ChatTemplate>(*model->tokenizer);
   ASSIGN_OR_RETURN(model->ops, MakeOps({.kernel = options.kernel, .threads = options.threads}));
-  ASSIGN_OR_RETURN(model->bound, BindWeights(*model->file, spec, model->ops.get()));
+  ASSIGN_OR_RETURN(model->bound, BindWeights(*model->checkpoint, spec, model->ops.get()));
 
   StepLoopOptions& step = model->step;
   step.step_tokens_max = options.step_tokens_max;
@@ -134,7 +125,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const EngineOptions& opti
                    .workspace_bytes = model->ops->buffer_bytes() - kv_bytes,
                    .kv_pages = step.kv_pages,
                    .page_tokens = kPageTokens};
-  if (!model->ops->uses_sources_in_place()) model->file.reset();
+  if (!model->ops->uses_sources_in_place()) model->checkpoint.reset();
   malloc_trim(0);  // reading a vocabulary leaves tens of megabytes of freed strings behind
   return model;
 }

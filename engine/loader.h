@@ -8,7 +8,7 @@
 #include "engine/chat_template.h"
 #include "engine/costs.h"
 #include "engine/engine.h"
-#include "engine/format/gguf.h"
+#include "engine/format/checkpoint.h"
 #include "engine/model/decoder.h"
 #include "engine/ops/ops.h"
 #include "engine/step_loop.h"
@@ -19,7 +19,7 @@ namespace conclave::engine {
 
 // Members in the order in which they depend on one another.
 struct LoadedModel {
-  std::unique_ptr<GgufFile> file;  // null once nothing reads it any more
+  std::unique_ptr<Checkpoint> checkpoint;  // null once nothing reads it any more
   std::unique_ptr<Ops> ops;
   BoundModel bound;
   std::unique_ptr<Decoder> decoder;

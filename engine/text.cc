@@ -3,8 +3,8 @@
 
 #include "common/check.h"
 #include "common/status.h"
-#include "engine/format/gguf.h"
-#include "engine/tokenizer/gguf_vocabulary.h"
+#include "engine/format/checkpoint.h"
+#include "engine/tokenizer/read_tokenizer.h"
 
 namespace conclave::engine {
 
@@ -28,7 +28,7 @@ Vocabulary::Vocabulary(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Vocabulary::~Vocabulary() = default;
 
 absl::StatusOr<std::unique_ptr<Vocabulary>> Vocabulary::Load(const std::string& path) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<GgufFile> file, GgufFile::Open(path));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> file, Checkpoint::Open(path));
   auto impl = std::make_unique<Impl>();
   ASSIGN_OR_RETURN(impl->tokenizer, ReadTokenizer(*file));
   return std::unique_ptr<Vocabulary>(new Vocabulary(std::move(impl)));

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "common/check.h"
+#include "common/hash.h"
 #include "common/status.h"
 #include "engine/format/gguf_parse.h"
 
@@ -146,6 +147,13 @@ absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Parse(std::string name, std:
   return file;
 }
 
+std::string GgufFile::Revision() const {
+  Sha256 hash;
+  hash.Update(AsText(header_bytes()));
+  hash.Update(fmt::format("{}", bytes_.size()));
+  return hash.HexDigest();
+}
+
 absl::Status GgufFile::CheckIntact() const { return file_ == nullptr ? absl::OkStatus() : file_->CheckIntact(); }
 
 void GgufFile::DropResident(std::span<const std::byte> bytes) const {
@@ -255,19 +263,9 @@ absl::StatusOr<std::string_view> GgufFile::GetStringOr(std::string_view key, std
   return Has(key) ? GetString(key) : fallback;
 }
 
-const GgufTensor* GgufFile::FindTensor(std::string_view name) const {
+const CheckpointTensor* GgufFile::FindTensor(std::string_view name) const {
   const auto it = tensor_index_.find(name);
   return it == tensor_index_.end() ? nullptr : &tensors_[it->second];
-}
-
-absl::StatusOr<GgufTensor> GgufFile::GetTensor(std::string_view name, const Shape& shape) const {
-  const GgufTensor* tensor = FindTensor(name);
-  if (tensor == nullptr) return ModelFileInvalid(path_, "tensor \"{}\" {} is missing", name, shape.ToString());
-  if (!(tensor->shape == shape)) {
-    return ModelFileInvalid(path_, "tensor \"{}\" has shape {}, {} expected", name, tensor->shape.ToString(),
-                            shape.ToString());
-  }
-  return *tensor;
 }
 
 }  // namespace conclave::engine

@@ -15,9 +15,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/format/checkpoint.h"
 #include "engine/format/mapped_file.h"
-#include "engine/tensor/dtype.h"
-#include "engine/tensor/shape.h"
 
 namespace conclave::engine {
 
@@ -57,32 +56,22 @@ struct GgufValue {
   std::vector<std::string_view> strings;  // of an array of strings
 };
 
-struct GgufTensor {
-  std::string_view name;
-  DType dtype;
-  Shape shape;  // slowest to fastest: a matrix is [N, K]. The file stores the reverse
-  std::span<const std::byte> bytes;
-};
-
-// Immutable after opening, so thread-safe. Views point into the mapping and live as long as the object.
-//
 // Errors are FAILED_PRECONDITION, "MODEL_FILE_INVALID <path>: ..", and name the key or tensor and the value found.
-class GgufFile {
+class GgufFile final : public Checkpoint {
  public:
   // Maps and checks the file. NOT_FOUND or INTERNAL when it cannot be opened.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path);
   // The same over bytes that the caller keeps alive; `name` stands for the path in errors.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::string name, std::span<const std::byte> bytes);
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const override { return path_; }
   uint32_t version() const { return version_; }
-  uint64_t file_bytes() const { return bytes_.size(); }
-  // Header, metadata and tensor table, without the tensors: with file_bytes() it identifies a checkpoint cheaply.
+  // Header, metadata and tensor table, without the tensors.
   std::span<const std::byte> header_bytes() const { return bytes_.subspan(0, header_size_); }
-  // Fails if the file shrank after it was mapped. Call when the last tensor has been read. OK for Parse().
-  absl::Status CheckIntact() const;
-  // Gives back the memory of a mapped tensor's bytes, which may still be read. Nothing happens for Parse().
-  void DropResident(std::span<const std::byte> bytes) const;
+  std::string Revision() const override;
+  absl::Status CheckIntact() const override;                           // OK for Parse()
+  void DropResident(std::span<const std::byte> bytes) const override;  // nothing happens for Parse()
+  const GgufFile* gguf() const override { return this; }
 
   // ---- Metadata. A missing key or a value of another type or out of range is an error that names both.
   bool Has(std::string_view key) const { return Find(key) != nullptr; }
@@ -105,11 +94,9 @@ class GgufFile {
   const GgufValue* Find(std::string_view key) const;                     // nullptr if absent
   std::span<const std::string_view> keys() const { return key_order_; }  // in the file's order
 
-  // ---- Tensors, in the file's order.
-  std::span<const GgufTensor> tensors() const { return tensors_; }
-  const GgufTensor* FindTensor(std::string_view name) const;  // nullptr if absent
-  // The tensor, whose shape must be `shape`.
-  absl::StatusOr<GgufTensor> GetTensor(std::string_view name, const Shape& shape) const;
+  // ---- Tensors, in the file's order. The file stores shapes in reverse.
+  std::span<const CheckpointTensor> tensors() const override { return tensors_; }
+  const CheckpointTensor* FindTensor(std::string_view name) const override;
 
  private:
   friend class GgufParser;
@@ -124,7 +111,7 @@ class GgufFile {
   uint64_t header_size_ = 0;
   std::map<std::string, GgufValue, std::less<>> values_;
   std::vector<std::string_view> key_order_;
-  std::vector<GgufTensor> tensors_;
+  std::vector<CheckpointTensor> tensors_;
   std::map<std::string, size_t, std::less<>> tensor_index_;
 };
 

@@ -22,7 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
            (*file)->GetF32(key).ok() + (*file)->GetBool(key).ok() + (*file)->GetStrings(key).ok() +
            (*file)->GetU32s(key).ok() + (*file)->GetI32s(key).ok() + (*file)->GetF32s(key).ok();
   }
-  for (const engine::GgufTensor& tensor : (*file)->tensors()) {
+  for (const engine::CheckpointTensor& tensor : (*file)->tensors()) {
     add(tensor.bytes);
     if ((*file)->FindTensor(tensor.name) != &tensor) __builtin_trap();
   }

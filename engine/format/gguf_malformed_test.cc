@@ -206,7 +206,7 @@ TEST(GgufMalformedTest, BitFlipsNeverCrash) {
       ++refused;
       continue;
     }
-    for (const GgufTensor& tensor : (*parsed)->tensors()) {
+    for (const CheckpointTensor& tensor : (*parsed)->tensors()) {
       const std::byte* end = std::as_bytes(std::span(bytes)).data() + bytes.size();
       ASSERT_LE(tensor.bytes.data() + tensor.bytes.size(), end);
     }

@@ -363,7 +363,7 @@ absl::Status GgufParser::PlaceTensors() {
           file_->path_, "tensor \"{}\" needs {} bytes at data offset {}, the data section has {}: truncated or corrupt",
           name, declared.size, declared.offset, available);
     }
-    GgufTensor tensor = declared.tensor;
+    CheckpointTensor tensor = declared.tensor;
     tensor.bytes = file_->bytes_.subspan(data_begin + declared.offset, declared.size);
     file_->tensors_.push_back(tensor);
     const uint64_t end = declared.offset + declared.size;  // <= available

@@ -6,17 +6,10 @@
 #include <string_view>
 
 #include "absl/status/status.h"
-#include "common/status.h"
 #include "engine/format/byte_reader.h"
 #include "engine/format/gguf.h"
 
 namespace conclave::engine {
-
-// FAILED_PRECONDITION "MODEL_FILE_INVALID <path>: ..".
-template <typename... Args>
-absl::Status ModelFileInvalid(std::string_view path, fmt::format_string<Args...> format, Args&&... args) {
-  return FailedPrecondition("MODEL_FILE_INVALID {}: {}", path, fmt::format(format, std::forward<Args>(args)...));
-}
 
 // Bytes of one element of a fixed-size type; 0 for strings, arrays and unknown types.
 uint32_t FixedBytes(GgufType type);
@@ -30,7 +23,7 @@ class GgufParser {
  private:
   // A tensor as declared, before its bytes are located.
   struct Declared {
-    GgufTensor tensor;
+    CheckpointTensor tensor;
     uint64_t offset;  // from the start of the data section
     uint64_t size;    // bytes
   };

@@ -100,7 +100,7 @@ TEST(GgufTest, PlacesTensorsSlowestDimensionFirst) {
   ASSERT_OK(p.file);
   const GgufFile& f = **p.file;
   ASSERT_EQ(f.tensors().size(), 3u);
-  const GgufTensor* a = f.FindTensor("a.weight");
+  const CheckpointTensor* a = f.FindTensor("a.weight");
   ASSERT_NE(a, nullptr);
   EXPECT_EQ(a->shape, (Shape{2, 3}));
   EXPECT_EQ(a->dtype, DType::kF32);

@@ -114,6 +114,7 @@ void Decoder::Attention(int32_t layer, const View& residual, const View& x, cons
   ops_->Attention(heads, q, stride, kv_[layer], plan);
   heads.shape = Shape{T, H * Dk};
   ops_->Gemm(x, heads, *w.attention_out, Accumulate::kSet);
+  if (w.attention_out_bias != nullptr) ops_->AddBias(x, *w.attention_out_bias);
 }
 
 void Decoder::FeedForward(int32_t layer, const View& residual, const View& x) {

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "engine/format/gguf.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tiny_model.h"
 
@@ -41,7 +42,7 @@ class PlainTransformer {
 
  private:
   std::vector<float> Tensor(const std::string& name) const {
-    const GgufTensor* tensor = file_.FindTensor(name);
+    const CheckpointTensor* tensor = file_.FindTensor(name);
     std::vector<float> values(tensor == nullptr ? 0 : tensor->shape.elements());
     if (tensor != nullptr) std::memcpy(values.data(), tensor->bytes.data(), values.size() * sizeof(float));
     return values;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/format/gguf.h"
+#include "engine/format/checkpoint.h"
 #include "engine/model/model_spec.h"
 #include "engine/ops/ops.h"
 
@@ -15,15 +15,16 @@ namespace conclave::engine {
 
 // Owned by the Ops. "?": null where the spec lacks the term.
 struct LayerWeights {
-  const Weight* attention_norm = nullptr;  // [D]
-  const Weight* qkv = nullptr;             // [(H + 2G) * Dk, D], rows q | k | v
-  const Weight* qkv_bias = nullptr;        // ? [(H + 2G) * Dk]
-  const Weight* q_norm = nullptr;          // ? [Dk]
-  const Weight* k_norm = nullptr;          // ? [Dk]
-  const Weight* attention_out = nullptr;   // [D, H * Dk]
-  const Weight* ffn_norm = nullptr;        // [D]
-  const Weight* gate_up = nullptr;         // [2F, D], rows gate | up
-  const Weight* down = nullptr;            // [D, F]
+  const Weight* attention_norm = nullptr;      // [D]
+  const Weight* qkv = nullptr;                 // [(H + 2G) * Dk, D], rows q | k | v
+  const Weight* qkv_bias = nullptr;            // ? [(H + 2G) * Dk]
+  const Weight* q_norm = nullptr;              // ? [Dk]
+  const Weight* k_norm = nullptr;              // ? [Dk]
+  const Weight* attention_out = nullptr;       // [D, H * Dk]
+  const Weight* attention_out_bias = nullptr;  // ? [D]
+  const Weight* ffn_norm = nullptr;            // [D]
+  const Weight* gate_up = nullptr;             // [2F, D], rows gate | up
+  const Weight* down = nullptr;                // [D, F]
 };
 
 struct ModelWeights {
@@ -47,12 +48,12 @@ struct ModelSize {
 struct BoundModel {
   ModelWeights weights;
   ModelSize size;
-  std::vector<std::vector<std::byte>> joined;  // vectors made of several tensors; must live as long as the Ops
 };
 
-// Finds, checks and repacks every tensor. FAILED_PRECONDITION MODEL_FILE_INVALID for a missing or misshapen one,
-// UNIMPLEMENTED for a format the device lacks or a layer tensor that the family does not have; each names the tensor.
-// Where the Ops repacks, the file's pages leave memory layer by layer, so the peak is not twice the weights.
-absl::StatusOr<BoundModel> BindWeights(const GgufFile& file, const ModelSpec& spec, Ops* ops);
+// Finds every tensor by spec.names, checks and repacks it. FAILED_PRECONDITION MODEL_FILE_INVALID for a missing or
+// misshapen one, UNIMPLEMENTED for a format the device lacks or a layer tensor that the family does not have; each
+// names the tensor. Where the Ops repacks, the file's pages leave memory layer by layer, so the peak is not twice the
+// weights.
+absl::StatusOr<BoundModel> BindWeights(const Checkpoint& checkpoint, const ModelSpec& spec, Ops* ops);
 
 }  // namespace conclave::engine

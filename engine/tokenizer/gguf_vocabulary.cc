@@ -2,6 +2,7 @@
 #include "engine/tokenizer/gguf_vocabulary.h"
 
 #include "common/status.h"
+#include "engine/tokenizer/pretokenizer.h"
 
 namespace conclave::engine {
 namespace {
@@ -86,13 +87,6 @@ absl::StatusOr<VocabularyData> ReadVocabulary(const GgufFile& file) {
   ASSIGN_OR_RETURN(const std::string_view chat_template, file.GetStringOr("tokenizer.chat_template", ""));
   v.chat_template = chat_template;
   return v;
-}
-
-absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTokenizer(const GgufFile& file) {
-  ASSIGN_OR_RETURN(VocabularyData vocabulary, ReadVocabulary(file));
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Create(std::move(vocabulary));
-  if (!tokenizer.ok()) return FailedPrecondition("MODEL_FILE_INVALID {}", Message(tokenizer.status()));
-  return tokenizer;
 }
 
 }  // namespace conclave::engine

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/tokenizer/gguf_vocabulary.h"
 
+#include "engine/tokenizer/read_tokenizer.h"
+
 #include "tests/testing/gguf_writer.h"
 #include "tests/testing/status_matchers.h"
 

@@ -5,7 +5,8 @@
 #include <cstdlib>
 
 #include "common/file.h"
-#include "engine/tokenizer/gguf_vocabulary.h"
+#include "engine/format/gguf.h"
+#include "engine/tokenizer/read_tokenizer.h"
 
 namespace conclave::engine {
 namespace {

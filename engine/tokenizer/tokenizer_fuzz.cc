@@ -6,8 +6,9 @@
 
 #include <fmt/format.h>
 
+#include "engine/format/gguf.h"
 #include "engine/tokenizer/byte_level.h"
-#include "engine/tokenizer/gguf_vocabulary.h"
+#include "engine/tokenizer/read_tokenizer.h"
 #include "engine/tokenizer/stream_decoder.h"
 
 namespace {

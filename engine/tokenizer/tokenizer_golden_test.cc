@@ -8,7 +8,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "engine/tokenizer/gguf_vocabulary.h"
+#include "engine/format/gguf.h"
+#include "engine/tokenizer/read_tokenizer.h"
 #include "tests/testing/shared_data.h"
 #include "tests/testing/status_matchers.h"
 

@@ -7,8 +7,9 @@
 
 #include <fmt/format.h>
 
+#include "engine/format/gguf.h"
 #include "engine/tokenizer/byte_level.h"
-#include "engine/tokenizer/gguf_vocabulary.h"
+#include "engine/tokenizer/read_tokenizer.h"
 #include "tests/testing/shared_data.h"
 #include "tests/testing/status_matchers.h"
 
