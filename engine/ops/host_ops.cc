@@ -34,6 +34,29 @@ absl::Status CheckSources(std::span<const WeightSource> sources, WeightUse use) 
   return absl::OkStatus();
 }
 
+absl::Status CheckStack(std::span<const WeightSource> sources, int64_t count, WeightStack* stack) {
+  if (count <= 0 || sources.empty() || sources.size() % static_cast<size_t>(count) != 0) {
+    return InvalidArgument("{} matrices cannot be made from {} sources", count, sources.size());
+  }
+  const size_t parts = sources.size() / static_cast<size_t>(count);
+  for (int64_t i = 0; i < count; ++i) {
+    const std::span<const WeightSource> group = sources.subspan(static_cast<size_t>(i) * parts, parts);
+    RETURN_IF_ERROR(CheckSources(group, WeightUse::kMatmul));
+    int64_t rows = 0;
+    for (const WeightSource& source : group) rows += source.rows;
+    if (i == 0) {
+      stack->count = count;
+      stack->rows = rows;
+      stack->columns = group[0].columns;
+    }
+    if (rows != stack->rows || group[0].columns != stack->columns) {
+      return InvalidArgument("matrix {} of a stack is {} x {}, the first is {} x {}", i, rows, group[0].columns,
+                             stack->rows, stack->columns);
+    }
+  }
+  return absl::OkStatus();
+}
+
 void DecodeVector(std::span<const WeightSource> sources, float* out) {
   for (const WeightSource& source : sources) {
     quant::DecodeRow(source.dtype, source.bytes.data(), {out, static_cast<size_t>(source.columns)});
@@ -51,6 +74,7 @@ void CheckBatch(const StepBatch& batch, const Ops::StepLimits& limits) {
   CONCLAVE_CHECK(batch.positions.size() == tokens && batch.kv_slots.size() == tokens);
   CONCLAVE_CHECK(batch.q_indptr.size() == sequences + 1 && batch.page_indptr.size() == sequences + 1);
   CONCLAVE_CHECK(batch.q_indptr[0] == 0 && batch.q_indptr[sequences] == static_cast<int32_t>(tokens));
+  CONCLAVE_CHECK(batch.experts_per_token.empty() || batch.experts_per_token.size() == sequences);
   for (const int32_t row : batch.logit_rows) CONCLAVE_CHECK(row >= 0 && row < static_cast<int32_t>(tokens));
 }
 
@@ -67,7 +91,8 @@ absl::StatusOr<View> HostOps::Allocate(DType dtype, Shape shape) {
 }
 
 absl::Status HostOps::Prepare(const StepLimits& limits, const KvLayout& layout) {
-  if (limits.tokens_max <= 0 || limits.sequences_max <= 0 || limits.pages_max <= 0 || limits.query_heads <= 0) {
+  if (limits.tokens_max <= 0 || limits.sequences_max <= 0 || limits.pages_max <= 0 || limits.query_heads <= 0 ||
+      limits.experts_per_token < 0) {
     return InvalidArgument("step limits must be positive: {} tokens, {} sequences, {} pages, {} query heads",
                            limits.tokens_max, limits.sequences_max, limits.pages_max, limits.query_heads);
   }
@@ -99,6 +124,37 @@ absl::Status HostOps::EndStep(const View& logits, std::span<float> host) {
   CONCLAVE_CHECK(static_cast<size_t>(logits.shape.elements()) == host.size() || host.empty());
   if (!host.empty()) std::memcpy(host.data(), logits.as<float>(), host.size_bytes());
   return absl::OkStatus();
+}
+
+absl::Status HostOps::Download(const View& from, std::span<std::byte> host) {
+  CONCLAVE_CHECK(static_cast<int64_t>(host.size()) == from.shape.elements() * Traits(from.dtype).block_bytes);
+  if (!host.empty()) std::memcpy(host.data(), from.data, host.size());
+  return absl::OkStatus();
+}
+
+int32_t HostOps::ExpertsOf(const HostPlan& plan, int64_t t, const RouterSpec& router) {
+  if (plan.batch.experts_per_token.empty()) return router.top_k;
+  const int32_t k = plan.batch.experts_per_token[static_cast<size_t>(plan.sequence_of_token[static_cast<size_t>(t)])];
+  CONCLAVE_CHECK(k >= 1 && k <= router.top_k);
+  return k;
+}
+
+void HostOps::CheckRoute(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
+                         const RouterSpec& router) {
+  CONCLAVE_CHECK(router.top_k >= 1 && router.groups >= 1 && router.experts % router.groups == 0);
+  CONCLAVE_CHECK(router.top_groups >= 1 && router.top_groups <= router.groups);
+  CONCLAVE_CHECK(router.top_k <= router.experts / router.groups * router.top_groups);
+  CONCLAVE_CHECK(ids.dtype == DType::kI32 && ids.shape.back() == router.top_k && weights.shape == ids.shape);
+  CONCLAVE_CHECK(logits.shape.back() == router.experts && logits.shape[0] == ids.shape[0]);
+  CONCLAVE_CHECK(selection_bias == nullptr || selection_bias->columns == router.experts);
+}
+
+void HostOps::CheckExpertFfn(const View& y, const View& x, const View& ids, const View& weights,
+                             const WeightStack& gate_up, const WeightStack& down) const {
+  CONCLAVE_CHECK(y.shape == x.shape && y.data != x.data && x.shape.back() == gate_up.columns);
+  CONCLAVE_CHECK(down.rows == y.shape.back() && gate_up.rows == 2 * down.columns && gate_up.count == down.count);
+  CONCLAVE_CHECK(ids.dtype == DType::kI32 && ids.shape == weights.shape && ids.shape[0] == x.shape[0]);
+  CONCLAVE_CHECK(ids.shape.back() <= limits_.experts_per_token && x.shape[0] <= limits_.tokens_max);
 }
 
 void HostOps::KvCopyPages(const View& pages, std::span<const int32_t> from, std::span<const int32_t> to) {

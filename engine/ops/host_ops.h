@@ -21,6 +21,9 @@ struct HostPlan : AttentionPlan {
 // one row each).
 absl::Status CheckSources(std::span<const WeightSource> sources, WeightUse use);
 
+// The same for a stack: `count` groups of equally many sources, all groups of one shape. `stack` gets that shape.
+absl::Status CheckStack(std::span<const WeightSource> sources, int64_t count, WeightStack* stack);
+
 // The sources of a kVector, decoded and joined. `out`: the sum of their columns.
 void DecodeVector(std::span<const WeightSource> sources, float* out);
 
@@ -34,12 +37,20 @@ class HostOps : public Ops {
   int64_t weight_bytes() const override { return weight_bytes_; }
   int64_t buffer_bytes() const override { return buffers_.bytes(); }
   absl::Status EndStep(const View& logits, std::span<float> host) override;
+  absl::Status Download(const View& from, std::span<std::byte> host) override;
   void KvCopyPages(const View& pages, std::span<const int32_t> from, std::span<const int32_t> to) override;
   void GatherRows(const View& y, const View& x, const AttentionPlan& plan) override;
 
  protected:
   // Fills `plan`; no allocation after Prepare reserved its vectors.
   void FillPlan(const StepBatch& batch, HostPlan* plan);
+  // Experts of token t under its sequence's policy; CHECKs the range.
+  static int32_t ExpertsOf(const HostPlan& plan, int64_t t, const RouterSpec& router);
+  // CHECKs the shapes that Route and ExpertFfn are given.
+  static void CheckRoute(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
+                         const RouterSpec& router);
+  void CheckExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
+                      const WeightStack& down) const;
 
   HostMemory buffers_;
   int64_t weight_bytes_ = 0;

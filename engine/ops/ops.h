@@ -38,6 +38,21 @@ struct WeightSource {
   std::span<const std::byte> bytes;
 };
 
+// Several matrices [N, K] of one shape: a layer's experts, or one matrix per head. Owned like a Weight.
+struct WeightStack {
+  int64_t count = 0;    // E or H
+  int64_t rows = 0;     // N of each
+  int64_t columns = 0;  // K
+
+ protected:
+  ~WeightStack() = default;
+};
+
+enum class StackUse : uint8_t {
+  kExperts,  // of ExpertFfn
+  kHeads,    // of HeadGemm
+};
+
 enum class WeightUse : uint8_t {
   kMatmul,     // right-hand side of Gemm
   kEmbedding,  // rows are looked up by Embed; may be the same tensor as a kMatmul weight (tied output head)
@@ -62,6 +77,23 @@ struct RopeSpec {
   float magnitude = 1.0f;                    // multiplies cos and sin (YaRN attention factor)
 };
 
+// How a mixture of experts chooses (specs/models.md). Scores are the softmax over all experts, or a sigmoid each, of
+// the router's logits; choices are scores plus the selection bias, if there is one.
+struct RouterSpec {
+  enum class Scores : uint8_t { kSoftmax, kSigmoid };
+  enum class GroupScore : uint8_t { kMax, kTopTwoSum };  // of the group's choices: DeepSeek-V2, DeepSeek-V3
+
+  int32_t experts = 0;  // E
+  int32_t top_k = 0;    // the model's own, in [1, E]
+  Scores scores = Scores::kSoftmax;
+  // Only experts of the best `top_groups` of `groups` equal groups of neighbours can be chosen.
+  int32_t groups = 1, top_groups = 1;
+  GroupScore group_score = GroupScore::kMax;
+  bool normalise = false;    // weights are divided by their sum, over those chosen
+  float sum_epsilon = 0.0f;  // added to that sum
+  float scale = 1.0f;        // then multiplies the weights
+};
+
 // One layer kind's key/value cache. Absorbed MLA is {1, 576, 512, true}: V is a prefix of K.
 struct KvLayout {
   int32_t kv_heads;  // G
@@ -81,6 +113,7 @@ struct StepBatch {
   std::span<const int32_t> pages;                        // [sum of pages], page ids
   std::span<const int32_t> kv_len;                       // [S]
   std::span<const int32_t> logit_rows;                   // [O] token indices whose logits are wanted
+  std::span<const int32_t> experts_per_token = {};       // [S] in [1, top_k]; empty: the router's own top_k
 };
 
 // Planned once per step from the block tables (work split, shared-prefix groups). Owned by Ops, valid until EndStep.
@@ -104,6 +137,11 @@ class Ops {
   // sources' bytes must stay valid as long as the Ops: a backend may use them in place instead of repacking.
   // kVector: the sources are vectors, [1, n] each, and are joined end to end (the biases of a fused Q|K|V).
   virtual absl::StatusOr<const Weight*> MakeWeight(std::span<const WeightSource> sources, WeightUse use) = 0;
+  // `count` matrices: `sources` holds equally many for each, in order, stacked along N as in MakeWeight; all matrices
+  // have the same shape. UNIMPLEMENTED where the backend has no HeadGemm or ExpertFfn, so that a model that needs them
+  // is refused when it loads.
+  virtual absl::StatusOr<const WeightStack*> MakeWeightStack(std::span<const WeightSource> sources, int64_t count,
+                                                             StackUse use) = 0;
   // True if math ops read the sources' bytes; false if they were repacked, so that a mapped file's pages may be
   // dropped.
   virtual bool uses_sources_in_place() const = 0;
@@ -113,11 +151,12 @@ class Ops {
   // INVALID_ARGUMENT for a KV layout the backend cannot do (page_tokens must be a multiple of 16, except for
   // reference).
   struct StepLimits {
-    int32_t tokens_max;      // T
-    int32_t sequences_max;   // S
-    int32_t pages_max;       // sum over sequences
-    int32_t query_heads;     // H
-    int32_t logit_rows_max;  // O
+    int32_t tokens_max;             // T
+    int32_t sequences_max;          // S
+    int32_t pages_max;              // sum over sequences
+    int32_t query_heads;            // H
+    int32_t logit_rows_max;         // O
+    int32_t experts_per_token = 0;  // k, the largest of any layer; 0: no mixture of experts
   };
   virtual absl::Status Prepare(const StepLimits& limits, const KvLayout& layout) = 0;
   // Bytes of weights as this backend holds them (in place: as in the file), and of everything else it allocated.
@@ -129,6 +168,8 @@ class Ops {
   virtual const AttentionPlan& BeginStep(const StepBatch& batch) = 0;
   // The only synchronisation; device faults surface here. Copies `logits` [O, V] to `host` (same size).
   virtual absl::Status EndStep(const View& logits, std::span<float> host) = 0;
+  // After EndStep: a view's bytes to `host` (same size), for counters and traces.
+  virtual absl::Status Download(const View& from, std::span<std::byte> host) = 0;
 
   // y[t] = table[tokens[t]]                                      y [T, D]
   virtual void Embed(const View& y, const Weight& table, const AttentionPlan& plan) = 0;
@@ -156,6 +197,21 @@ class Ops {
                          const AttentionPlan& plan) = 0;
   // y = silu(gate) * up                                           y [T, F], gate_up [T, 2F] = gate | up
   virtual void SwiGlu(const View& y, const View& gate_up) = 0;
+  // y[t] *= sigmoid(gate[t])                                      y [T, D], gate [T, 1]
+  virtual void SigmoidGate(const View& y, const View& gate) = 0;
+  // One product per head; what the heads of x have beyond K is copied behind it (the rotated part of MLA's query):
+  //   y[t, h] = x[t, h, 0..K) w_h^T | x[t, h, K..K + R)           y [T, H, N + R], x [T, H, K + R], w H x [N, K]
+  virtual void HeadGemm(const View& y, const View& x, const WeightStack& w) = 0;
+  // Chooses each token's experts: as many as its sequence's experts_per_token, or the model's own top_k, best choice
+  // first; of equal choices the lower id. Remaining slots: id -1, weight 0.
+  //                                       ids [T, k] i32, weights [T, k], logits [T, E]; selection_bias ? [E] kVector
+  virtual void Route(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
+                     const RouterSpec& router, const AttentionPlan& plan) = 0;
+  // y[t] (+)= sum over the token's slots of weight * down_e (silu(gate_e x[t]) * up_e x[t]); weights of skipped slots
+  // and of experts that nobody chose are never read. The order of the sum depends on the token's own ids only.
+  //             y, x [T, D]; ids [T, k] i32, weights [T, k]; gate_up E x [2F, D] = gate | up, down E x [D, F]; y not x
+  virtual void ExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
+                         const WeightStack& down, Accumulate accumulate) = 0;
   // y[o] = x[logit_rows[o]]                                       y [O, D], x [T, D]
   virtual void GatherRows(const View& y, const View& x, const AttentionPlan& plan) = 0;
 };

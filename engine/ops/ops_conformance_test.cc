@@ -11,6 +11,7 @@
 namespace conclave::engine {
 namespace {
 
+using testing::IsPlain;
 using testing::kWeightDTypes;
 using testing::Must;
 using testing::NewOps;
@@ -23,8 +24,6 @@ using testing::TestWeight;
 using testing::Values;
 
 constexpr uint32_t kSeed = 20240917;
-
-bool IsPlain(DType dtype) { return Traits(dtype).block_elements == 1; }
 
 // Activations that 8 bits hold exactly: integers, with a 127 in every block of 32. The products must then be as good as
 // those of float formats.

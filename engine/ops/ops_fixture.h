@@ -44,6 +44,8 @@ struct TestWeight {
   std::vector<std::byte> bytes;
 };
 
+inline bool IsPlain(DType dtype) { return Traits(dtype).block_elements == 1; }
+
 inline std::unique_ptr<Ops> NewOps(const std::string& kernel, int threads = 2) {
   absl::StatusOr<std::unique_ptr<Ops>> ops = MakeOps({.kernel = kernel, .threads = threads});
   return ops.ok() ? *std::move(ops) : nullptr;
@@ -54,6 +56,20 @@ T Must(absl::StatusOr<T> value) {
   CONCLAVE_CHECK_MSG(value.ok(), value.status().ToString().c_str());
   return *std::move(value);
 }
+
+// Matrices in a file format, and the stack an Ops makes of them. Each matrix has `parts` sources.
+struct TestStack {
+  TestStack(DType dtype, int64_t count, int64_t rows, int64_t columns, std::mt19937* rng, int64_t parts = 1) {
+    for (int64_t i = 0; i < count * parts; ++i) files.emplace_back(dtype, rows / parts, columns, rng);
+    for (const TestWeight& file : files) sources.push_back(file.source());
+    matrices = count;
+  }
+  const WeightStack& Make(Ops* ops, StackUse use) const { return *Must(ops->MakeWeightStack(sources, matrices, use)); }
+
+  std::vector<TestWeight> files;
+  std::vector<WeightSource> sources;
+  int64_t matrices;
+};
 
 inline View NewView(Ops* ops, Shape shape) { return Must(ops->Allocate(DType::kF32, shape)); }
 

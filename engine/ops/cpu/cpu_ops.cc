@@ -3,78 +3,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <vector>
 
 #include "common/status.h"
-#include "engine/ops/cpu/attention_plan.h"
-#include "engine/ops/cpu/cpu_weight.h"
-#include "engine/ops/cpu/thread_pool.h"
-#include "engine/ops/host_ops.h"
 
 namespace conclave::engine::cpu {
 namespace {
 
-// Loops over less work than this (elements touched) stay on the calling thread.
-constexpr int64_t kSerialElements = 16384;
 // Room for attention partials; steps that need more do whole sequences per task instead.
 constexpr int64_t kPartialsBytesMax = int64_t{8} << 20;
-// Rows of activations that stay in a core's cache while the weights pass.
-constexpr int64_t kRowBlock = 192;
 constexpr int kRopeTablesMax = 4;
 
 int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-class CpuOps final : public HostOps {
- public:
-  CpuOps(const Kernels& kernels, int threads) : kernels_(kernels), pool_(threads) {}
-
-  std::string_view name() const override { return kernels_.name; }
-  DType kv_dtype() const override { return kernels_.kv_element_bytes == 2 ? DType::kF16 : DType::kF32; }
-  bool uses_sources_in_place() const override { return !kernels_.repacks; }
-
-  absl::StatusOr<const Weight*> MakeWeight(std::span<const WeightSource> sources, WeightUse use) override;
-  absl::Status Prepare(const StepLimits& limits, const KvLayout& layout) override;
-  const AttentionPlan& BeginStep(const StepBatch& batch) override;
-
-  void Embed(const View& y, const Weight& table, const AttentionPlan& plan) override;
-  void AddRmsNorm(const View& residual, const View& y, const View& x, const Weight& gain, float eps) override;
-  void Gemm(const View& y, const View& x, const Weight& w, Accumulate accumulate) override;
-  void AddBias(const View& y, const Weight& bias) override;
-  void HeadRmsNorm(const View& x, int64_t row_stride, const Weight& gain, float eps) override;
-  void Rope(const View& x, int64_t row_stride, const RopeSpec& rope, const AttentionPlan& plan) override;
-  int64_t kv_page_bytes(const KvLayout& layout) const override;
-  void KvWrite(const View& pages, const View& k, const View& v, int64_t row_stride, const AttentionPlan& plan) override;
-  void Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
-                 const AttentionPlan& plan) override;
-  void SwiGlu(const View& y, const View& gate_up) override;
-
- private:
-  // body(row) over `rows` rows of `width` elements, on the pool if that is worth it.
-  void ForRows(int64_t rows, int64_t width, absl::FunctionRef<void(int64_t)> body);
-  void QuantizeRows(const View& x);
-  void GemmTask(const View& y, const View& x, const CpuWeight& w, bool accumulate, int64_t group_begin,
-                int64_t group_end, int64_t m_begin, int64_t m_end, int thread);
-  const RopeTable& FindRopeTable(const RopeSpec& spec, CpuPlan* plan);
-  int32_t DimVPadded() const { return static_cast<int32_t>(RoundUp(layout_.dim_v, 16)); }
-  int64_t HeadBytes(const KvLayout& layout) const {
-    return int64_t{layout.page_tokens} * (layout.dim_k + RoundUp(layout.dim_v, 16)) * kernels_.kv_element_bytes;
-  }
-  AttentionShape Shape() const { return {limits_.query_heads, layout_.kv_heads, pool_.threads(), partials_max_}; }
-  float* Scratch(int thread) const { return scratch_ + thread * scratch_floats_; }
-
-  const Kernels& kernels_;
-  ThreadPool pool_;
-  WeightStore weights_;
-  int64_t k_max_ = 0;
-
-  CpuPlan plan_;
-  ActivationBlock* blocks_ = nullptr;  // [tokens_max, k_max / 32]
-  float* scratch_ = nullptr;           // per thread
-  int64_t scratch_floats_ = 0;
-  float* partials_ = nullptr;
-  int64_t partials_max_ = 0;  // segments of tokens
-};
+}  // namespace
 
 // ---- Startup
 
@@ -86,6 +27,22 @@ absl::StatusOr<const Weight*> CpuOps::MakeWeight(std::span<const WeightSource> s
   return weight;
 }
 
+absl::StatusOr<const WeightStack*> CpuOps::MakeWeightStack(std::span<const WeightSource> sources, int64_t count,
+                                                           StackUse use) {
+  CpuStack shape;
+  RETURN_IF_ERROR(CheckStack(sources, count, &shape));
+  ASSIGN_OR_RETURN(const CpuStack* stack, weights_.AddStack(sources, shape, kernels_.repacks, &pool_));
+  k_max_ = std::max(k_max_, stack->columns);
+  weight_bytes_ = weights_.bytes();
+  if (use == StackUse::kHeads) {
+    if (stack->has_blocks) head_blocks_max_ = std::max(head_blocks_max_, count * (stack->columns / 32));
+  } else {
+    expert_sizes_ = {std::max(expert_sizes_.experts, count), std::max(expert_sizes_.rows, stack->rows),
+                     std::max(expert_sizes_.columns, stack->columns)};
+  }
+  return stack;
+}
+
 absl::Status CpuOps::Prepare(const StepLimits& limits, const KvLayout& layout) {
   RETURN_IF_ERROR(HostOps::Prepare(limits, layout));
   if (layout.page_tokens % kTile != 0) {
@@ -94,13 +51,20 @@ absl::Status CpuOps::Prepare(const StepLimits& limits, const KvLayout& layout) {
   }
   const int32_t group = limits.query_heads / layout.kv_heads;
   const int32_t rows = std::max(kAttendRows, std::min(group, kAttendRows));
-  scratch_floats_ =
-      RoundUp(std::max(kernels_.attend_scratch_floats(layout.dim_k, DimVPadded(), rows), k_max_ + 16), 16) + 64;
+  scratch_floats_ = RoundUp(std::max({kernels_.attend_scratch_floats(layout.dim_k, DimVPadded(), rows), k_max_ + 16,
+                                      RouteScratchFloats(expert_sizes_.experts)}),
+                            16) +
+                    64;
   ASSIGN_OR_RETURN(scratch_, buffers_.AllocateArray<float>(scratch_floats_ * pool_.threads()));
   if (kernels_.repacks) {
     const int64_t row_blocks = (k_max_ + 31) / 32;
     const int64_t rows_max = std::max(limits.tokens_max, limits.logit_rows_max);
     ASSIGN_OR_RETURN(blocks_, buffers_.AllocateArray<ActivationBlock>(rows_max * row_blocks));
+    ASSIGN_OR_RETURN(head_blocks_,
+                     buffers_.AllocateArray<ActivationBlock>(int64_t{limits.tokens_max} * head_blocks_max_));
+  }
+  if (limits.experts_per_token > 0) {
+    RETURN_IF_ERROR(experts_.Prepare(limits.tokens_max, limits.experts_per_token, expert_sizes_, &buffers_));
   }
   const int64_t partial_floats = int64_t{limits.query_heads} * (2 + DimVPadded());
   const int64_t possible = int64_t{limits.tokens_max} * (int64_t{limits.pages_max} * layout.page_tokens / kSegment + 1);
@@ -123,13 +87,6 @@ const AttentionPlan& CpuOps::BeginStep(const StepBatch& batch) {
 }
 
 // ---- Row-wise ops
-
-void CpuOps::ForRows(int64_t rows, int64_t width, absl::FunctionRef<void(int64_t)> body) {
-  const int64_t tasks = rows * width < kSerialElements ? 1 : std::min<int64_t>(rows, pool_.threads() * 4);
-  pool_.ParallelFor(tasks, [&](int64_t task, int) {
-    for (int64_t row = rows * task / tasks; row < rows * (task + 1) / tasks; ++row) body(row);
-  });
-}
 
 void CpuOps::Embed(const View& y, const Weight& table, const AttentionPlan& plan) {
   const StepBatch& batch = static_cast<const CpuPlan&>(plan).batch;
@@ -230,61 +187,6 @@ void CpuOps::Rope(const View& x, int64_t row_stride, const RopeSpec& rope, const
   });
 }
 
-// ---- Matrix products
-
-void CpuOps::QuantizeRows(const View& x) {
-  const int64_t k = x.shape.back(), row_blocks = k / 32;
-  ForRows(x.shape[0], k, [&](int64_t m) { kernels_.quantize_row(x.row(m), k, blocks_ + m * row_blocks); });
-}
-
-void CpuOps::GemmTask(const View& y, const View& x, const CpuWeight& w, bool accumulate, int64_t group_begin,
-                      int64_t group_end, int64_t m_begin, int64_t m_end, int thread) {
-  int64_t part_begin = 0;
-  for (const WeightPart& part : w.parts) {
-    const int64_t groups = (part.rows + kGroupColumns - 1) / kGroupColumns;
-    const int64_t begin = std::max(group_begin - part_begin, int64_t{0});
-    const int64_t end = std::min(group_end - part_begin, groups);
-    part_begin += groups;
-    if (begin >= end) continue;
-    kernels_.gemm({.format = part.format,
-                   .weights = part.data,
-                   .group_bytes = part.group_bytes,
-                   .columns = part.rows,
-                   .k = w.columns,
-                   .group_begin = begin,
-                   .group_end = end,
-                   .m_begin = m_begin,
-                   .m_end = m_end,
-                   .x = x.as<float>(),
-                   .x_stride = w.columns,
-                   .blocks = blocks_,
-                   .y = y.as<float>() + part.first_row,
-                   .y_stride = y.shape.back(),
-                   .accumulate = accumulate,
-                   .scratch = Scratch(thread)});
-  }
-}
-
-void CpuOps::Gemm(const View& y, const View& x, const Weight& weight, Accumulate accumulate) {
-  const CpuWeight& w = static_cast<const CpuWeight&>(weight);
-  CONCLAVE_CHECK(x.shape.back() == w.columns && y.shape.back() == w.rows && x.shape[0] == y.shape[0]);
-  CONCLAVE_CHECK(w.vector == nullptr && x.shape[0] <= std::max(limits_.tokens_max, limits_.logit_rows_max));
-  const int64_t rows = x.shape[0];
-  if (rows == 0) return;
-  if (w.has_blocks) QuantizeRows(x);
-  // Tasks are pairs of groups by blocks of rows: enough of them that a slow thread does not hold up the rest.
-  const int64_t pairs = (w.groups + 1) / 2;
-  const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
-  const int64_t wanted = rows * w.rows * w.columns < 8 * kSerialElements ? 1 : int64_t{pool_.threads()} * 4;
-  const int64_t column_tasks = std::min(pairs, std::max<int64_t>(1, wanted / row_blocks));
-  pool_.ParallelFor(column_tasks * row_blocks, [&](int64_t task, int thread) {
-    const int64_t block = task / column_tasks, column = task % column_tasks;
-    GemmTask(y, x, w, accumulate == Accumulate::kAdd, 2 * (pairs * column / column_tasks),
-             2 * (pairs * (column + 1) / column_tasks), rows * block / row_blocks, rows * (block + 1) / row_blocks,
-             thread);
-  });
-}
-
 // ---- Attention
 
 // A page: per kv head, keys as [B / 16][Dk][16], then values as [B][Dv rounded up to 16]. With v_in_k the values are
@@ -349,8 +251,6 @@ void CpuOps::Attention(const View& y, const View& q, int64_t q_row_stride, const
   ForRows(static_cast<int64_t>(plan_.rows.size()), int64_t{limits_.query_heads} * DimVPadded() * 4,
           [&](int64_t i) { kernels_.merge(common, plan_.rows[static_cast<size_t>(i)]); });
 }
-
-}  // namespace
 
 std::unique_ptr<Ops> MakeCpuOps(const Kernels& kernels, int threads) {
   return std::make_unique<CpuOps>(kernels, threads);

@@ -56,6 +56,21 @@ absl::StatusOr<const CpuWeight*> WeightStore::Add(std::span<const WeightSource> 
   return weights_.back().get();
 }
 
+absl::StatusOr<const CpuStack*> WeightStore::AddStack(std::span<const WeightSource> sources, const CpuStack& shape,
+                                                      bool repack, ThreadPool* pool) {
+  auto stack = std::make_unique<CpuStack>(shape);
+  const size_t parts = sources.size() / static_cast<size_t>(stack->count);
+  stack->items.reserve(static_cast<size_t>(stack->count));
+  for (size_t i = 0; i < sources.size(); i += parts) {
+    ASSIGN_OR_RETURN(const CpuWeight* item, Add(sources.subspan(i, parts), WeightUse::kMatmul, repack, pool));
+    stack->items.push_back(item);
+    stack->has_blocks = stack->has_blocks || item->has_blocks;
+    stack->has_floats = stack->has_floats || item->has_floats;
+  }
+  stacks_.push_back(std::move(stack));
+  return stacks_.back().get();
+}
+
 absl::Status WeightStore::AddVector(std::span<const WeightSource> sources, CpuWeight* weight) {
   weight->rows = 1;
   for (const WeightSource& source : sources) weight->columns += source.columns;
@@ -68,6 +83,7 @@ absl::Status WeightStore::AddVector(std::span<const WeightSource> sources, CpuWe
 
 void WeightStore::AddInPlace(std::span<const WeightSource> sources, CpuWeight* weight) {
   weight->columns = sources[0].columns;
+  weight->has_floats = true;
   for (const WeightSource& source : sources) {
     weight->parts.push_back({*KernelFormat(source.dtype), weight->rows, source.rows, source.bytes.data(),
                              RowBytes(source.dtype, source.columns) * kGroupColumns});
@@ -100,6 +116,7 @@ absl::Status WeightStore::AddRepacked(std::span<const WeightSource> sources, Thr
     });
     weight->parts.push_back({format, weight->rows, rows, data, group_bytes});
     weight->has_blocks = weight->has_blocks || IsBlockFormat(format);
+    weight->has_floats = weight->has_floats || !IsBlockFormat(format);
     weight->rows += rows;
     weight->groups += groups;
     bytes_ += groups * group_bytes;

@@ -25,8 +25,14 @@ struct CpuWeight final : Weight {
   std::vector<WeightPart> parts;
   bool repacked = false;
   bool has_blocks = false;        // repacked, and some part multiplies 8-bit activations
+  bool has_floats = false;        // some part multiplies floats
   int64_t groups = 0;             // over all parts
   const float* vector = nullptr;  // kVector: the values, and no parts
+};
+
+struct CpuStack final : WeightStack {
+  std::vector<const CpuWeight*> items;
+  bool has_blocks = false, has_floats = false;  // of any item
 };
 
 // Row n as floats, [K]; the file's values bit for bit.
@@ -38,6 +44,9 @@ class WeightStore {
   // Sources were checked (CheckSources). Repacking runs on the pool.
   absl::StatusOr<const CpuWeight*> Add(std::span<const WeightSource> sources, WeightUse use, bool repack,
                                        ThreadPool* pool);
+  // Sources were checked (CheckStack), which gave `shape`.
+  absl::StatusOr<const CpuStack*> AddStack(std::span<const WeightSource> sources, const CpuStack& shape, bool repack,
+                                           ThreadPool* pool);
   int64_t bytes() const { return bytes_; }
 
  private:
@@ -47,6 +56,7 @@ class WeightStore {
 
   HostMemory memory_;
   std::vector<std::unique_ptr<CpuWeight>> weights_;
+  std::vector<std::unique_ptr<CpuStack>> stacks_;
   int64_t bytes_ = 0;
 };
 

@@ -42,6 +42,13 @@ inline void AddRow(float* y, const float* x, int64_t n) {
   for (int64_t i = 0; i < n; i += 16) StoreN(y + i, Add(LoadN(y + i, n - i), LoadN(x + i, n - i)), n - i);
 }
 
+inline void AddScaledRow(float* y, const float* x, float scale, int64_t n) {
+  const F32x16 factor = Broadcast(scale);
+  for (int64_t i = 0; i < n; i += 16) {
+    StoreN(y + i, Fma(LoadN(x + i, n - i), factor, LoadN(y + i, n - i)), n - i);
+  }
+}
+
 inline void SwiGluRow(float* y, const float* gate, const float* up, int64_t n) {
   const F32x16 one = Broadcast(1.0f);
   for (int64_t i = 0; i < n; i += 16) {

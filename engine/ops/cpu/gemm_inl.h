@@ -335,6 +335,7 @@ constexpr Kernels PackedKernels(const char* name) {
       .gemm = PackedGemm,
       .rms_norm = RmsNormRow,
       .add = AddRow,
+      .add_scaled = AddScaledRow,
       .swiglu = SwiGluRow,
       .rope_interleaved = RopeInterleavedHead,
       .rope_half_split = RopeHalfSplitHead,

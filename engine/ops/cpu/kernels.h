@@ -88,6 +88,8 @@ struct Kernels {
   // residual += x if x is not null; y = residual / rms(residual) * gain
   void (*rms_norm)(float* y, float* residual, const float* x, const float* gain, int64_t n, float eps);
   void (*add)(float* y, const float* x, int64_t n);
+  // y += scale * x
+  void (*add_scaled)(float* y, const float* x, float scale, int64_t n);
   // y = silu(gate) * up
   void (*swiglu)(float* y, const float* gate, const float* up, int64_t n);
   // In place on one head. Interleaved: cos, sin [2 pairs], each value twice, sin negative first. Half split: [pairs].

@@ -68,6 +68,7 @@ constexpr Kernels kTable = {
     .gemm = Gemm,
     .rms_norm = RmsNormRow,
     .add = AddRow,
+    .add_scaled = AddScaledRow,
     .swiglu = SwiGluRow,
     .rope_interleaved = RopeInterleavedHead,
     .rope_half_split = RopeHalfSplitHead,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/ops/cpu/thread_pool.h"
 
+#include <algorithm>
+
 #include "common/check.h"
 
 namespace conclave::engine::cpu {
@@ -52,6 +54,13 @@ void ThreadPool::ParallelFor(int64_t tasks, Body body) {
       std::this_thread::yield();  // a worker holds a task but not a core
     }
   }
+}
+
+void ThreadPool::ForRows(int64_t rows, int64_t width, absl::FunctionRef<void(int64_t)> body) {
+  const int64_t tasks = rows * width < kSerialElements ? 1 : std::min<int64_t>(rows, threads() * 4);
+  ParallelFor(tasks, [&](int64_t task, int) {
+    for (int64_t row = rows * task / tasks; row < rows * (task + 1) / tasks; ++row) body(row);
+  });
 }
 
 void ThreadPool::Work(uint32_t epoch, int thread) {

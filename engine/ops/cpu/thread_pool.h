@@ -18,6 +18,9 @@ class ThreadPool {
   // More tasks than this are the caller's to group.
   static constexpr int64_t kTasksMax = 65535;
 
+  // Loops over less work than this (elements touched) are not worth waking a thread.
+  static constexpr int64_t kSerialElements = 16384;
+
   // `threads` includes the caller: 1 starts none.
   explicit ThreadPool(int threads);
   ~ThreadPool();
@@ -28,6 +31,8 @@ class ThreadPool {
 
   // Runs body(task, thread) for every task in [0, tasks), 0 <= thread < threads(); returns when all are done.
   void ParallelFor(int64_t tasks, absl::FunctionRef<void(int64_t task, int thread)> body);
+  // Runs body(row) over `rows` rows of `width` elements, on the calling thread if that is little.
+  void ForRows(int64_t rows, int64_t width, absl::FunctionRef<void(int64_t row)> body);
 
  private:
   using Body = absl::FunctionRef<void(int64_t, int)>;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "common/status.h"
@@ -30,6 +31,24 @@ struct ReferenceWeight final : Weight {
   }
 };
 
+struct ReferenceStack final : WeightStack {
+  std::vector<ReferenceWeight> items;
+
+  // x [K] times matrix i: y [N].
+  std::vector<double> Times(int64_t i, std::span<const double> x) const {
+    std::vector<double> y(static_cast<size_t>(rows));
+    std::vector<float> row(static_cast<size_t>(columns));
+    CONCLAVE_CHECK(i >= 0 && i < count && x.size() == row.size());
+    for (size_t n = 0; n < y.size(); ++n) {
+      items[static_cast<size_t>(i)].Row(static_cast<int64_t>(n), row);
+      for (size_t k = 0; k < row.size(); ++k) y[n] += x[k] * row[k];
+    }
+    return y;
+  }
+};
+
+const ReferenceStack& Cast(const WeightStack& stack) { return static_cast<const ReferenceStack&>(stack); }
+
 const ReferenceWeight& Cast(const Weight& weight) { return static_cast<const ReferenceWeight&>(weight); }
 
 double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
@@ -47,6 +66,8 @@ class ReferenceOps final : public HostOps {
   DType kv_dtype() const override { return DType::kF32; }
   bool uses_sources_in_place() const override { return true; }
   absl::StatusOr<const Weight*> MakeWeight(std::span<const WeightSource> sources, WeightUse use) override;
+  absl::StatusOr<const WeightStack*> MakeWeightStack(std::span<const WeightSource> sources, int64_t count,
+                                                     StackUse use) override;
   const AttentionPlan& BeginStep(const StepBatch& batch) override;
   void Embed(const View& y, const Weight& table, const AttentionPlan& plan) override;
   void AddRmsNorm(const View& residual, const View& y, const View& x, const Weight& gain, float eps) override;
@@ -60,11 +81,18 @@ class ReferenceOps final : public HostOps {
   void Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
                  const AttentionPlan& plan) override;
   void SwiGlu(const View& y, const View& gate_up) override;
+  void SigmoidGate(const View& y, const View& gate) override;
+  void HeadGemm(const View& y, const View& x, const WeightStack& w) override;
+  void Route(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
+             const RouterSpec& router, const AttentionPlan& plan) override;
+  void ExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
+                 const WeightStack& down, Accumulate accumulate) override;
 
  private:
   float* Key(const View& pages, int32_t page, int32_t g, int32_t offset) const;
   float* Value(const View& pages, int32_t page, int32_t g, int32_t offset) const;
   std::vector<std::unique_ptr<ReferenceWeight>> weights_;
+  std::vector<std::unique_ptr<ReferenceStack>> stacks_;
   HostPlan plan_;
 };
 
@@ -87,6 +115,20 @@ absl::StatusOr<const Weight*> ReferenceOps::MakeWeight(std::span<const WeightSou
   }
   weights_.push_back(std::move(weight));
   return weights_.back().get();
+}
+
+absl::StatusOr<const WeightStack*> ReferenceOps::MakeWeightStack(std::span<const WeightSource> sources, int64_t count,
+                                                                 StackUse /*use*/) {
+  auto stack = std::make_unique<ReferenceStack>();
+  RETURN_IF_ERROR(CheckStack(sources, count, stack.get()));
+  const size_t parts = sources.size() / static_cast<size_t>(count);
+  stack->items.resize(static_cast<size_t>(count));
+  for (size_t i = 0; i < sources.size(); ++i) {
+    stack->items[i / parts].sources.push_back(sources[i]);
+    weight_bytes_ += static_cast<int64_t>(sources[i].bytes.size());
+  }
+  stacks_.push_back(std::move(stack));
+  return stacks_.back().get();
 }
 
 const AttentionPlan& ReferenceOps::BeginStep(const StepBatch& batch) {
@@ -228,6 +270,98 @@ void ReferenceOps::SwiGlu(const View& y, const View& gate_up) {
     for (int64_t i = 0; i < width; ++i) {
       y.row(t)[i] = static_cast<float>(double{gate[i]} * Sigmoid(gate[i]) * gate[width + i]);
     }
+  }
+}
+
+void ReferenceOps::SigmoidGate(const View& y, const View& gate) {
+  CONCLAVE_CHECK(gate.shape == (Shape{y.shape[0], 1}));
+  for (int64_t t = 0; t < y.shape[0]; ++t) {
+    const double factor = Sigmoid(gate.row(t)[0]);
+    for (int64_t i = 0; i < y.shape.back(); ++i) y.row(t)[i] = static_cast<float>(y.row(t)[i] * factor);
+  }
+}
+
+void ReferenceOps::HeadGemm(const View& y, const View& x, const WeightStack& w) {
+  const int64_t heads = w.count, rest = x.shape[2] - w.columns;
+  CONCLAVE_CHECK(rest >= 0 && y.shape == (Shape{x.shape[0], heads, w.rows + rest}) && x.shape[1] == heads);
+  for (int64_t i = 0; i < x.shape[0] * heads; ++i) {
+    const float* from = x.as<float>() + i * x.shape[2];
+    float* to = y.as<float>() + i * y.shape[2];
+    const std::vector<double> product = Cast(w).Times(i % heads, std::vector<double>(from, from + w.columns));
+    for (size_t n = 0; n < product.size(); ++n) to[n] = static_cast<float>(product[n]);
+    std::copy(from + w.columns, from + x.shape[2], to + w.rows);
+  }
+}
+
+// Sorts everything, in double.
+void ReferenceOps::Route(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
+                         const RouterSpec& router, const AttentionPlan& plan) {
+  CheckRoute(ids, weights, logits, selection_bias, router);
+  const size_t experts = static_cast<size_t>(router.experts), group_size = experts / router.groups;
+  // The first `n` of 0.. by falling value, of equal ones the lower.
+  const auto best = [](const std::vector<double>& values, size_t n) {
+    std::vector<size_t> order(values.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&values](size_t a, size_t b) { return values[a] > values[b]; });
+    order.resize(n);
+    return order;
+  };
+  for (int64_t t = 0; t < logits.shape[0]; ++t) {
+    std::vector<double> scores(logits.row(t), logits.row(t) + experts);
+    const double top = *std::max_element(scores.begin(), scores.end());
+    double sum = 0;
+    for (double& score : scores) {
+      score = router.scores == RouterSpec::Scores::kSoftmax ? std::exp(score - top) : Sigmoid(score);
+      sum += score;
+    }
+    std::vector<double> choices(experts), group_scores;
+    for (size_t e = 0; e < experts; ++e) {
+      if (router.scores == RouterSpec::Scores::kSoftmax) scores[e] /= sum;
+      choices[e] = scores[e] + (selection_bias == nullptr ? 0 : Cast(*selection_bias).vector[e]);
+    }
+    for (size_t e = 0; e < experts; e += group_size) {
+      const std::vector<double> group(choices.begin() + e, choices.begin() + e + group_size);
+      const std::vector<size_t> order = best(group, group_size);
+      const bool second = router.group_score == RouterSpec::GroupScore::kTopTwoSum && group_size > 1;
+      group_scores.push_back(group[order[0]] + (second ? group[order[1]] : 0));
+    }
+    std::vector<double> allowed(experts, -std::numeric_limits<double>::infinity());
+    for (const size_t g : best(group_scores, static_cast<size_t>(router.top_groups))) {
+      std::copy_n(choices.begin() + g * group_size, group_size, allowed.begin() + g * group_size);
+    }
+    const size_t k = static_cast<size_t>(ExpertsOf(static_cast<const HostPlan&>(plan), t, router));
+    const std::vector<size_t> chosen = best(allowed, k);
+    double total = router.sum_epsilon;
+    for (const size_t e : chosen) total += scores[e];
+    for (size_t slot = 0; slot < static_cast<size_t>(router.top_k); ++slot) {
+      const bool live = slot < k;
+      ids.as<int32_t>()[t * router.top_k + slot] = live ? static_cast<int32_t>(chosen[slot]) : -1;
+      const double weight = live ? scores[chosen[slot]] / (router.normalise ? total : 1) * router.scale : 0;
+      weights.row(t)[slot] = static_cast<float>(weight);
+    }
+  }
+}
+
+void ReferenceOps::ExpertFfn(const View& y, const View& x, const View& ids, const View& weights,
+                             const WeightStack& gate_up, const WeightStack& down, Accumulate accumulate) {
+  CheckExpertFfn(y, x, ids, weights, gate_up, down);
+  const int64_t slots = ids.shape.back(), width = down.columns;
+  for (int64_t t = 0; t < x.shape[0]; ++t) {
+    std::vector<double> sum(static_cast<size_t>(y.shape.back()), 0.0);
+    if (accumulate == Accumulate::kAdd) sum.assign(y.row(t), y.row(t) + y.shape.back());
+    const std::vector<double> input(x.row(t), x.row(t) + x.shape.back());
+    for (int64_t slot = 0; slot < slots; ++slot) {
+      const int32_t expert = ids.as<int32_t>()[t * slots + slot];
+      if (expert < 0) continue;
+      const std::vector<double> both = Cast(gate_up).Times(expert, input);
+      std::vector<double> activated(static_cast<size_t>(width));
+      for (size_t i = 0; i < activated.size(); ++i) {
+        activated[i] = both[i] * Sigmoid(both[i]) * both[static_cast<size_t>(width) + i];
+      }
+      const std::vector<double> out = Cast(down).Times(expert, activated);
+      for (size_t i = 0; i < sum.size(); ++i) sum[i] += weights.row(t)[slot] * out[i];
+    }
+    for (size_t i = 0; i < sum.size(); ++i) y.row(t)[i] = static_cast<float>(sum[i]);
   }
 }
 
