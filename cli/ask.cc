@@ -105,7 +105,8 @@ void AddAsk(CLI::App* app, Chosen* chosen) {
   auto* command = app->add_subcommand("ask", "One deliberation, streamed: who speaks, verdicts, votes, cost");
   command->footer(
       "Example: conclave ask \"What is 17 * 23?\" --graph council --fleet fleet.textproto\n"
-      "     or: conclave ask \"What is 17 * 23?\" --model model.gguf");
+      "     or: conclave ask \"What is 17 * 23?\" --model model.gguf\n"
+      "     or: conclave ask \"What is 17 * 23?\" --orchestrator 127.0.0.1:50061 (see conclave up)");
   auto a = std::make_shared<Arguments>();
   command->add_option("question", a->question, "The question, or - for standard input")->required();
   command->add_option("--graph", a->graph, "A shipped graph's name or a file")->capture_default_str();

@@ -145,6 +145,9 @@ void PrintSummary(const std::string& directory, const Output& output) {
 
 absl::Status RunExperiment(const Arguments& a) {
   const std::atomic<bool>& stop = StopFlag();
+  if (!a.session.OrchestratorAddress().empty()) {
+    fmt::print(stderr, "note: {} is not used by an experiment, see its --help\n", kOrchestratorVariable);
+  }
   ASSIGN_OR_RETURN(const experiment::LoadedExperiment loaded, experiment::LoadExperiment(a.file, a.load));
   ASSIGN_OR_RETURN(auto fleet, FleetOf(loaded));
   RETURN_IF_ERROR(PrepareDirectory(a, loaded, fleet));
@@ -210,7 +213,10 @@ void AddExperiment(CLI::App* app, Chosen* chosen) {
       app->add_subcommand("experiment", "Arms x benchmark x replicates, with paired statistics and a report");
   command->footer(
       "Example: conclave experiment gsm8k.textproto --out runs/gsm8k\n"
-      "Stopped or killed, it goes on with --resume; no finished call is repeated.");
+      "Stopped or killed, it goes on with --resume; no finished call is repeated.\n"
+      "An experiment declares its members and keeps every run in DIR/store.sqlite, so that DIR alone can be resumed,\n"
+      "graded again and audited. So it starts its own orchestrator and there is no --orchestrator here, whose members\n"
+      "and store are not the experiment's; workers that already serve take part as members with a worker_address.");
   auto a = std::make_shared<Arguments>();
   command->add_option("FILE", a->file, "Experiment file")->required();
   command->add_option("--out", a->out, "Run directory")->required();

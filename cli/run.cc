@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "cli/remote_session.h"
 #include "cli/session.h"
 #include "common/file.h"
 #include "common/hash.h"
@@ -20,6 +21,7 @@ using Json = nlohmann::ordered_json;
 using deliberation::v1::RunRequest;
 
 constexpr size_t kQuestionsMax = 1'000'000;
+constexpr int64_t kRunNameBytesMax = 64;
 
 struct Arguments {
   std::string graph, input, out;
@@ -29,8 +31,8 @@ struct Arguments {
   SessionFlags session;
 };
 
-// One request per line: every string or number field but "id" is an input of the graph.
-absl::StatusOr<std::vector<RunRequest>> ReadQuestions(const Arguments& a) {
+// One request per line. `salt` makes request ids this directory's own where others' runs lie in the same store.
+absl::StatusOr<std::vector<RunRequest>> ReadQuestions(const Arguments& a, const std::string& salt) {
   ASSIGN_OR_RETURN(const std::string text, ReadMaybeGzip(a.input));
   std::vector<RunRequest> requests;
   int64_t number = 0;
@@ -53,7 +55,7 @@ absl::StatusOr<std::vector<RunRequest>> ReadQuestions(const Arguments& a) {
                            : row["id"].is_string() ? row["id"].get<std::string>()
                                                    : row["id"].dump();
     request.set_item_id(id);
-    request.set_request_id(Sha256Hex(fmt::format("run\x1f{}\x1f{}", number, id)).substr(0, 40));
+    request.set_request_id(Sha256Hex(fmt::format("run{}\x1f{}\x1f{}", salt, number, id)).substr(0, 40));
     request.set_seed(Mix64(a.seed ^ Fnv1a64(id)));
     for (const std::string& bind : a.binds) {
       ASSIGN_OR_RETURN(*request.add_bindings(), ParseBinding(bind));
@@ -112,12 +114,27 @@ absl::Status RunEach(const std::vector<RunRequest>& requests, int32_t concurrenc
   return first;
 }
 
+// What this directory calls itself in an orchestrator's store, so that the same command finds its runs again.
+absl::StatusOr<std::string> NameOf(const std::string& directory) {
+  const std::string path = directory + "/run_name";
+  auto name = ReadFile(path, kRunNameBytesMax);
+  if (!absl::IsNotFound(name.status())) return name;
+  const std::string fresh = FreshRequestId();
+  RETURN_IF_ERROR(WriteFileAtomically(path, fresh));
+  return fresh;
+}
+
 absl::Status RunQuestions(const Arguments& a) {
   const std::atomic<bool>& stop = StopFlag();
-  ASSIGN_OR_RETURN(const auto requests, ReadQuestions(a));
+  RETURN_IF_ERROR(ReadQuestions(a, "").status());  // before anything is made
   std::error_code error;
   std::filesystem::create_directories(a.out, error);
   if (error) return Internal("{}: cannot be created: {}", a.out, error.message());
+  std::string salt;
+  if (!a.session.OrchestratorAddress().empty()) {
+    ASSIGN_OR_RETURN(salt, NameOf(a.out));
+  }
+  ASSIGN_OR_RETURN(const auto requests, ReadQuestions(a, salt));
   SessionFlags flags = a.session;
   flags.store = a.out + "/store.sqlite";
   flags.graphs_needed = {a.graph};
@@ -145,7 +162,10 @@ void AddRun(CLI::App* app, Chosen* chosen) {
   auto a = std::make_shared<Arguments>();
   command->add_option("GRAPH", a->graph, "A shipped graph's name or a file")->required();
   command->add_option("--input", a->input, "Questions (JSONL)")->required();
-  command->add_option("--out", a->out, "Directory for store.sqlite and results.jsonl")->required();
+  command
+      ->add_option("--out", a->out,
+                   "Directory for results.jsonl and store.sqlite (an orchestrator keeps its own store)")
+      ->required();
   command->add_option("--bind", a->binds, "ROLE=MEMBER,.. (repeatable)");
   command->add_option("--seed", a->seed, "Same seed, same words")->capture_default_str();
   command->add_option("--concurrency", a->concurrency, "Deliberations at a time")

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who runs deliberations for a command: a fleet and an executor started for its length, in this process.
+// Who runs deliberations for a command: a fleet started for its length in this process, or an orchestrator that already
+// serves.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -13,19 +14,36 @@
 #include "conclave/deliberation/v1/deliberation.pb.h"
 #include "orchestrator/experiment/deliberator.h"
 #include "orchestrator/fleet/fleet_file.h"
+#include "orchestrator/run/run_observer.h"
+#include "protos/rpc_endpoint.h"
 
 namespace conclave::cli {
 
-// --fleet, --model, --graphs, --worker-binary.
+// Names an orchestrator for every command that is given none.
+inline constexpr char kOrchestratorVariable[] = "CONCLAVE_ORCHESTRATOR";
+
+// --orchestrator and the --tls-* files that reach it.
+struct OrchestratorFlags {
+  std::string address;
+  rpc::TlsFiles tls;
+
+  // Returns the option of the address, for what excludes it.
+  CLI::Option* Add(CLI::App* command);
+};
+
+// --fleet, --model, --graphs, --worker-binary, --orchestrator.
 struct SessionFlags {
   std::string fleet;                       // file
   std::string model;                       // or one GGUF file in every seat
+  OrchestratorFlags orchestrator;          // or who already serves
   std::string graphs;                      // directory of shipped graphs and roles
   std::string worker_binary;               // conclave-worker
   std::string store;                       // SQLite file; "": a temporary one
   std::vector<std::string> graphs_needed;  // checked before anything is started
 
   void Add(CLI::App* command, bool with_store);
+  // The orchestrator named by flag or, where neither fleet nor model is, by the environment; "": none.
+  std::string OrchestratorAddress() const;
 };
 
 // True after SIGINT or SIGTERM; a second one ends the process. Call once, before threads.
@@ -33,26 +51,26 @@ const std::atomic<bool>& StopFlag();
 
 class Session {
  public:
-  // Starts what the fleet needs, and says so on stderr. Errors of files keep their place.
+  // Starts what the fleet needs, or connects to the orchestrator named, and says so on stderr. Errors of files keep
+  // their place.
   static absl::StatusOr<std::unique_ptr<Session>> Open(const SessionFlags& flags);
   static absl::StatusOr<std::unique_ptr<Session>> Open(const SessionFlags& flags, orchestrator::LoadedFleet fleet);
   // What is stored only: nothing can be run.
   static absl::StatusOr<std::unique_ptr<Session>> OpenStored(const SessionFlags& flags);
-  ~Session();
+  virtual ~Session() = default;
 
   // Runs one deliberation; `on_event` sees its events in order on one thread, TokenDelta among them. Returns the last
   // event. A true `stop` cancels the run, which then still ends with its last event.
   absl::StatusOr<deliberation::v1::RunFinished> Run(const deliberation::v1::RunRequest& request,
                                                     const std::function<void(const deliberation::v1::Event&)>& on_event,
                                                     const std::atomic<bool>& stop);
-  experiment::Deliberator& deliberator();
-  // "a, b, c and 3 more"; for messages.
-  std::string Members() const;
+  virtual experiment::Deliberator& deliberator() = 0;
 
- private:
-  class Impl;
-  explicit Session(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+ protected:
+  // Begins a run whose events and end the observer hears; an error is an end, too.
+  virtual void Begin(const deliberation::v1::RunRequest& request,
+                     std::shared_ptr<orchestrator::RunObserver> observer) = 0;
+  virtual void Cancel(const std::string& run_id) = 0;
 };
 
 // "ROLE=MEMBER,MEMBER" of --bind. INVALID_ARGUMENT names the argument.

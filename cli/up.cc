@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "cli/command.h"
 #include "cli/engine_flags.h"
 #include "cli/session.h"
 #include "common/status.h"
+#include "orchestrator/client/orchestrator_client.h"
 #include "orchestrator/fleet/launcher.h"
 
 namespace conclave::cli {
@@ -17,6 +19,7 @@ namespace {
 
 struct Arguments {
   std::string fleet, worker_binary, orchestrator_binary;
+  OrchestratorFlags orchestrator;
   Output output;
 };
 
@@ -33,21 +36,56 @@ absl::Status Up(const Arguments& a) {
   return NotFound("{}: cannot be run; name it by --orchestrator-binary", binary);
 }
 
-absl::Status Models(const Arguments& a) {
+struct Served {
+  std::string name, backend, location;
+  bool available = false;
+  std::optional<inference::v1::Model> model;
+};
+
+absl::StatusOr<std::vector<Served>> MembersOfFleet(const Arguments& a) {
   const std::string home = ExpandHome("~/").substr(0, ExpandHome("~/").size() - 1);
   ASSIGN_OR_RETURN(const auto fleet, orchestrator::LoadFleet(a.fleet, home));
   orchestrator::LaunchOptions options;
   options.worker_binary = a.worker_binary.empty() ? BinaryDirectory() + "/conclave-worker" : a.worker_binary;
   options.cores = static_cast<int32_t>(std::thread::hardware_concurrency());
   ASSIGN_OR_RETURN(const auto launched, orchestrator::LaunchedFleet::Launch(fleet, options));
+  std::vector<Served> members;
+  for (orchestrator::MemberFacts& facts : launched->backend().Describe()) {
+    members.push_back({facts.name, facts.backend, facts.location, facts.available, std::move(facts.model)});
+  }
+  return members;
+}
+
+absl::StatusOr<std::vector<Served>> MembersOfOrchestrator(const std::string& address, const rpc::TlsFiles& tls) {
+  orchestrator::ClientOptions options;
+  options.tls = tls;
+  ASSIGN_OR_RETURN(const auto client, orchestrator::OrchestratorClient::Connect(address, options));
+  std::vector<Served> members;
+  for (const auto& m : client->members()) {
+    members.push_back({m.name(), m.backend(), m.location(), m.available(), std::nullopt});
+    if (m.has_model()) members.back().model = m.model();
+  }
+  return members;
+}
+
+absl::Status Models(const Arguments& a) {
+  SessionFlags named;
+  named.fleet = a.fleet;
+  named.orchestrator = a.orchestrator;
+  const std::string address = named.OrchestratorAddress();
+  if (address.empty() && a.fleet.empty()) {
+    return InvalidArgument("whose members? name a --fleet FILE or a serving --orchestrator ADDRESS");
+  }
+  ASSIGN_OR_RETURN(const std::vector<Served> members,
+                   address.empty() ? MembersOfFleet(a) : MembersOfOrchestrator(address, a.orchestrator.tls));
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
-  for (const orchestrator::MemberFacts& facts : launched->backend().Describe()) {
-    json.push_back({{"name", facts.name},
-                    {"backend", facts.backend},
-                    {"location", facts.location},
-                    {"available", facts.available}});
-    if (facts.model) {
-      const auto& m = *facts.model;
+  for (const Served& served : members) {
+    json.push_back({{"name", served.name},
+                    {"backend", served.backend},
+                    {"location", served.location},
+                    {"available", served.available}});
+    if (served.model) {
+      const auto& m = *served.model;
       json.back().update({{"model", m.name()},
                           {"family", m.family()},
                           {"quantization", m.quantization()},
@@ -55,10 +93,10 @@ absl::Status Models(const Arguments& a) {
                           {"context_tokens", m.context_token_count()}});
     }
     if (a.output.json) continue;
-    fmt::print("{:<28} {:<9} {:<22} {}\n", facts.name, facts.backend, facts.location,
-               facts.model
-                   ? fmt::format("{}, {}, {:.1f} M parameters", facts.model->name(), facts.model->quantization(),
-                                 1e-6 * static_cast<double>(facts.model->total_parameter_count()))
+    fmt::print("{:<28} {:<9} {:<22} {}\n", served.name, served.backend, served.location,
+               served.model
+                   ? fmt::format("{}, {}, {:.1f} M parameters", served.model->name(), served.model->quantization(),
+                                 1e-6 * static_cast<double>(served.model->total_parameter_count()))
                    : std::string());
   }
   if (a.output.json) fmt::print("{}\n", json.dump(2));
@@ -78,10 +116,11 @@ void AddUp(CLI::App* app, Chosen* chosen) {
 }
 
 void AddModels(CLI::App* app, Chosen* chosen) {
-  auto* command = app->add_subcommand("models", "The members of a fleet and what they serve");
+  auto* command = app->add_subcommand("models", "The members of a fleet, or of an orchestrator, and what they serve");
   command->footer("Example: conclave models --fleet fleet.textproto");
   auto a = std::make_shared<Arguments>();
-  command->add_option("--fleet", a->fleet, "Fleet file")->required();
+  auto* fleet = command->add_option("--fleet", a->fleet, "Fleet file");
+  a->orchestrator.Add(command)->excludes(fleet);
   command->add_option("--worker-binary", a->worker_binary, "conclave-worker; default: beside this program");
   AddOutputFlags(command, &a->output);
   command->callback([=] { chosen->action = [=] { return Report(Models(*a)); }; });

@@ -26,21 +26,10 @@
 #include "orchestrator/backend/backend.h"
 #include "orchestrator/graph/compiled_graph.h"
 #include "orchestrator/run/machine.h"
+#include "orchestrator/run/run_observer.h"
 #include "orchestrator/store/store.h"
 
 namespace conclave::orchestrator {
-
-// Sees a run's events in order. Called from one thread at a time, which is the loop's or a reader's: never block, never
-// call back into the executor except to Unwatch.
-class RunObserver {
- public:
-  virtual ~RunObserver() = default;
-  // Committed events in order, from the one asked for, without gap or repeat; between them TokenDelta events
-  // (sequence number 0) of calls that stream.
-  virtual void OnEvent(const std::shared_ptr<const deliberation::v1::Event>& event) = 0;
-  // Last. OK after RunFinished; UNAVAILABLE when the executor stops before; an error when the run cannot be read.
-  virtual void OnEnd(const absl::Status& status) = 0;
-};
 
 struct ExecutorOptions {
   Store* store = nullptr;      // outlives the executor

@@ -172,6 +172,8 @@ int Run(Flags flags) {
   if (flags.insecure_listen) spdlog::warn("--insecure-listen: prompts and answers cross the network in plaintext");
   fmt::print("serving conclave.deliberation.v1 on {}\n", (*server)->address());
   std::fflush(stdout);
+  spdlog::info("ask it: conclave ask \"..\" --orchestrator {0}, or set CONCLAVE_ORCHESTRATOR={0}",
+               (*server)->address());
 
   int signal = 0;
   sigwait(&signals, &signal);
