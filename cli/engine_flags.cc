@@ -51,7 +51,7 @@ class GatheringSink final : public engine::GenerateSink {
 }  // namespace
 
 void EngineFlags::Add(CLI::App* command, bool model_required) {
-  auto* option = command->add_option("--model", model, "GGUF file");
+  auto* option = command->add_option("--model", model, "GGUF file or Hugging Face directory");
   if (model_required) option->required();
   command->add_option("--device", device, "cpu")->capture_default_str();
   command->add_option("--kernel", kernel, "reference, scalar, avx2, avx512 or auto")->capture_default_str();
@@ -67,6 +67,7 @@ absl::StatusOr<std::unique_ptr<engine::Engine>> EngineFlags::Load() const {
   }
   engine::EngineOptions options;
   options.model_path = ExpandHome(model);
+  options.tokenizer_optional = tokenizer_optional;
   options.kernel = kernel;
   options.threads = threads;
   options.kv_bytes = kv_bytes;

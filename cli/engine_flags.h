@@ -19,6 +19,7 @@ struct EngineFlags {
   std::string kernel = "auto";
   int32_t threads = 0;
   int64_t kv_bytes = int64_t{256} << 20;
+  bool tokenizer_optional = false;  // for commands that take and give token ids
 
   void Add(CLI::App* command, bool model_required = true);
   // Loads the model, or says why not.

@@ -63,7 +63,9 @@ absl::Status Score(const Arguments& a) {
 
 // Windows of `context` tokens; in each the second half is scored given everything before it in the window.
 absl::Status Perplexity(const Arguments& a) {
-  ASSIGN_OR_RETURN(auto engine, a.engine.Load());
+  EngineFlags flags = a.engine;
+  flags.tokenizer_optional = false;  // it reads text
+  ASSIGN_OR_RETURN(auto engine, flags.Load());
   ASSIGN_OR_RETURN(std::string text, ReadStdin());
   const auto tokens = engine->Tokenize(text, engine::Engine::SpecialTokens::kAsText, /*add_begin_of_sequence=*/true);
   const size_t window = static_cast<size_t>(a.context), half = window / 2;
@@ -98,6 +100,7 @@ absl::Status Routing(const Arguments& a) {
 
 void AddInspectForward(CLI::App* inspect, Chosen* chosen) {
   auto arguments = std::make_shared<Arguments>();
+  arguments->engine.tokenizer_optional = true;
   auto add = [&](const char* name, const char* help, const char* example, absl::Status (*run)(const Arguments&)) {
     auto* command = inspect->add_subcommand(name, help);
     command->footer(std::string("Example: conclave inspect ") + name + " " + example);

@@ -86,7 +86,7 @@ void AddInspectTemplate(CLI::App* inspect, Chosen* chosen) {
   command->footer("Example: conclave inspect template --model llama.gguf --messages chat.json --generation-prompt");
   auto a = std::make_shared<Arguments>();
   auto* source = command->add_option_group("source");
-  source->add_option("--model", a->model, "GGUF file with a chat template");
+  source->add_option("--model", a->model, "GGUF file or Hugging Face directory with a chat template");
   source->add_option("--template", a->file, "Jinja file");
   source->require_option(1);
   command->add_option("--messages", a->messages, "JSON array of {role, content, ..}")->required();

@@ -36,7 +36,7 @@ absl::Status Detokenize(const Arguments& a) {
 
 void AddInspectText(CLI::App* inspect, Chosen* chosen) {
   auto a = std::make_shared<Arguments>();
-  const char* model_help = "GGUF file, vocabulary-only ones too";
+  const char* model_help = "GGUF file or Hugging Face directory; weights are not needed";
   auto* tokenize = inspect->add_subcommand("tokenize", "Token ids of standard input, as a JSON array");
   tokenize->footer("Example: echo -n 'Hello' | conclave inspect tokenize --model llama.gguf --bos");
   tokenize->add_option("--model", a->model, model_help)->required();

@@ -35,7 +35,8 @@ inline constexpr float kTemperatureMax = 100.0f;
 inline constexpr size_t kTextBytesMax = 64 << 20;  // of one text to tokenize; callers check
 
 struct EngineOptions {
-  std::string model_path;             // a GGUF file
+  std::string model_path;             // a GGUF file or a Hugging Face directory
+  bool tokenizer_optional = false;    // load a directory without tokenizer.json: token 5 is then the text "<5>"
   std::string kernel = "auto";        // reference | scalar | avx2 | avx512 | auto
   int32_t threads = 0;                // 0: one per core
   int64_t kv_bytes = 256 << 20;       // memory for KV pages; fewer are allocated if no set of sequences could use more
@@ -43,24 +44,6 @@ struct EngineOptions {
   int32_t sequences_max = 32;         // running together
   int32_t step_tokens_max = 512;      // tokens of one step: decode first, the rest is prefill chunks
   int32_t queue_requests_max = 1024;  // waiting requests; more are RESOURCE_EXHAUSTED
-};
-
-struct ModelInfo {
-  std::string name;          // general.name or the file name
-  std::string family;        // "llama", ..
-  std::string quantization;  // "Q4_1" or "mixed Q4_K Q6_K": the formats of the matrices
-  std::string revision;      // SHA-256 of the file's metadata and tensor table and size: names these weights
-  int32_t layers, hidden, heads, kv_heads, head_dim, feed_forward, vocab;
-  int32_t experts, experts_per_token;  // 0 for dense
-  int32_t context_tokens;              // what the model was trained for, or the option's lower limit
-  int64_t params_total, params_active;
-  int64_t weight_bytes;            // of the tensors, as in the file
-  int64_t weight_bytes_per_token;  // read once per step by a dense model: matrices and the output head
-  int64_t kv_bytes_per_token;
-  int64_t flops_per_token;  // 2 x active matrix parameters (attention adds 4 * L * H * Dk per position attended)
-  int64_t attention_flops_per_token_and_position;
-  std::string kernel;         // the ops backend in use
-  std::string chat_template;  // Jinja source, empty if the file has none
 };
 
 // ---- Sampling
@@ -79,6 +62,25 @@ struct Sampling {
   float frequency_penalty = 0.0f;
   float presence_penalty = 0.0f;
   std::vector<LogitBias> logit_bias;
+};
+
+struct ModelInfo {
+  std::string name;          // general.name or the file's or directory's name
+  std::string family;        // "llama", ..
+  std::string quantization;  // "Q4_1" or "mixed Q4_K Q6_K": the formats of the matrices
+  std::string revision;      // SHA-256 of metadata, tensor tables and sizes: names these weights
+  int32_t layers, hidden, heads, kv_heads, head_dim, feed_forward, vocab;
+  int32_t experts, experts_per_token;  // 0 for dense
+  int32_t context_tokens;              // what the model was trained for, or the option's lower limit
+  int64_t params_total, params_active;
+  int64_t weight_bytes;            // of the tensors, as in the file
+  int64_t weight_bytes_per_token;  // read once per step by a dense model: matrices and the output head
+  int64_t kv_bytes_per_token;
+  int64_t flops_per_token;  // 2 x active matrix parameters (attention adds 4 * L * H * Dk per position attended)
+  int64_t attention_flops_per_token_and_position;
+  std::string kernel;         // the ops backend in use
+  std::string chat_template;  // Jinja source, empty if the file has none
+  Sampling sampling;          // what the makers recommend (generation_config.json); else the defaults
 };
 
 struct Stopping {

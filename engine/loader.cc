@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "common/status.h"
+#include "engine/generation_config.h"
 #include "engine/tokenizer/read_tokenizer.h"
 
 namespace conclave::engine {
@@ -59,10 +60,29 @@ absl::Status PlanKv(const EngineOptions& options, int32_t trained_context, int64
   return absl::OkStatus();
 }
 
+// A file without its extension; a directory's name may hold dots ("Qwen2.5-7B").
+std::string NameOf(const std::string& model_path) {
+  std::filesystem::path path = std::filesystem::path(model_path).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  std::error_code ignored;
+  return (std::filesystem::is_directory(path, ignored) ? path.filename() : path.stem()).string();
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const EngineOptions& options, const Checkpoint& checkpoint,
+                                                         const ModelSpec& spec) {
+  if (options.tokenizer_optional && !HasTokenizer(checkpoint)) return NumbersAsTokens(*checkpoint.hf(), spec.vocab);
+  ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, ReadTokenizer(checkpoint));
+  if (tokenizer->vocab_size() > spec.vocab) {
+    return FailedPrecondition("MODEL_FILE_INVALID {}: the tokenizer has {} tokens, the embedding {} rows",
+                              options.model_path, tokenizer->vocab_size(), spec.vocab);
+  }
+  return tokenizer;
+}
+
 ModelInfo Describe(const LoadedModel& model, const ModelSpec& spec, const EngineOptions& options, int64_t page_bytes) {
   const ModelSize& size = model.bound.size;
   ModelInfo info = {};
-  info.name = spec.name.empty() ? std::filesystem::path(options.model_path).stem().string() : spec.name;
+  info.name = spec.name.empty() ? NameOf(options.model_path) : spec.name;
   info.family = spec.family;
   info.quantization = size.quantization;
   info.revision = model.checkpoint->Revision();
@@ -92,11 +112,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const EngineOptions& opti
   auto model = std::make_unique<LoadedModel>();
   ASSIGN_OR_RETURN(model->checkpoint, Checkpoint::Open(options.model_path));
   ASSIGN_OR_RETURN(ModelSpec spec, ReadModelSpec(*model->checkpoint));
-  ASSIGN_OR_RETURN(model->tokenizer, ReadTokenizer(*model->checkpoint));
-  if (model->tokenizer->vocab_size() > spec.vocab) {
-    return FailedPrecondition("MODEL_FILE_INVALID {}: the tokenizer has {} tokens, the embedding {} rows",
-                              options.model_path, model->tokenizer->vocab_size(), spec.vocab);
-  }
+  ASSIGN_OR_RETURN(model->tokenizer, LoadTokenizer(options, *model->checkpoint, spec));
   model->chat_template = std::make_unique<ChatTemplate>(*model->tokenizer);
   ASSIGN_OR_RETURN(model->ops, MakeOps({.kernel = options.kernel, .threads = options.threads}));
   ASSIGN_OR_RETURN(model->bound, BindWeights(*model->checkpoint, spec, model->ops.get()));
@@ -119,6 +135,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const EngineOptions& opti
                                                    model->ops.get()));
   model->costs = MakeCostModel(spec, model->bound.size, page_bytes / kPageTokens);
   model->info = Describe(*model, spec, options, page_bytes);
+  if (model->checkpoint->hf() != nullptr) {
+    ASSIGN_OR_RETURN(model->info.sampling, ReadGenerationConfig(*model->checkpoint->hf()));
+  }
   const int64_t kv_bytes = page_bytes * step.kv_pages;
   model->memory = {.weight_bytes = model->ops->weight_bytes(),
                    .kv_bytes = kv_bytes,

@@ -60,7 +60,9 @@ void AddFlags(CLI::App* app, Flags* flags) {
   conclave::worker::ServerOptions& server = flags->server;
   server.listen = "127.0.0.1:50051";
   const auto range = [](int64_t low, int64_t high) { return CLI::Range(low, high).description(""); };
-  app->add_option("--model", engine.model_path, "GGUF file to serve")->required()->type_name("FILE");
+  app->add_option("--model", engine.model_path, "GGUF file or Hugging Face directory to serve")
+      ->required()
+      ->type_name("PATH");
   app->add_option("--name", flags->name, "Name callers use; default: the one in the file")->type_name("NAME");
   app->add_option("--threads", engine.threads, "CPU threads; 0: one per core")->check(range(0, 1024))->type_name("N");
   app->add_option("--kernel", engine.kernel, "CPU kernels: auto, reference, scalar, avx2 or avx512")

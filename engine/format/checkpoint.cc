@@ -1,11 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/format/checkpoint.h"
 
+#include <filesystem>
+
 #include "engine/format/gguf.h"
+#include "engine/format/hf_checkpoint.h"
 
 namespace conclave::engine {
+namespace {
 
-absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& path) { return GgufFile::Open(path); }
+bool IsDirectory(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(path, ignored);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& path) {
+  if (IsDirectory(path)) return HfCheckpoint::Open(path);
+  return GgufFile::Open(path);
+}
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::OpenMetadata(const std::string& path) {
+  if (IsDirectory(path)) return HfCheckpoint::OpenMetadata(path);
+  const std::filesystem::path file(path);
+  if (file.extension() == ".json") {
+    const std::filesystem::path directory = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
+    return HfCheckpoint::OpenMetadata(directory.string());
+  }
+  return GgufFile::Open(path);
+}
 
 absl::StatusOr<CheckpointTensor> Checkpoint::GetTensor(std::string_view name, const Shape& shape) const {
   const CheckpointTensor* tensor = FindTensor(name);

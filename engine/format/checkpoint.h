@@ -18,6 +18,7 @@
 namespace conclave::engine {
 
 class GgufFile;
+class HfDirectory;
 
 // FAILED_PRECONDITION "MODEL_FILE_INVALID <path>: ..": what every reader of a checkpoint says of a bad one.
 template <typename... Args>
@@ -41,9 +42,12 @@ class Checkpoint {
   Checkpoint(const Checkpoint&) = delete;
   Checkpoint& operator=(const Checkpoint&) = delete;
 
-  // Maps and checks what lies at `path`: a GGUF file. NOT_FOUND or INTERNAL when it cannot be opened, else
-  // FAILED_PRECONDITION MODEL_FILE_INVALID.
+  // Maps and checks what lies at `path`: a GGUF file or a Hugging Face directory. NOT_FOUND or INTERNAL when it cannot
+  // be opened, else FAILED_PRECONDITION MODEL_FILE_INVALID.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& path);
+  // The same for its metadata alone, where weights may be absent: also a directory without them, or the config.json or
+  // tokenizer.json in it.
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> OpenMetadata(const std::string& path);
 
   virtual const std::string& path() const = 0;
   // SHA-256 of metadata, tensor tables and sizes: identifies the weights without reading them.
@@ -61,6 +65,7 @@ class Checkpoint {
 
   // The metadata in its own form: exactly one is not null.
   virtual const GgufFile* gguf() const { return nullptr; }
+  virtual const HfDirectory* hf() const { return nullptr; }
 };
 
 }  // namespace conclave::engine

@@ -120,6 +120,7 @@ TEST(GgufTest, PlacesTensorsSlowestDimensionFirst) {
 TEST(GgufTest, KnowsTheSizeOfEveryFormatItNames) {
   for (int i = 0; i <= static_cast<int>(DType::kIQ4_XS); ++i) {
     const auto dtype = static_cast<DType>(i);
+    if (dtype == DType::kU8 || dtype == DType::kF8_E4M3) continue;  // safetensors only
     GgufWriter w;
     const auto bytes = static_cast<size_t>(RowBytes(dtype, 512));
     w.AddTensor("t", dtype, {2, 512}, std::string(2 * bytes, '\1'));

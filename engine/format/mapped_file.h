@@ -19,7 +19,7 @@ namespace conclave::engine {
 // Thread-safe. The bytes live as long as the object.
 class MappedFile {
  public:
-  static constexpr int kMappedFilesMax = 64;  // guarded at one time, per process
+  static constexpr int kMappedFilesMax = 512;  // guarded at one time, per process
 
   // NOT_FOUND or INTERNAL when the file cannot be opened, FAILED_PRECONDITION MODEL_FILE_INVALID when it is empty or
   // not a regular file, RESOURCE_EXHAUSTED beyond kMappedFilesMax.

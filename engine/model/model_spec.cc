@@ -5,15 +5,18 @@
 
 #include "common/check.h"
 #include "engine/format/gguf.h"
+#include "engine/format/hf_checkpoint.h"
 #include "engine/model/gguf_spec.h"
+#include "engine/model/hf_spec.h"
 
 namespace conclave::engine {
 
 float ModelSpec::attention_scale() const { return 1.0f / std::sqrt(static_cast<float>(head_dim)); }
 
 absl::StatusOr<ModelSpec> ReadModelSpec(const Checkpoint& checkpoint) {
-  CONCLAVE_CHECK(checkpoint.gguf() != nullptr);
-  return ReadGgufSpec(*checkpoint.gguf());
+  if (checkpoint.gguf() != nullptr) return ReadGgufSpec(*checkpoint.gguf());
+  CONCLAVE_CHECK(checkpoint.hf() != nullptr);
+  return ReadHfSpec(*checkpoint.hf());
 }
 
 }  // namespace conclave::engine

@@ -17,6 +17,8 @@ enum class DType : uint8_t {
   kI16,
   kI32,
   kI64,
+  kU8,
+  kF8_E4M3,  // OCP 8-bit float without infinities
   // GGUF block formats (layouts: engine/quant).
   kQ4_0,
   kQ4_1,

@@ -110,6 +110,11 @@ absl::Status TokenizerBuilder::CheckIds() const {
       return Error("the {} token is {}, but the vocabulary has {} tokens", name, *id, v.tokens.size());
     }
   }
+  for (const TokenId id : v.ends) {
+    if (!t_->Contains(id)) {
+      return Error("an end token is {}, but the vocabulary has {} tokens", id, v.tokens.size());
+    }
+  }
   if (v.add_bos && !v.bos.has_value()) return Error("a bos token is to be added, but none is named");
   if (v.add_eos && !v.eos.has_value()) return Error("an eos token is to be added, but none is named");
   return absl::OkStatus();
@@ -142,6 +147,7 @@ absl::Status TokenizerBuilder::DecodeTokens() {
 void TokenizerBuilder::FindEndTokens() {
   VocabularyData& v = t_->vocabulary_;
   std::vector<TokenId>& ends = t_->end_tokens_;
+  ends = v.ends;
   for (const std::optional<TokenId>& id : {v.eos, v.eot, v.eom}) {
     if (id.has_value()) ends.push_back(*id);
   }

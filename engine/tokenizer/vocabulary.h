@@ -43,6 +43,7 @@ struct VocabularyData {
   bool add_eos = false;
   bool add_space_prefix = false;  // SentencePiece: a space before the text and after each special token
   std::optional<TokenId> bos, eos, eot, eom, unknown, padding;
+  std::vector<TokenId> ends;  // end a text besides eos, eot and eom
   std::string chat_template;  // Jinja source; empty if there is none
 };
 

@@ -65,8 +65,11 @@ uint32_t GgufTensorType(engine::DType dtype) {
       return 28;
     case DType::kBF16:
       return 30;
+    case DType::kU8:
+    case DType::kF8_E4M3:
+      break;
   }
-  return 0;
+  CONCLAVE_CHECK_MSG(false, "GGUF has no such type");
 }
 
 GgufWriter& GgufWriter::Add(std::string_view key, std::string_view value) {

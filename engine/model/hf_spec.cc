@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/model/hf_spec.h"
+
+#include <array>
+
+#include "common/status.h"
+#include "engine/model/hf_rope.h"
+
+namespace conclave::engine {
+namespace {
+
+// What a class of transformers has beyond the common terms. Defaults: its configuration_*.py.
+struct Family {
+  std::string_view model_type;
+  bool qkv_bias = false;  // always; else `attention_bias` says, where the class reads that
+  bool reads_attention_bias = false;
+  bool out_bias = false;  // attention_bias puts one behind attention too
+  bool reads_mlp_bias = false;
+  bool head_norm = false;
+  int32_t default_head_dim = 0;      // 0: hidden / heads
+  bool kv_heads_required = true;     // else as many as query heads
+  bool window_needs_switch = false;  // use_sliding_window; else sliding_window alone turns it on
+  bool reads_window = false;
+};
+
+constexpr std::array kFamilies = {
+    Family{.model_type = "llama",
+           .reads_attention_bias = true,
+           .out_bias = true,
+           .reads_mlp_bias = true,
+           .kv_heads_required = false},
+    Family{.model_type = "mistral", .reads_window = true},
+    Family{.model_type = "qwen2", .qkv_bias = true, .window_needs_switch = true, .reads_window = true},
+    Family{.model_type = "qwen3",
+           .reads_attention_bias = true,
+           .out_bias = true,
+           .head_norm = true,
+           .default_head_dim = 128,
+           .window_needs_switch = true,
+           .reads_window = true},
+};
+
+template <typename... Args>
+absl::Status Unknown(const JsonObject& config, fmt::format_string<Args...> format, Args&&... args) {
+  return Unimplemented("{}: {}", config.self().file(), fmt::format(format, std::forward<Args>(args)...));
+}
+
+absl::StatusOr<int32_t> Count(const JsonObject& config, std::string_view key, uint32_t max) {
+  ASSIGN_OR_RETURN(const JsonValue value, config.Get(key));
+  ASSIGN_OR_RETURN(const int64_t count, value.Integer(1, max));
+  return static_cast<int32_t>(count);
+}
+
+absl::StatusOr<int32_t> CountOr(const JsonObject& config, std::string_view key, uint32_t max, int32_t fallback) {
+  return config.Has(key) ? Count(config, key, max) : absl::StatusOr<int32_t>(fallback);
+}
+
+absl::Status CheckKnown(const JsonObject& config) {
+  if (const JsonValue* list = config.Find("architectures")) {
+    ASSIGN_OR_RETURN(const std::vector<JsonValue> names, list->Array());
+    for (const JsonValue& value : names) {
+      ASSIGN_OR_RETURN(const std::string_view name, value.String());
+      if (!name.ends_with("ForCausalLM")) {
+        return Unknown(config, "\"architectures\" has \"{}\"; only ..ForCausalLM generates text", name);
+      }
+    }
+  }
+  ASSIGN_OR_RETURN(const std::string_view activation, config.StringOr("hidden_act", "silu"));
+  if (activation != "silu") return Unknown(config, "\"hidden_act\" is \"{}\"; known is silu", activation);
+  if (const JsonValue* quantization = config.Find("quantization_config")) {
+    ASSIGN_OR_RETURN(const JsonObject object, quantization->Object());
+    ASSIGN_OR_RETURN(const std::string_view method, object.StringOr("quant_method", ""));
+    return Unknown(
+        config, "\"quantization_config.quant_method\" is \"{}\": quantised safetensors are not supported yet", method);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadSizes(const JsonObject& config, const Family& family, ModelSpec* spec) {
+  ASSIGN_OR_RETURN(spec->layers, Count(config, "num_hidden_layers", kLayersMax));
+  ASSIGN_OR_RETURN(spec->hidden, Count(config, "hidden_size", kHiddenMax));
+  ASSIGN_OR_RETURN(spec->heads, Count(config, "num_attention_heads", kHeadsMax));
+  ASSIGN_OR_RETURN(spec->kv_heads, family.kv_heads_required
+                                       ? Count(config, "num_key_value_heads", kHeadsMax)
+                                       : CountOr(config, "num_key_value_heads", kHeadsMax, spec->heads));
+  ASSIGN_OR_RETURN(spec->feed_forward, Count(config, "intermediate_size", kFeedForwardMax));
+  ASSIGN_OR_RETURN(spec->vocab, Count(config, "vocab_size", kVocabMax));
+  ASSIGN_OR_RETURN(spec->context_tokens, Count(config, "max_position_embeddings", kContextTokensMax));
+  if (spec->heads % spec->kv_heads != 0) {
+    return config.self().Invalid(
+        fmt::format("{} query heads cannot share {} key/value heads evenly", spec->heads, spec->kv_heads));
+  }
+  const int32_t head_dim = family.default_head_dim != 0 ? family.default_head_dim : spec->hidden / spec->heads;
+  if (!config.Has("head_dim") && family.default_head_dim == 0 && spec->hidden % spec->heads != 0) {
+    return config.self().Invalid(
+        fmt::format("width {} is no multiple of {} heads and \"head_dim\" is absent", spec->hidden, spec->heads));
+  }
+  ASSIGN_OR_RETURN(spec->head_dim, CountOr(config, "head_dim", kHeadDimMax, head_dim));
+  if (spec->head_dim % 2 != 0) return config.self().Invalid(fmt::format("\"head_dim\" {} is odd", spec->head_dim));
+  ASSIGN_OR_RETURN(const JsonValue epsilon, config.Get("rms_norm_eps"));
+  ASSIGN_OR_RETURN(const double value, epsilon.Number());
+  if (!(value > 0 && value < 1)) return epsilon.Invalid(fmt::format("is {}, must be in (0, 1)", value));
+  spec->norm_epsilon = static_cast<float>(value);
+  return absl::OkStatus();
+}
+
+absl::Status ReadTerms(const JsonObject& config, const Family& family, ModelSpec* spec) {
+  spec->head_norm = family.head_norm;
+  spec->attention_bias = family.qkv_bias;
+  if (family.reads_attention_bias) {
+    ASSIGN_OR_RETURN(const bool bias, config.BoolOr("attention_bias", false));
+    spec->attention_bias = spec->attention_bias || bias;
+    spec->attention_out_bias = bias && family.out_bias;
+  }
+  if (family.reads_mlp_bias) {
+    ASSIGN_OR_RETURN(const bool bias, config.BoolOr("mlp_bias", false));
+    if (bias) return Unknown(config, "\"mlp_bias\" is true: biases in the feed-forward network are not supported");
+  }
+  ASSIGN_OR_RETURN(spec->tied_head, config.BoolOr("tie_word_embeddings", false));
+  return absl::OkStatus();
+}
+
+// Layers that look back over a window only would be computed wrongly, unless the window is as long as the context.
+absl::Status RefuseShortWindow(const JsonObject& config, const Family& family, const ModelSpec& spec) {
+  if (!family.reads_window) return absl::OkStatus();
+  if (family.window_needs_switch) {
+    ASSIGN_OR_RETURN(const bool used, config.BoolOr("use_sliding_window", false));
+    ASSIGN_OR_RETURN(const int64_t first, config.IntegerOr("max_window_layers", 0, INT32_MAX, 28));
+    if (!used) return absl::OkStatus();
+    if (!config.Has("layer_types") && first >= spec.layers) return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const int64_t window,
+                   config.IntegerOr("sliding_window", 1, INT32_MAX, family.window_needs_switch ? 4096 : INT32_MAX));
+  if (window >= spec.context_tokens) return absl::OkStatus();
+  return Unknown(config,
+                 "\"sliding_window\" is {}, shorter than the context of {}: sliding windows are not supported yet",
+                 window, spec.context_tokens);
+}
+
+absl::StatusOr<ModelSpec> ReadFamily(const JsonObject& config, const Family& family) {
+  ModelSpec spec;
+  spec.family = family.model_type;
+  spec.names = &kHfNames;
+  spec.rope_layout = RopeLayout::kHalfSplit;
+  RETURN_IF_ERROR(CheckKnown(config));
+  RETURN_IF_ERROR(ReadSizes(config, family, &spec));
+  RETURN_IF_ERROR(ReadTerms(config, family, &spec));
+  ASSIGN_OR_RETURN(const RopeParameters rope, ReadHfRope(config, spec.head_dim, spec.context_tokens));
+  RopeTable table = MakeRopeTable(rope);
+  spec.rotated = rope.rotated;
+  spec.inverse_frequency = std::move(table.inverse_frequency);
+  spec.rope_magnitude = table.magnitude;
+  // Configs give YaRN with the context before it; it reaches `factor` times as far.
+  if (rope.scaling == RopeScaling::kYarn) {
+    const double reach = std::min<double>(rope.original_context * rope.factor, kContextTokensMax);
+    spec.context_tokens = std::max(spec.context_tokens, static_cast<int32_t>(reach));
+  }
+  RETURN_IF_ERROR(RefuseShortWindow(config, family, spec));
+  return spec;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelSpec> ReadHfSpec(const JsonDocument& document) {
+  ASSIGN_OR_RETURN(const JsonObject config, document.root().Object());
+  ASSIGN_OR_RETURN(const JsonValue type_value, config.Get("model_type"));
+  ASSIGN_OR_RETURN(const std::string_view type, type_value.String());
+  for (const Family& family : kFamilies) {
+    if (family.model_type == type) return ReadFamily(config, family);
+  }
+  std::string known;
+  for (const Family& family : kFamilies) known += fmt::format("{}{}", known.empty() ? "" : ", ", family.model_type);
+  return Unknown(config, "\"model_type\" is \"{}\"; known: {}", type, known);
+}
+
+absl::StatusOr<ModelSpec> ReadHfSpec(const HfDirectory& directory) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<JsonDocument> config, directory.ReadJson("config.json"));
+  if (config == nullptr) return NotFound("{}: no config.json", directory.path());
+  return ReadHfSpec(*config);
+}
+
+}  // namespace conclave::engine

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/model/hf_spec.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "tests/testing/status_matchers.h"
+
+namespace conclave::engine {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::StatusIs;
+
+using Keys = std::map<std::string, std::string>;
+
+// A config of one small Llama with some keys changed; "" takes a key away.
+absl::StatusOr<ModelSpec> Read(const Keys& changes) {
+  Keys keys = {{"model_type", "\"llama\""},  {"hidden_size", "64"},
+               {"intermediate_size", "128"}, {"num_hidden_layers", "3"},
+               {"num_attention_heads", "4"}, {"num_key_value_heads", "2"},
+               {"vocab_size", "100"},        {"max_position_embeddings", "256"},
+               {"rms_norm_eps", "1e-6"}};
+  for (const auto& [key, value] : changes) keys[key] = value;
+  std::string text;
+  for (const auto& [key, value] : keys) {
+    if (!value.empty()) text += (text.empty() ? "{\"" : ",\"") + key + "\":" + value;
+  }
+  const auto document = JsonDocument::Parse("config.json", text + "}");
+  if (!document.ok()) return document.status();
+  return ReadHfSpec(**document);
+}
+
+void ExpectUnknown(const Keys& changes, const std::string& named) {
+  EXPECT_THAT(Read(changes).status(),
+              StatusIs(absl::StatusCode::kUnimplemented, AllOf(HasSubstr("config.json"), HasSubstr(named))));
+}
+void ExpectInvalid(const Keys& changes, const std::string& named) {
+  EXPECT_THAT(Read(changes).status(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                               AllOf(HasSubstr("MODEL_FILE_INVALID config.json"), HasSubstr(named))));
+}
+
+TEST(HfSpec, Llama) {
+  const auto spec = Read({});
+  ASSERT_OK(spec);
+  EXPECT_EQ(spec->family, "llama");
+  EXPECT_EQ(spec->layers, 3);
+  EXPECT_EQ(spec->head_dim, 16);
+  EXPECT_EQ(spec->kv_heads, 2);
+  EXPECT_EQ(spec->vocab, 100);
+  EXPECT_FLOAT_EQ(spec->norm_epsilon, 1e-6f);
+  EXPECT_EQ(spec->rope_layout, RopeLayout::kHalfSplit);
+  EXPECT_FALSE(spec->tied_head || spec->attention_bias || spec->head_norm);
+  EXPECT_FLOAT_EQ(spec->inverse_frequency[1], 0.31622777f);  // 10000^(-2/16)
+  EXPECT_EQ(Read({{"num_key_value_heads", ""}})->kv_heads, 4);
+  EXPECT_EQ(Read({{"num_key_value_heads", "null"}})->kv_heads, 4);
+  EXPECT_EQ(Read({{"head_dim", "null"}})->head_dim, 16);
+  EXPECT_EQ(Read({{"head_dim", "32"}})->head_dim, 32);
+  EXPECT_TRUE(Read({{"tie_word_embeddings", "true"}})->tied_head);
+  const auto biased = Read({{"attention_bias", "true"}});
+  EXPECT_TRUE(biased->attention_bias && biased->attention_out_bias);
+  // Keys that the class does not read change nothing.
+  EXPECT_OK(Read({{"sliding_window", "16"}, {"unsloth_version", "\"1\""}}));
+}
+
+TEST(HfSpec, OtherFamilies) {
+  const auto qwen2 = Read({{"model_type", "\"qwen2\""}, {"rope_theta", "1000000"}});
+  ASSERT_OK(qwen2);
+  EXPECT_TRUE(qwen2->attention_bias);
+  EXPECT_FALSE(qwen2->attention_out_bias || qwen2->head_norm);
+  EXPECT_FLOAT_EQ(qwen2->inverse_frequency[4], 1e-3f);
+  const auto qwen3 = Read({{"model_type", "\"qwen3\""}});
+  ASSERT_OK(qwen3);
+  EXPECT_TRUE(qwen3->head_norm);
+  EXPECT_FALSE(qwen3->attention_bias);
+  EXPECT_EQ(qwen3->head_dim, 128);
+  EXPECT_OK(Read({{"model_type", "\"mistral\""}}));
+  ExpectInvalid({{"model_type", "\"mistral\""}, {"num_key_value_heads", ""}}, "num_key_value_heads");
+}
+
+TEST(HfSpec, RopeInBothForms) {
+  const std::string llama3 = R"({"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,)"
+                             R"("original_max_position_embeddings":128)";
+  const auto older = Read({{"rope_theta", "500000.0"}, {"rope_scaling", llama3 + "}"}});
+  const auto newer = Read({{"rope_parameters", llama3 + R"(,"rope_theta":500000.0})"}});
+  ASSERT_OK(older);
+  ASSERT_OK(newer);
+  EXPECT_EQ(older->inverse_frequency, newer->inverse_frequency);
+  EXPECT_FLOAT_EQ(older->inverse_frequency[0], 1.0f);
+  EXPECT_FLOAT_EQ(older->inverse_frequency[7], static_cast<float>(std::pow(500000.0, -14.0 / 16) / 8));
+  EXPECT_EQ(older->context_tokens, 256);
+  const auto linear = Read({{"rope_scaling", R"({"type":"linear","factor":2})"}});
+  ASSERT_OK(linear);
+  EXPECT_FLOAT_EQ(linear->inverse_frequency[0], 0.5f);
+  // YaRN reaches factor times the original context, which is max_position_embeddings where it is not given.
+  const auto yarn = Read({{"rope_scaling", R"({"type":"yarn","factor":4.0})"}});
+  ASSERT_OK(yarn);
+  EXPECT_EQ(yarn->context_tokens, 1024);
+  EXPECT_FLOAT_EQ(yarn->rope_magnitude, static_cast<float>(0.1 * std::log(4.0) + 1));
+}
+
+TEST(HfSpec, WhatIsNotKnownIsNamed) {
+  ExpectUnknown({{"model_type", "\"mamba2\""}}, "\"mamba2\"");
+  ExpectUnknown({{"hidden_act", "\"gelu\""}}, "\"gelu\"");
+  ExpectUnknown({{"rope_scaling", R"({"rope_type":"longrope","factor":2})"}}, "\"longrope\"");
+  ExpectUnknown({{"rope_scaling", R"({"type":"dynamic","factor":2})"}}, "\"dynamic\"");
+  ExpectUnknown({{"partial_rotary_factor", "0.5"}}, "partial_rotary_factor");
+  ExpectUnknown({{"mlp_bias", "true"}}, "mlp_bias");
+  ExpectUnknown({{"quantization_config", R"({"quant_method":"awq","bits":4})"}}, "\"awq\"");
+  ExpectUnknown({{"architectures", R"(["LlamaForSequenceClassification"])"}}, "LlamaForSequenceClassification");
+}
+
+TEST(HfSpec, SlidingWindows) {
+  ExpectUnknown({{"model_type", "\"mistral\""}, {"sliding_window", "255"}}, "\"sliding_window\" is 255");
+  EXPECT_OK(Read({{"model_type", "\"mistral\""}, {"sliding_window", "256"}}));
+  EXPECT_OK(Read({{"model_type", "\"mistral\""}, {"sliding_window", "null"}}));
+  EXPECT_OK(Read({{"model_type", "\"qwen2\""}, {"sliding_window", "16"}, {"use_sliding_window", "false"}}));
+  const Keys used = {{"model_type", "\"qwen2\""}, {"sliding_window", "16"}, {"use_sliding_window", "true"}};
+  Keys early = used, late = used, listed = used;
+  early["max_window_layers"] = "2";
+  late["max_window_layers"] = "3";
+  listed["max_window_layers"] = "3";
+  listed["layer_types"] = R"(["sliding_attention","full_attention","full_attention"])";
+  ExpectUnknown(early, "sliding_window");
+  EXPECT_OK(Read(late));
+  ExpectUnknown(listed, "sliding_window");
+}
+
+TEST(HfSpec, ImpossibleValues) {
+  for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
+                          "max_position_embeddings", "rms_norm_eps", "model_type"}) {
+    ExpectInvalid({{key, ""}}, key);
+    ExpectInvalid({{key, "null"}}, key);
+    ExpectInvalid({{key, "[]"}}, key);
+  }
+  EXPECT_OK(Read({{"num_hidden_layers", std::to_string(kLayersMax)}}));
+  ExpectInvalid({{"num_hidden_layers", std::to_string(kLayersMax + 1)}}, "num_hidden_layers");
+  ExpectInvalid({{"num_hidden_layers", "0"}}, "num_hidden_layers");
+  ExpectInvalid({{"num_key_value_heads", "3"}}, "evenly");
+  ExpectInvalid({{"hidden_size", "66"}}, "head_dim");
+  ExpectInvalid({{"head_dim", "15"}}, "odd");
+  ExpectInvalid({{"rms_norm_eps", "0"}}, "rms_norm_eps");
+  ExpectInvalid({{"rope_theta", "-1"}}, "rope_theta");
+  ExpectInvalid({{"rope_theta", "\"x\""}}, "rope_theta");
+  ExpectInvalid({{"rope_scaling", R"({"type":"linear"})"}}, "factor");
+  ExpectInvalid({{"rope_scaling", R"({"type":"yarn","factor":0})"}}, "rope_scaling.factor");
+  ExpectInvalid({{"rope_scaling", "3"}}, "rope_scaling");
+  ExpectInvalid({{"tie_word_embeddings", "1"}}, "tie_word_embeddings");
+}
+
+}  // namespace
+}  // namespace conclave::engine
