@@ -17,6 +17,7 @@
 #include "common/hash.h"
 #include "common/status.h"
 #include "orchestrator/experiment/report/report.h"
+#include "protos/textproto.h"
 
 namespace conclave::cli {
 namespace {
@@ -59,6 +60,17 @@ std::string AbsoluteCopy(const experiment::LoadedExperiment& loaded) {
   std::string text;
   google::protobuf::TextFormat::PrintToString(copy, &text);
   return "# proto-message: Experiment\n" + text;
+}
+
+// What must not change between sittings. Text that does not parse is compared as it is.
+std::string WithoutBudget(const std::string& text) {
+  deliberation::v1::Experiment file;
+  if (!ParseTextproto(text, &file).errors.empty()) return text;
+  file.clear_budget();
+  file.clear_concurrency();
+  std::string out;
+  google::protobuf::TextFormat::PrintToString(file, &out);
+  return out;
 }
 
 Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::LoadedFleet& fleet) {
@@ -105,12 +117,13 @@ absl::Status PrepareDirectory(const Arguments& a, const experiment::LoadedExperi
     return AlreadyExists("{}: holds an experiment already; go on with it by --resume, or name another --out", a.out);
   }
   const std::string copy = AbsoluteCopy(loaded);
-  const auto before = ReadFile(a.out + "/experiment.textproto");
-  if (begun && before.ok() && *before != copy) {
-    return FailedPrecondition("{}/experiment.textproto: differs from {}; a resumed experiment must be the same one",
-                              a.out, a.file);
+  const std::string kept = a.out + "/experiment.textproto";
+  const auto before = ReadFile(kept);
+  if (begun && before.ok() && WithoutBudget(*before) != WithoutBudget(copy)) {
+    return FailedPrecondition("{}: differs from {} in more than its budget; a resumed experiment must be the same one",
+                              kept, a.file);
   }
-  if (begun) return absl::OkStatus();
+  if (begun) return before.ok() && *before == copy ? absl::OkStatus() : WriteFileAtomically(kept, copy);
   RETURN_IF_ERROR(WriteFileAtomically(a.out + "/experiment.textproto", copy));
   return WriteFileAtomically(a.out + "/manifest.json", Manifest(loaded, fleet).dump(2) + "\n");
 }
@@ -158,16 +171,24 @@ absl::Status RunExperiment(const Arguments& a) {
   std::vector<std::string> names;
   for (const auto& arm : loaded.plan.arms) names.push_back(arm.name);
   ProgressView view(stderr, a.output.live(), names, Clock::System());
-  const absl::Status ran = experiment::RunAll(loaded.plan, session->deliberator(), stop,
-                                              [&](const experiment::Progress& progress) { view.Show(progress); });
-  if (absl::IsCancelled(ran))
+  const auto used_up = experiment::RunAll(loaded.plan, session->deliberator(), stop, Clock::System(),
+                                          [&](const experiment::Progress& progress) { view.Show(progress); });
+  view.Finish();
+  if (absl::IsCancelled(used_up.status()))
     return Cancelled("stopped; go on with: conclave experiment {} --out {} --resume", a.file, a.out);
-  RETURN_IF_ERROR(ran);
-  RETURN_IF_ERROR(experiment::Export(loaded.plan, session->deliberator(), a.out));
-  ASSIGN_OR_RETURN(const std::string report, report::WriteReport(a.out));
-  PrintSummary(a.out, a.output);
-  fmt::print(stderr, "report: {}\n", report);
-  return absl::OkStatus();
+  RETURN_IF_ERROR(used_up.status());
+  const absl::Status exported = experiment::Export(loaded.plan, session->deliberator(), a.out);
+  const bool nothing = absl::IsFailedPrecondition(exported) && !used_up->empty();
+  if (!nothing) {
+    RETURN_IF_ERROR(exported);
+    ASSIGN_OR_RETURN(const std::string report, report::WriteReport(a.out));
+    PrintSummary(a.out, a.output);
+    fmt::print(stderr, "report: {}\n", report);
+  }
+  if (used_up->empty()) return absl::OkStatus();
+  return ResourceExhausted(
+      "{}: budget: {}; what is done is kept: raise it there and go on with conclave experiment {} --out {} --resume",
+      a.file, *used_up, a.file, a.out);
 }
 
 // Rows of two outcomes files that differ in their verdict.

@@ -11,6 +11,7 @@
 #include "common/status.h"
 #include "orchestrator/experiment/benchmark/generator.h"
 #include "orchestrator/experiment/benchmark/item.h"
+#include "orchestrator/ledger/budget.h"
 #include "protos/textproto.h"
 
 namespace conclave::experiment {
@@ -22,6 +23,7 @@ using deliberation::v1::Experiment;
 
 constexpr double kDefaultMargin = 0.03;
 constexpr int32_t kDefaultConcurrency = 4;
+constexpr int64_t kWallSecondsMax = int64_t{366} * 24 * 3600;
 
 // Collects errors with their places.
 class Errors {
@@ -96,6 +98,24 @@ void CheckBenchmark(const Experiment& file, const FieldLines& lines, Errors* err
   if (benchmark.limit() < 0) errors->Add(line, "benchmark limit is {}; 0 takes all items", benchmark.limit());
   const auto grader = grade::MakeGrader(benchmark.grader().empty() ? "gsm8k" : benchmark.grader());
   if (!grader.ok()) errors->Add(line, "{}", Message(grader.status()));
+}
+
+void CheckBudget(const Experiment& file, const FieldLines& lines, Errors* errors) {
+  if (!file.has_budget()) return;
+  const int line = lines.LineOf(file, "budget");
+  const deliberation::v1::Budget& budget = file.budget();
+  orchestrator::BudgetAccount account;
+  if (const absl::Status status = account.AddLimit("experiment", budget); !status.ok()) {
+    errors->Add(line, "{}", Message(status));
+  }
+  const auto& time = budget.wall_time();
+  if (budget.has_wall_time() && (time.seconds() < 0 || time.nanos() < 0 || time.seconds() > kWallSecondsMax)) {
+    errors->Add(line, "budget: wall_time is {} s; 0 to {} are allowed", time.seconds(), kWallSecondsMax);
+  }
+  if (budget.on_exhausted() != deliberation::v1::Budget::ON_EXHAUSTED_UNSPECIFIED) {
+    errors->Add(line,
+                "budget: on_exhausted means nothing for a whole experiment, which keeps what is done; leave it out");
+  }
 }
 
 void CheckRest(const Experiment& file, const FieldLines& lines, Errors* errors) {
@@ -192,6 +212,7 @@ absl::StatusOr<LoadedExperiment> LoadExperiment(const std::string& path, const L
   CheckBenchmark(file, lines, &errors);
   CheckArms(file, lines, &errors);
   CheckContrasts(file, lines, &errors);
+  CheckBudget(file, lines, &errors);
   for (const std::string& name : options.arms) {
     std::vector<std::string> names;
     for (const Arm& arm : file.arm()) names.push_back(arm.name());
@@ -220,6 +241,7 @@ absl::StatusOr<LoadedExperiment> LoadExperiment(const std::string& path, const L
     if (Wanted(options, arm.name())) plan.arms.push_back({arm.name(), RequestOf(loaded, arm)});
   }
   plan.group.assign(file.group().begin(), file.group().end());
+  plan.budget = file.budget();
   plan.concurrency = file.has_concurrency() ? file.concurrency() : kDefaultConcurrency;
   return loaded;
 }

@@ -103,5 +103,21 @@ TEST(ExperimentFile, HoldsItsLimits) {
   EXPECT_THAT(with(arms + "arm { name: \"more\" graph: \"single\" }"), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
+TEST(ExperimentFile, ItsBudgetIsOfTheWholeAndChecked) {
+  const auto loaded = Load(std::string(kGood) + "budget { calls: 7 wall_time { seconds: 3 } }");
+  ASSERT_OK(loaded);
+  EXPECT_EQ(loaded->plan.budget.calls(), 7);
+  EXPECT_FALSE(loaded->plan.arms[0].request.has_budget());
+  for (const auto& [budget, error] : std::map<std::string, std::string>{
+           {"calls: -1", "e.textproto:6: budget \"experiment\": limits are at least 0"},
+           {"wall_time { seconds: -1 }", "e.textproto:6: budget: wall_time is -1 s"},
+           {"wall_time { seconds: 31622401 }", "0 to 31622400 are allowed"},
+           {"on_exhausted: FAIL", "e.textproto:6: budget: on_exhausted means nothing"}}) {
+    EXPECT_THAT(Load(std::string(kGood) + "budget { " + budget + " }"),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(error)));
+  }
+  EXPECT_OK(Load(std::string(kGood) + "budget { wall_time { seconds: 31622400 } }"));
+}
+
 }  // namespace
 }  // namespace conclave::experiment

@@ -2,6 +2,7 @@
 // From the store to the files of a run directory.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <unordered_map>
@@ -186,6 +187,10 @@ class Gatherer {
   std::map<std::string, std::map<size_t, Graded::Vote>> own_;  // member -> item -> first answer
 };
 
+bool HasRows(const std::vector<Outcome>& rows, const std::string& arm) {
+  return std::any_of(rows.begin(), rows.end(), [&](const Outcome& row) { return row.arm == arm; });
+}
+
 }  // namespace
 
 absl::Status Export(const Plan& plan, Deliberator& deliberator, const std::string& directory) {
@@ -223,7 +228,17 @@ absl::Status Export(const Plan& plan, Deliberator& deliberator, const std::strin
   RETURN_IF_ERROR(outcomes.Finish());
   RETURN_IF_ERROR(transcripts.Finish());
   if (rows.empty()) return FailedPrecondition("{}: no run has finished yet, there is nothing to summarize", directory);
-  ASSIGN_OR_RETURN(const Json summary, Summarize(plan.declaration, rows, gatherer.Group(), gatherer.Votes()));
+  // An experiment that ended early may not have come to every arm.
+  Declaration declaration = plan.declaration;
+  std::vector<std::string> left_out;
+  std::erase_if(declaration.contrasts, [&](const ContrastSpec& contrast) {
+    const bool comparable = HasRows(rows, contrast.a) && HasRows(rows, contrast.b);
+    if (!comparable)
+      left_out.push_back(fmt::format("{} - {}: not compared, an arm has no outcomes", contrast.a, contrast.b));
+    return !comparable;
+  });
+  ASSIGN_OR_RETURN(Json summary, Summarize(declaration, rows, gatherer.Group(), gatherer.Votes()));
+  for (std::string& warning : left_out) summary["warnings"].push_back(std::move(warning));
   return WriteFileAtomically(directory + "/summary.json", summary.dump(2) + "\n");
 }
 

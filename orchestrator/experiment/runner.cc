@@ -9,6 +9,7 @@
 #include "common/hash.h"
 #include "common/mutex.h"
 #include "common/status.h"
+#include "orchestrator/experiment/spending.h"
 
 namespace conclave::experiment {
 namespace {
@@ -18,20 +19,30 @@ using deliberation::v1::Event;
 using deliberation::v1::RunFinished;
 using deliberation::v1::RunRequest;
 
-// Runs in flight and what came of them.
+// How often stop and time are looked at while nothing happens.
+constexpr int64_t kLookNs = 100'000'000;
+
+// Runs in flight, what came of them, and why no more should begin.
 class Flight {
  public:
-  explicit Flight(const Plan& plan) {
+  Flight(const Plan& plan, const std::atomic<bool>& stop, const Clock& clock)
+      : plan_(plan), stop_(stop), clock_(clock), spending_(plan.budget, clock.NowNs()) {
     progress_.arms.resize(plan.arms.size());
     progress_.total = plan.arms.size() * plan.items.size() * static_cast<size_t>(plan.declaration.replicates);
   }
 
-  // Waits for a free place; false once something failed.
-  bool Enter(int32_t places) {
+  // Waits for a free place; false when no further run is to begin.
+  bool Enter() {
     MutexLock lock(&mutex_);
-    while (running_ >= places && error_.ok()) changed_.Wait(&mutex_);
+    while (true) {
+      LookLocked();
+      if (!Over() && used_up_.empty()) used_up_ = spending_.UsedUp();
+      if (Over()) return false;
+      if (running_ < plan_.concurrency) break;
+      changed_.WaitWithTimeout(&mutex_, kLookNs);
+    }
     ++running_;
-    return error_.ok();
+    return true;
   }
 
   void Leave(const absl::Status& status, size_t arm, const Outcome* outcome,
@@ -39,8 +50,9 @@ class Flight {
     MutexLock lock(&mutex_);
     --running_;
     changed_.SignalAll();
-    if (!status.ok() && error_.ok()) error_ = status;
+    if (!status.ok() && error_.ok() && !stopping_) error_ = status;
     if (outcome == nullptr) return;
+    spending_.Add(*outcome);
     ++progress_.done;
     ++progress_.arms[arm].done;
     progress_.arms[arm].correct += outcome->kind == OutcomeKind::kCorrect ? 1 : 0;
@@ -49,17 +61,50 @@ class Flight {
     if (report) report(progress_);
   }
 
-  absl::Status WaitForAll() {
+  // As RunAll.
+  absl::StatusOr<std::string> WaitForAll(Deliberator& deliberator) {
+    bool stopped = false;
+    while (true) {
+      {
+        MutexLock lock(&mutex_);
+        if (running_ > 0) LookLocked();
+        if (stopping_ == stopped) {
+          if (running_ == 0) break;
+          changed_.WaitWithTimeout(&mutex_, kLookNs);
+          continue;
+        }
+      }
+      stopped = true;
+      deliberator.Stop();  // without the lock: what it ends leaves
+    }
     MutexLock lock(&mutex_);
-    while (running_ > 0) changed_.Wait(&mutex_);
-    return error_;
+    if (!error_.ok()) return error_;
+    return used_up_;
   }
 
  private:
+  bool Over() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !error_.ok() || !used_up_.empty(); }
+  void LookLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (stopping_ || !error_.ok()) return;
+    if (stop_) {
+      error_ = Cancelled("stopped");
+      stopping_ = true;
+    } else if (const std::string time = spending_.TimeIsUp(clock_.NowNs()); !time.empty()) {
+      used_up_ = time;
+      stopping_ = true;
+    }
+  }
+
+  const Plan& plan_;
+  const std::atomic<bool>& stop_;
+  const Clock& clock_;
   Mutex mutex_;
   CondVar changed_;
+  Spending spending_ ABSL_GUARDED_BY(mutex_);
   int32_t running_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
+  std::string used_up_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;  // what is in flight, too; its errors are ours
   Progress progress_ ABSL_GUARDED_BY(mutex_);
 };
 
@@ -165,17 +210,13 @@ Graded GradeRun(const Plan& plan, const RunKey& key, const RunRecord& record) {
   return graded;
 }
 
-absl::Status RunAll(const Plan& plan, Deliberator& deliberator, const std::atomic<bool>& stop,
-                    const std::function<void(const Progress&)>& on_progress) {
-  Flight flight(plan);
+absl::StatusOr<std::string> RunAll(const Plan& plan, Deliberator& deliberator, const std::atomic<bool>& stop,
+                                   const Clock& clock, const std::function<void(const Progress&)>& on_progress) {
+  Flight flight(plan, stop, clock);
   for (int32_t replicate = 0; replicate < plan.declaration.replicates; ++replicate) {
     for (size_t item = 0; item < plan.items.size(); ++item) {
       for (size_t arm = 0; arm < plan.arms.size(); ++arm) {
-        if (!flight.Enter(plan.concurrency) || stop) {
-          flight.Leave(stop ? Cancelled("stopped") : absl::OkStatus(), arm, nullptr, {});
-          if (stop) deliberator.Stop();
-          return flight.WaitForAll();
-        }
+        if (!flight.Enter()) return flight.WaitForAll(deliberator);
         const RunKey key{arm, item, replicate};
         deliberator.Start(RequestFor(plan, key), [&, key](absl::Status status) {
           Outcome outcome;
@@ -189,7 +230,7 @@ absl::Status RunAll(const Plan& plan, Deliberator& deliberator, const std::atomi
       }
     }
   }
-  return flight.WaitForAll();
+  return flight.WaitForAll(deliberator);
 }
 
 }  // namespace conclave::experiment

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/clock.h"
 #include "conclave/deliberation/v1/deliberation.pb.h"
 #include "orchestrator/experiment/benchmark/item.h"
 #include "orchestrator/experiment/deliberator.h"
@@ -31,6 +32,7 @@ struct Plan {
   std::shared_ptr<const grade::Grader> grader;
   std::vector<std::string> group;  // members described together; empty: all whose own answers are known for every item
   int32_t concurrency = 4;
+  deliberation::v1::Budget budget;  // of the whole; see spending.h
 };
 
 // One run of the plan.
@@ -70,10 +72,12 @@ struct Progress {
 };
 
 // Runs everything that is not done yet, `concurrency` at a time, item by item over all arms. `on_progress` is called
-// from one thread at a time after each run. Returns CANCELLED when `stop` turned true, else the first error that is not
-// a run's own failure. Thread: blocks the caller.
-absl::Status RunAll(const Plan& plan, Deliberator& deliberator, const std::atomic<bool>& stop,
-                    const std::function<void(const Progress&)>& on_progress);
+// from one thread at a time after each run. Returns "" when all is done, or which part of the plan's budget was used up
+// before: no further run was then begun, those in flight ended (or, when time was up, were stopped and can go on
+// later). CANCELLED when `stop` turned true, else the first error that is not a run's own failure. Thread: blocks the
+// caller.
+absl::StatusOr<std::string> RunAll(const Plan& plan, Deliberator& deliberator, const std::atomic<bool>& stop,
+                                   const Clock& clock, const std::function<void(const Progress&)>& on_progress);
 
 // Writes items.jsonl, outcomes.jsonl, transcripts.jsonl and summary.json to `directory` from the finished runs, in the
 // plan's order; runs that are not there are left out. Needs `directory` to exist.

@@ -6,6 +6,7 @@
 
 #include <map>
 
+#include "common/clock.h"
 #include "common/file.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
@@ -22,6 +23,7 @@ class FakeDeliberator final : public Deliberator {
  public:
   void Start(const RunRequest& request, std::function<void(absl::Status)> done) override {
     ++starts_;
+    if (hold_on_ == starts_) return void(held_ = std::move(done));
     if (fail_on_ == starts_) return done(absl::UnavailableError("worker gone"));
     seeds_[request.item_id()].insert(request.seed());
     if (!records_.contains(request.request_id())) records_[request.request_id()] = Answer(request);
@@ -32,11 +34,15 @@ class FakeDeliberator final : public Deliberator {
     if (it == records_.end()) return absl::NotFoundError(id);
     return it->second;
   }
-  void Stop() override { stopped_ = true; }
+  void Stop() override {
+    stopped_ = true;
+    if (held_) std::exchange(held_, nullptr)(absl::UnavailableError("stopped"));
+  }
 
   std::map<std::string, RunRecord> records_;
   std::map<std::string, std::set<uint64_t>> seeds_;
-  int starts_ = 0, fail_on_ = 0;
+  int starts_ = 0, fail_on_ = 0, hold_on_ = 0;
+  std::function<void(absl::Status)> held_;
   bool stopped_ = false;
 
  private:
@@ -85,8 +91,9 @@ TEST(Runner, RunsEveryArmOnEveryItemWithSharedSeeds) {
   const Plan plan = TestPlan();
   FakeDeliberator fake;
   std::atomic<bool> stop{false};
+  const ManualClock clock;
   Progress last;
-  ASSERT_OK(RunAll(plan, fake, stop, [&](const Progress& p) { last = p; }));
+  ASSERT_OK(RunAll(plan, fake, stop, clock, [&](const Progress& p) { last = p; }));
   EXPECT_EQ(last.done, 6u);
   EXPECT_EQ(last.total, 6u);
   EXPECT_EQ(last.arms[0].correct, 3u);
@@ -99,9 +106,10 @@ TEST(Runner, ALostOrchestratorIsAnErrorThatALaterRunMends) {
   FakeDeliberator fake;
   fake.fail_on_ = 3;
   std::atomic<bool> stop{false};
-  EXPECT_THAT(RunAll(plan, fake, stop, {}), testing::StatusIs(absl::StatusCode::kUnavailable));
+  const ManualClock clock;
+  EXPECT_THAT(RunAll(plan, fake, stop, clock, {}), testing::StatusIs(absl::StatusCode::kUnavailable));
   EXPECT_EQ(fake.records_.size(), 2u);
-  ASSERT_OK(RunAll(plan, fake, stop, {}));
+  ASSERT_OK(RunAll(plan, fake, stop, clock, {}));
   EXPECT_EQ(fake.records_.size(), 6u);
 }
 
@@ -109,10 +117,77 @@ TEST(Runner, StopsWhenAsked) {
   const Plan plan = TestPlan();
   FakeDeliberator fake;
   std::atomic<bool> stop{false};
-  EXPECT_THAT(RunAll(plan, fake, stop, [&](const Progress& p) { stop = p.done == 2; }),
+  const ManualClock clock;
+  EXPECT_THAT(RunAll(plan, fake, stop, clock, [&](const Progress& p) { stop = p.done == 2; }),
               testing::StatusIs(absl::StatusCode::kCancelled));
   EXPECT_TRUE(fake.stopped_);
   EXPECT_EQ(fake.records_.size(), 2u);
+}
+
+TEST(Runner, ABudgetEndsItKeepsWhatIsDoneAndALargerOneGoesOn) {
+  Plan plan = TestPlan();
+  plan.budget.set_output_tokens(15);  // a run makes 7: the third passes it
+  FakeDeliberator fake;
+  std::atomic<bool> stop{false};
+  const ManualClock clock;
+  const auto used_up = RunAll(plan, fake, stop, clock, {});
+  ASSERT_OK(used_up);
+  EXPECT_EQ(*used_up, "output_tokens: 21 of 15 are used");
+  EXPECT_EQ(fake.records_.size(), 3u);
+  EXPECT_FALSE(fake.stopped_);
+  testing::TempDir dir;
+  ASSERT_OK(Export(plan, fake, dir.path()));
+  EXPECT_EQ(ReadOutcomes(dir.Path("outcomes.jsonl"), "x")->size(), 3u);
+
+  // What was done counts again, without being done again.
+  EXPECT_EQ(RunAll(plan, fake, stop, clock, {}).value(), *used_up);
+  EXPECT_EQ(fake.records_.size(), 3u);
+  plan.budget.set_output_tokens(42);  // used up by the last run: nothing is missing
+  EXPECT_EQ(RunAll(plan, fake, stop, clock, {}).value(), "");
+  EXPECT_EQ(fake.records_.size(), 6u);
+}
+
+TEST(Runner, ABudgetThatEndsItInItsFirstRunIsStillExported) {
+  Plan plan = TestPlan();
+  plan.budget.set_calls(1);
+  FakeDeliberator fake;
+  std::atomic<bool> stop{false};
+  const ManualClock clock;
+  EXPECT_EQ(RunAll(plan, fake, stop, clock, {}).value(), "calls: 1 of 1 are used");
+  EXPECT_EQ(fake.records_.size(), 1u);
+  testing::TempDir dir;
+  ASSERT_OK(Export(plan, fake, dir.path()));
+  const auto summary = nlohmann::json::parse(ReadFile(dir.Path("summary.json")).value());
+  EXPECT_TRUE(summary["contrasts"].empty());
+  EXPECT_THAT(summary["warnings"].dump(), HasSubstr("wise - vote: not compared"));
+}
+
+TEST(Runner, WhenTimeIsUpWhatIsInFlightIsStoppedAndNotAnError) {
+  Plan plan = TestPlan();
+  plan.budget.mutable_wall_time()->set_seconds(60);
+  FakeDeliberator fake;
+  fake.hold_on_ = 3;
+  std::atomic<bool> stop{false};
+  ManualClock clock;
+  const auto used_up = RunAll(plan, fake, stop, clock, [&](const Progress& p) {
+    if (p.done == 4) clock.AdvanceNs(int64_t{60} * 1'000'000'000);
+  });
+  ASSERT_OK(used_up);
+  EXPECT_EQ(*used_up, "wall_time: 60 s are over");
+  EXPECT_TRUE(fake.stopped_);
+  EXPECT_EQ(fake.records_.size(), 4u);
+}
+
+TEST(Runner, StopsWhileItWaitsForTheLastRuns) {
+  const Plan plan = TestPlan();
+  FakeDeliberator fake;
+  fake.hold_on_ = 2;
+  std::atomic<bool> stop{false};
+  const ManualClock clock;
+  EXPECT_THAT(RunAll(plan, fake, stop, clock, [&](const Progress& p) { stop = p.done == 5; }),
+              testing::StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_TRUE(fake.stopped_);
+  EXPECT_EQ(fake.records_.size(), 5u);
 }
 
 TEST(Export, WritesWhatIsThereAndNothingElse) {
@@ -122,7 +197,8 @@ TEST(Export, WritesWhatIsThereAndNothingElse) {
   EXPECT_THAT(Export(plan, fake, dir.path()),
               testing::StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("no run has finished")));
   std::atomic<bool> stop{false};
-  ASSERT_OK(RunAll(plan, fake, stop, {}));
+  const ManualClock clock;
+  ASSERT_OK(RunAll(plan, fake, stop, clock, {}));
   ASSERT_OK(Export(plan, fake, dir.path()));
 
   const auto rows = ReadOutcomes(dir.Path("outcomes.jsonl"), "x");
