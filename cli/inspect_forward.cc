@@ -25,7 +25,7 @@ absl::Status Logits(const Arguments& a) {
   ASSIGN_OR_RETURN(auto engine, a.engine.Load());
   ASSIGN_OR_RETURN(auto tokens, ParseTokens(a.tokens));
   std::vector<float> logits;
-  RETURN_IF_ERROR(engine->Logits(tokens, &logits));
+  RETURN_IF_ERROR(engine->Logits(tokens, &logits, {.top_k = a.top_k}));
   std::ofstream out(a.out, std::ios::binary);
   out.write(reinterpret_cast<const char*>(logits.data()), static_cast<std::streamsize>(logits.size() * sizeof(float)));
   out.close();
@@ -92,8 +92,17 @@ absl::Status Perplexity(const Arguments& a) {
 
 absl::Status Routing(const Arguments& a) {
   ASSIGN_OR_RETURN(auto engine, a.engine.Load());
-  return FailedPrecondition("{}: family {} is dense, there are no experts to route to", a.engine.model,
-                            engine->info().family);
+  ASSIGN_OR_RETURN(auto tokens, ParseTokens(a.tokens));
+  ASSIGN_OR_RETURN(const engine::RoutingTrace trace, engine->Routing(tokens, {.top_k = a.top_k}));
+  auto json = nlohmann::ordered_json::array();
+  for (const auto& layer : trace) {
+    auto& of_layer = json.emplace_back(nlohmann::ordered_json::array());
+    for (const engine::ExpertChoice& choice : layer) {
+      of_layer.push_back({{"experts", choice.experts}, {"weights", choice.weights}});
+    }
+  }
+  std::printf("%s\n", json.dump().c_str());
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -136,7 +145,7 @@ void AddInspectForward(CLI::App* inspect, Chosen* chosen) {
 
   auto* routing = add("routing", "Experts and weights per layer and token", "--model m.gguf --tokens 1,2", Routing);
   routing->add_option("--tokens", arguments->tokens, tokens_help)->required();
-  for (auto* command : {logits, greedy, routing}) {
+  for (auto* command : {logits, greedy, score, routing}) {
     command->add_option("--top-k", arguments->top_k, "Experts per token; 0: the model's own")
         ->check(CLI::Range(0, 1024));
   }

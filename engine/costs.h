@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "engine/model/model_spec.h"
 #include "engine/model/weights.h"
@@ -12,10 +13,12 @@ namespace conclave::engine {
 struct CostModel {
   int64_t flops_per_token = 0;               // 2 x parameters of the layers' matrices
   int64_t flops_per_logit_row = 0;           // 2 x parameters of the output head
-  int64_t flops_per_token_and_position = 0;  // q.k and p.v: 4 * L * H * Dk
+  int64_t flops_per_token_and_position = 0;  // q.k and p.v: 2 * L * H * (Dk + Dv)
   int64_t weight_bytes_per_step = 0;         // of the layers
   int64_t weight_bytes_per_logit_step = 0;   // of the head, once per step that wants logits
   int64_t kv_bytes_per_token = 0;
+  int64_t flops_per_choice = 0;       // of one expert for one token
+  std::vector<int64_t> expert_bytes;  // of one expert, per layer that has experts
 
   // `count` tokens that end at position `end` - 1, of which `logit_rows` give logits.
   int64_t Flops(int64_t count, int64_t end, int64_t logit_rows) const {
@@ -23,6 +26,8 @@ struct CostModel {
     const int64_t attended = (begin + 1 + end) * count / 2;  // sum of position + 1
     return count * flops_per_token + logit_rows * flops_per_logit_row + attended * flops_per_token_and_position;
   }
+  // `choices`: of experts, over all layers.
+  int64_t ExpertFlops(int64_t choices) const { return choices * flops_per_choice; }
   // All earlier positions are read once per step, the new ones written and read.
   int64_t KvBytes(int64_t count, int64_t end) const { return (end + count) * kv_bytes_per_token; }
   int64_t StepWeightBytes(int64_t logit_rows) const {
@@ -31,12 +36,19 @@ struct CostModel {
 };
 
 inline CostModel MakeCostModel(const ModelSpec& spec, const ModelSize& size, int64_t kv_bytes_per_token) {
-  return {.flops_per_token = 2 * size.params_layers,
-          .flops_per_logit_row = 2 * size.params_head,
-          .flops_per_token_and_position = int64_t{4} * spec.layers * spec.heads * spec.head_dim,
-          .weight_bytes_per_step = size.bytes_layers,
-          .weight_bytes_per_logit_step = size.bytes_head,
-          .kv_bytes_per_token = kv_bytes_per_token};
+  std::vector<int64_t> expert_bytes;
+  for (int32_t layer = 0; layer < spec.layers; ++layer) {
+    if (spec.IsExpertLayer(layer)) expert_bytes.push_back(size.bytes_expert[static_cast<size_t>(layer)]);
+  }
+  return {
+      .flops_per_token = 2 * size.params_layers,
+      .flops_per_logit_row = 2 * size.params_head,
+      .flops_per_token_and_position = int64_t{2} * spec.layers * spec.heads * (spec.key_width() + spec.value_width()),
+      .weight_bytes_per_step = size.bytes_layers,
+      .weight_bytes_per_logit_step = size.bytes_head,
+      .kv_bytes_per_token = kv_bytes_per_token,
+      .flops_per_choice = 2 * size.params_expert,
+      .expert_bytes = std::move(expert_bytes)};
 }
 
 }  // namespace conclave::engine

@@ -22,10 +22,13 @@ class Engine::Impl {
                .page_tokens = model->step.page_tokens,
                .vocab = model->info.vocab,
                .model_revision = model->info.revision,
-               .has_experts = model->info.experts > 0},
+               .experts_per_token = model->info.experts_per_token},
         loop(model->step, model->costs, model->decoder.get(), &Clock::System()) {
     loop.Start();
   }
+
+  absl::Status Inspect(std::span<const TokenId> tokens, const RoutingPolicy& routing, std::vector<float>* logits,
+                       RoutingTrace* trace);
 
   const std::unique_ptr<LoadedModel> model;
   const RequestLimits limits;
@@ -64,22 +67,51 @@ EngineLoad Engine::load() const { return impl_->loop.load(); }
 void Engine::Drain() { impl_->loop.Drain(); }
 bool Engine::idle() const { return impl_->loop.idle(); }
 
-absl::Status Engine::Logits(std::span<const TokenId> tokens, std::vector<float>* out) {
+absl::Status Engine::Impl::Inspect(std::span<const TokenId> tokens, const RoutingPolicy& routing,
+                                   std::vector<float>* logits, RoutingTrace* trace) {
   Mutex mutex;
   CondVar done;
   std::optional<absl::Status> result;
-  if (tokens.size() <= static_cast<size_t>(impl_->limits.context_tokens)) {
-    out->assign(tokens.size() * static_cast<size_t>(impl_->limits.vocab), 0.0f);
+  if (tokens.size() <= static_cast<size_t>(limits.context_tokens)) {
+    logits->assign(tokens.size() * static_cast<size_t>(limits.vocab), 0.0f);
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<Request> built, BuildLogits(impl_->limits, tokens, *out, [&](absl::Status status) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Request> built,
+                   BuildLogits(limits, tokens, routing, *logits, trace, [&](absl::Status status) {
                      MutexLock lock(&mutex);
                      result = std::move(status);
                      done.Signal();
                    }));
-  RETURN_IF_ERROR(impl_->loop.Submit(std::move(built)).status());
+  RETURN_IF_ERROR(loop.Submit(std::move(built)).status());
   MutexLock lock(&mutex);
   while (!result.has_value()) done.Wait(&mutex);
   return *result;
+}
+
+absl::Status Engine::Logits(std::span<const TokenId> tokens, std::vector<float>* out, const RoutingPolicy& routing) {
+  return impl_->Inspect(tokens, routing, out, nullptr);
+}
+
+absl::StatusOr<RoutingTrace> Engine::Routing(std::span<const TokenId> tokens, const RoutingPolicy& routing) {
+  if (impl_->limits.experts_per_token == 0) {
+    return FailedPrecondition("CAPABILITY_MISSING: {} is dense, there are no experts to route to", info().name);
+  }
+  RoutingTrace trace(info().layers, std::vector<ExpertChoice>(tokens.size()));
+  std::vector<float> logits;
+  RETURN_IF_ERROR(impl_->Inspect(tokens, routing, &logits, &trace));
+  return trace;
+}
+
+ExpertCounts Engine::expert_counts() const {
+  ExpertCounts result;
+  const std::vector<int64_t> counts = impl_->loop.expert_counts();
+  const ModelSpec& spec = impl_->model->decoder->spec();
+  for (int32_t layer = 0; layer < spec.layers; ++layer) {
+    if (!spec.IsExpertLayer(layer)) continue;
+    const auto begin = counts.begin() + int64_t{spec.experts->router.experts} * std::ssize(result.counts);
+    result.layer_ids.push_back(layer);
+    result.counts.emplace_back(begin, begin + spec.experts->router.experts);
+  }
+  return result;
 }
 
 std::vector<TokenId> Engine::Tokenize(std::string_view text, SpecialTokens special, bool add_begin_of_sequence) const {

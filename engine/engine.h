@@ -90,9 +90,9 @@ struct Stopping {
   bool ignore_end_of_sequence = false;
 };
 
-// Which experts a token visits; for a dense model only `native` is accepted. Part of the prefix-cache key.
+// Which experts a token visits; for a dense model only the default is accepted. Part of the prefix-cache key.
 struct RoutingPolicy {
-  int32_t top_k = 0;  // 0: the model's own
+  int32_t top_k = 0;  // 0: the model's own, else at most that; the family's own renormalisation is over those chosen
   uint64_t Hash() const;
   friend bool operator==(const RoutingPolicy&, const RoutingPolicy&) = default;
 };
@@ -100,6 +100,19 @@ struct RoutingPolicy {
 struct TokenLogprob {
   TokenId token;
   float logprob;  // natural log, of the unmodified distribution
+};
+
+// What one token of one layer was routed to, best choice first. Empty in a dense layer.
+struct ExpertChoice {
+  std::vector<int32_t> experts;
+  std::vector<float> weights;
+};
+using RoutingTrace = std::vector<std::vector<ExpertChoice>>;  // [layer][token]
+
+// Choices since the engine started. Layers with experts only, in order: layer_ids[i] is counts[i]'s layer.
+struct ExpertCounts {
+  std::vector<int32_t> layer_ids;
+  std::vector<std::vector<int64_t>> counts;  // [layer][expert]
 };
 
 // ---- Generate
@@ -141,8 +154,9 @@ struct Usage {
   int64_t cached_prompt_tokens = 0;  // of these, found in the prefix cache or computed by another request
   int64_t output_tokens = 0;         // over all samples
   int64_t flops = 0;
-  int64_t weight_bytes = 0;  // read, shared over the sequences of each step
-  int64_t kv_bytes = 0;      // read and written
+  int64_t weight_bytes = 0;       // read, shared over the sequences of each step; of experts only those chosen
+  int64_t kv_bytes = 0;           // read and written
+  int64_t experts_activated = 0;  // choices of an expert by a token, over all layers
   int64_t queue_ns = 0, prefill_ns = 0, decode_ns = 0;
 };
 
@@ -269,7 +283,11 @@ class Engine {
   bool idle() const;
 
   // For inspection, blocking, on an otherwise idle engine: logits of every position. out [T, V].
-  absl::Status Logits(std::span<const TokenId> tokens, std::vector<float>* out);
+  absl::Status Logits(std::span<const TokenId> tokens, std::vector<float>* out, const RoutingPolicy& routing = {});
+  // What every token is routed to, the same way. FAILED_PRECONDITION CAPABILITY_MISSING for a dense model.
+  absl::StatusOr<RoutingTrace> Routing(std::span<const TokenId> tokens, const RoutingPolicy& routing);
+  // Empty for a dense model.
+  ExpertCounts expert_counts() const;
 
  private:
   class Impl;

@@ -48,7 +48,8 @@ struct Request {
   RequestId id = 0;
   Kind kind = Kind::kGenerate;
   int32_t priority = 0;
-  PageKey root;  // start of its page keys
+  PageKey root;                   // start of its page keys
+  int32_t experts_per_token = 0;  // 0: a dense model
   int64_t deadline_ns = 0;
   int32_t prompt_tokens = 0;
   std::vector<std::unique_ptr<Sequence>> sequences;  // moved to the scheduler's lists when it starts
@@ -56,7 +57,8 @@ struct Request {
   // Where results go, by kind.
   std::shared_ptr<GenerateSink> sink;
   std::function<void(absl::StatusOr<ScoreResult>)> score_done;
-  std::span<float> logits;  // [T, V]
+  std::span<float> logits;          // [T, V]
+  RoutingTrace* routing = nullptr;  // ? of kLogits: filled as its tokens are computed
   std::function<void(absl::Status)> logits_done;
 
   // Progress.

@@ -71,9 +71,17 @@ absl::Status CheckStopping(const RequestLimits& limits, const Stopping& stopping
                                       : CheckTokens(limits, "stopping.stop_tokens", stopping.stop_tokens);
 }
 
-absl::Status CheckRouting(const RequestLimits& limits, const RoutingPolicy& routing) {
-  if (routing == RoutingPolicy{} || limits.has_experts) return absl::OkStatus();
-  return FailedPrecondition("CAPABILITY_MISSING: routing.top_k is {}, but this model is dense", routing.top_k);
+// Sets what a request's pages and steps depend on. Asking for the model's own number is the same as not asking.
+absl::Status SetRouting(const RequestLimits& limits, RoutingPolicy routing, std::string_view cache_salt,
+                        Request* request) {
+  if (routing != RoutingPolicy{} && limits.experts_per_token == 0) {
+    return FailedPrecondition("CAPABILITY_MISSING: routing.top_k is {}, but this model is dense", routing.top_k);
+  }
+  RETURN_IF_ERROR(CheckRange("routing.top_k", routing.top_k, 0, limits.experts_per_token));
+  if (routing.top_k == limits.experts_per_token) routing.top_k = 0;
+  request->root = RootPageKey(limits.model_revision, routing.Hash(), cache_salt);
+  request->experts_per_token = routing.top_k > 0 ? routing.top_k : limits.experts_per_token;
+  return absl::OkStatus();
 }
 
 absl::Status CheckContext(const RequestLimits& limits, std::string_view what, size_t tokens) {
@@ -106,7 +114,6 @@ absl::StatusOr<std::unique_ptr<Request>> BuildGenerate(const RequestLimits& limi
   RETURN_IF_ERROR(CheckRange("top_logprobs", request.top_logprobs, -1, kTopLogprobsMax));
   RETURN_IF_ERROR(CheckSampling(limits, request.sampling));
   RETURN_IF_ERROR(CheckStopping(limits, request.stopping));
-  RETURN_IF_ERROR(CheckRouting(limits, request.routing));
   const auto prompt_tokens = static_cast<int32_t>(request.prompt.size());
   RETURN_IF_ERROR(CheckRange("continued_tokens", request.continued_tokens, 0, prompt_tokens - 1));
   if (request.continued_tokens > 0 && request.samples != 1) {
@@ -125,7 +132,7 @@ absl::StatusOr<std::unique_ptr<Request>> BuildGenerate(const RequestLimits& limi
   auto built = std::make_unique<Request>();
   built->kind = Request::Kind::kGenerate;
   built->priority = request.priority;
-  built->root = RootPageKey(limits.model_revision, request.routing.Hash(), request.cache_salt);
+  RETURN_IF_ERROR(SetRouting(limits, request.routing, request.cache_salt, built.get()));
   built->deadline_ns = request.deadline_ns;
   built->prompt_tokens = prompt_tokens;
   built->sink = std::move(sink);
@@ -156,10 +163,9 @@ absl::StatusOr<std::unique_ptr<Request>> BuildScore(const RequestLimits& limits,
                                                     std::function<void(absl::StatusOr<ScoreResult>)> done) {
   RETURN_IF_ERROR(CheckTokens(limits, "prompt", request.prompt));
   RETURN_IF_ERROR(CheckRange("continuations", request.continuations.size(), size_t{1}, size_t{kSamplesMax}));
-  RETURN_IF_ERROR(CheckRouting(limits, request.routing));
   auto built = std::make_unique<Request>();
   built->kind = Request::Kind::kScore;
-  built->root = RootPageKey(limits.model_revision, request.routing.Hash(), request.cache_salt);
+  RETURN_IF_ERROR(SetRouting(limits, request.routing, request.cache_salt, built.get()));
   built->score_done = std::move(done);
   built->score.continuations.resize(request.continuations.size());
   built->prompt_tokens = static_cast<int32_t>(request.prompt.size());
@@ -184,13 +190,15 @@ absl::StatusOr<std::unique_ptr<Request>> BuildScore(const RequestLimits& limits,
 }
 
 absl::StatusOr<std::unique_ptr<Request>> BuildLogits(const RequestLimits& limits, std::span<const TokenId> tokens,
-                                                     std::span<float> out, std::function<void(absl::Status)> done) {
+                                                     const RoutingPolicy& routing, std::span<float> out,
+                                                     RoutingTrace* trace, std::function<void(absl::Status)> done) {
   RETURN_IF_ERROR(CheckTokens(limits, "tokens", tokens));
   RETURN_IF_ERROR(CheckContext(limits, "the list", tokens.size()));
   auto built = std::make_unique<Request>();
   built->kind = Request::Kind::kLogits;
-  built->root = RootPageKey(limits.model_revision, RoutingPolicy{}.Hash(), "");
+  RETURN_IF_ERROR(SetRouting(limits, routing, "", built.get()));
   built->logits = out;
+  built->routing = trace;
   built->logits_done = std::move(done);
   built->prompt_tokens = static_cast<int32_t>(tokens.size());
   auto sequence = NewSequence(limits, built.get(), 0, built->prompt_tokens);

@@ -17,7 +17,7 @@ struct RequestLimits {
   int32_t page_tokens;
   int32_t vocab;
   std::string model_revision;
-  bool has_experts;
+  int32_t experts_per_token;  // the model's own; 0: dense
 };
 
 // INVALID_ARGUMENT names the field, the value found and the limit.
@@ -25,8 +25,9 @@ absl::StatusOr<std::unique_ptr<Request>> BuildGenerate(const RequestLimits& limi
                                                        GenerateRequest request, std::shared_ptr<GenerateSink> sink);
 absl::StatusOr<std::unique_ptr<Request>> BuildScore(const RequestLimits& limits, ScoreRequest request,
                                                     std::function<void(absl::StatusOr<ScoreResult>)> done);
-// `out` [T, V] lives until `done` was called.
+// `out` [T, V] and `trace` (may be null) live until `done` was called.
 absl::StatusOr<std::unique_ptr<Request>> BuildLogits(const RequestLimits& limits, std::span<const TokenId> tokens,
-                                                     std::span<float> out, std::function<void(absl::Status)> done);
+                                                     const RoutingPolicy& routing, std::span<float> out,
+                                                     RoutingTrace* trace, std::function<void(absl::Status)> done);
 
 }  // namespace conclave::engine

@@ -23,7 +23,15 @@ StepLoop::StepLoop(const StepLoopOptions& options, const CostModel& costs, Decod
       pool_(options.kv_pages, options.page_tokens),
       batch_(options.step_tokens_max, options.sequences_max,
              options.sequences_max * (options.context_tokens / options.page_tokens + 1), options.logit_rows_max),
-      logits_(static_cast<size_t>(options.logit_rows_max) * decoder->spec().vocab) {
+      logits_(static_cast<size_t>(options.logit_rows_max) * decoder->spec().vocab),
+      expert_counters_(decoder->spec().num_expert_layers(),
+                       decoder->spec().experts ? decoder->spec().experts->router.experts : 0) {
+  if (decoder->spec().experts) {
+    const size_t choices = static_cast<size_t>(decoder->spec().num_expert_layers()) * options.step_tokens_max *
+                           static_cast<size_t>(decoder->spec().experts->router.top_k);
+    expert_ids_.reserve(choices);
+    expert_weights_.reserve(choices);
+  }
   for (auto* list : {&running_, &waiting_, &admitted_}) list->reserve(options.sequences_max);
   work_.reserve(options.sequences_max);
   copies_.reserve(options.sequences_max);
@@ -240,10 +248,12 @@ void StepLoop::CarryOut() {
   batch_.Clear();
   for (Work& work : work_) {
     const Sequence& sequence = *work.sequence;
-    work.logit_rows = batch_.Add(pool_, sequence.table, sequence.tokens, work.tokens, sequence.logits_from);
+    work.logit_rows = batch_.Add(pool_, sequence.table, sequence.tokens, work.tokens, sequence.logits_from,
+                                 sequence.request->experts_per_token);
   }
   const size_t logits = static_cast<size_t>(batch_.num_logit_rows()) * decoder_->spec().vocab;
-  const absl::Status status = decoder_->Forward(batch_.batch(), std::span(logits_).first(logits));
+  absl::Status status = decoder_->Forward(batch_.batch(), std::span(logits_).first(logits));
+  if (status.ok()) status = TakeRouting();
   if (!status.ok()) {
     const absl::Status fault = Unavailable("DEVICE_FAULT: {}; restart the process", Message(status));
     {
@@ -255,10 +265,12 @@ void StepLoop::CarryOut() {
   ++totals_.steps;
   AccountStep();
   const int64_t done_ns = clock_->NowNs();
-  int32_t row = 0;
+  int32_t row = 0, token = 0;
   for (const Work& work : work_) {
+    if (work.sequence->request->routing != nullptr) TraceRouting(work, token);
     Harvest(work, row, done_ns);
     row += work.logit_rows;
+    token += work.tokens;
   }
 }
 
@@ -312,20 +324,6 @@ void StepLoop::Admit(std::unique_ptr<Sequence> sequence, int64_t now_ns) {
     }
   }
   running_.push_back(std::move(sequence));
-}
-
-void StepLoop::AccountStep() {
-  const int64_t step_bytes = costs_.StepWeightBytes(batch_.num_logit_rows());
-  const auto sharers = static_cast<int64_t>(work_.size());
-  for (int64_t i = 0; i < sharers; ++i) {
-    const Work& work = work_[i];
-    const int64_t end = work.sequence->table.tokens();
-    Usage& usage = work.sequence->request->usage;
-    usage.flops += costs_.Flops(work.tokens, end, work.logit_rows);
-    usage.kv_bytes += costs_.KvBytes(work.tokens, end);
-    // Equal shares whose sum is exact.
-    usage.weight_bytes += step_bytes * (i + 1) / sharers - step_bytes * i / sharers;
-  }
 }
 
 void StepLoop::PublishLoad() {

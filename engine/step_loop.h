@@ -17,6 +17,7 @@
 #include "engine/kv/page_pool.h"
 #include "engine/model/decoder.h"
 #include "engine/request.h"
+#include "engine/routing/expert_counters.h"
 #include "engine/sched/scheduler.h"
 #include "engine/step_batch.h"
 
@@ -45,6 +46,7 @@ class StepLoop {
   void Drain();
   bool idle() const;
   EngineLoad load() const;
+  std::vector<int64_t> expert_counts() const { return expert_counters_.Snapshot(); }
 
  private:
   struct Control {
@@ -73,7 +75,11 @@ class StepLoop {
   void PreparePlannedWork(int64_t now_ns);
   void Preempt(std::unique_ptr<Sequence> sequence);
   void Admit(std::unique_ptr<Sequence> sequence, int64_t now_ns);
+  // Fetches what the step's tokens were routed to.
+  absl::Status TakeRouting();
   void AccountStep();
+  void AccountExperts();
+  void TraceRouting(const Work& work, int32_t first_token);
   void Harvest(const Work& work, int32_t first_row, int64_t now_ns);
   void HarvestGenerate(Sequence* sequence, std::span<const float> logits, int64_t now_ns);
   void SampleNext(Sequence* sequence, std::span<const float> logits, int64_t now_ns);
@@ -119,6 +125,9 @@ class StepLoop {
   std::vector<Work> work_;
   std::vector<PageCopy> copies_;
   std::vector<float> logits_;  // [O, V]
+  ExpertCounters expert_counters_;
+  std::vector<int32_t> expert_ids_;    // of the last step, [expert layers, T, k]
+  std::vector<float> expert_weights_;  // the same, if a trace was asked for
   SamplerWorkspace sampler_workspace_;
   bool nothing_moves_ = false;  // the last plan was empty: wait for news
   EngineLoad totals_ = {};

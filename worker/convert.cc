@@ -101,6 +101,7 @@ pb::Usage ToProto(const engine::Usage& usage) {
   out.set_flop_count(usage.flops);
   out.set_weight_byte_count(usage.weight_bytes);
   out.set_kv_byte_count(usage.kv_bytes);
+  out.set_expert_activation_count(usage.experts_activated);
   *out.mutable_queue_time() = ToDuration(usage.queue_ns);
   *out.mutable_prefill_time() = ToDuration(usage.prefill_ns);
   *out.mutable_decode_time() = ToDuration(usage.decode_ns);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/model/decoder.h"
 
+#include <algorithm>
+
 #include "common/check.h"
 #include "common/status.h"
 
@@ -9,9 +11,9 @@ namespace {
 
 KvLayout Layout(const ModelSpec& spec, int32_t page_tokens) {
   return {.kv_heads = spec.kv_heads,
-          .dim_k = spec.head_dim,
-          .dim_v = spec.head_dim,
-          .v_in_k = false,
+          .dim_k = spec.key_width(),
+          .dim_v = spec.value_width(),
+          .v_in_k = spec.latent.has_value(),
           .scale = spec.attention_scale(),
           .page_tokens = page_tokens};
 }
@@ -39,11 +41,20 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(ModelSpec spec, ModelWe
 
 absl::Status Decoder::Allocate() {
   const int64_t T = limits_.tokens_max, O = limits_.logit_rows_max;
-  const int64_t D = spec_.hidden, F = spec_.feed_forward, V = spec_.vocab, H = spec_.heads, Dk = spec_.head_dim;
+  const int64_t D = spec_.hidden, F = std::max(spec_.dense_feed_forward(), 1), V = spec_.vocab, H = spec_.heads;
   ASSIGN_OR_RETURN(residual_, ops_->Allocate(DType::kF32, Shape{T, D}));
   ASSIGN_OR_RETURN(x_, ops_->Allocate(DType::kF32, Shape{T, D}));
-  ASSIGN_OR_RETURN(qkv_, ops_->Allocate(DType::kF32, Shape{T, spec_.qkv_width()}));
-  ASSIGN_OR_RETURN(attention_, ops_->Allocate(DType::kF32, Shape{T, H, Dk}));
+  const int64_t qkv_width = spec_.latent ? H * spec_.query_width() : spec_.qkv_width();
+  ASSIGN_OR_RETURN(qkv_, ops_->Allocate(DType::kF32, Shape{T, qkv_width}));
+  ASSIGN_OR_RETURN(attention_, ops_->Allocate(DType::kF32, Shape{T, H, spec_.head_output()}));
+  if (spec_.latent) {
+    const int64_t C = spec_.latent->latent, width = spec_.key_width();
+    ASSIGN_OR_RETURN(low_query_, ops_->Allocate(DType::kF32, Shape{T, std::max(spec_.latent->query_rank, 1)}));
+    ASSIGN_OR_RETURN(key_, ops_->Allocate(DType::kF32, Shape{T, width}));
+    ASSIGN_OR_RETURN(latent_query_, ops_->Allocate(DType::kF32, Shape{T, H, width}));
+    ASSIGN_OR_RETURN(latent_, ops_->Allocate(DType::kF32, Shape{T, H, C}));
+  }
+  if (spec_.experts) RETURN_IF_ERROR(AllocateExperts());
   ASSIGN_OR_RETURN(gate_up_, ops_->Allocate(DType::kF32, Shape{T, 2 * F}));
   ASSIGN_OR_RETURN(activated_, ops_->Allocate(DType::kF32, Shape{T, F}));
   ASSIGN_OR_RETURN(rows_, ops_->Allocate(DType::kF32, Shape{O, D}));
@@ -66,8 +77,24 @@ absl::Status Decoder::Allocate() {
                         // Shared pages count once per sequence that lists them.
                         .pages_max = limits_.sequences_max * (limits_.context_tokens / limits_.page_tokens + 1),
                         .query_heads = spec_.heads,
-                        .logit_rows_max = limits_.logit_rows_max},
+                        .logit_rows_max = limits_.logit_rows_max,
+                        .experts_per_token = spec_.experts ? spec_.experts->router.top_k : 0},
                        layout);
+}
+
+absl::Status Decoder::AllocateExperts() {
+  const int64_t T = limits_.tokens_max, E = spec_.experts->router.experts, k = spec_.experts->router.top_k;
+  ASSIGN_OR_RETURN(router_logits_, ops_->Allocate(DType::kF32, Shape{T, E}));
+  ASSIGN_OR_RETURN(shared_gate_, ops_->Allocate(DType::kF32, Shape{T, 1}));
+  ASSIGN_OR_RETURN(mixed_, ops_->Allocate(DType::kF32, Shape{T, spec_.hidden}));
+  const Shape slots = {spec_.num_expert_layers() * T, k};
+  ASSIGN_OR_RETURN(expert_ids_, ops_->Allocate(DType::kI32, slots));
+  ASSIGN_OR_RETURN(expert_weights_, ops_->Allocate(DType::kF32, slots));
+  int32_t next = 0;
+  for (int32_t layer = 0; layer < spec_.layers; ++layer) {
+    expert_layer_.push_back(spec_.IsExpertLayer(layer) ? next++ : -1);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Decoder::Forward(const StepBatch& batch, std::span<float> logits) {
@@ -76,6 +103,7 @@ absl::Status Decoder::Forward(const StepBatch& batch, std::span<float> logits) {
   CONCLAVE_CHECK(T > 0 && T <= limits_.tokens_max && O <= limits_.logit_rows_max);
   CONCLAVE_CHECK(static_cast<int64_t>(logits.size()) == O * spec_.vocab);
   const AttentionPlan& plan = ops_->BeginStep(batch);
+  step_tokens_ = T;
   const View residual = residual_.Prefix(T), x = x_.Prefix(T);
 
   ops_->Embed(residual, *weights_.embedding, plan);
@@ -83,9 +111,9 @@ absl::Status Decoder::Forward(const StepBatch& batch, std::span<float> logits) {
   for (int32_t layer = 0; layer < spec_.layers; ++layer) {
     Attention(layer, residual, x, plan);
     ops_->AddRmsNorm(residual, x, x, *weights_.layers[layer].ffn_norm, spec_.norm_epsilon);
-    FeedForward(layer, residual, x);
+    const View added = FeedForward(layer, x, plan);
     const Weight& norm = layer + 1 < spec_.layers ? *weights_.layers[layer + 1].attention_norm : *weights_.output_norm;
-    ops_->AddRmsNorm(residual, x, x, norm, spec_.norm_epsilon);
+    ops_->AddRmsNorm(residual, x, added, norm, spec_.norm_epsilon);
   }
   if (O == 0) return ops_->EndStep(View{}, {});
   const View rows = rows_.Prefix(O), out = logits_.Prefix(O);
@@ -95,6 +123,7 @@ absl::Status Decoder::Forward(const StepBatch& batch, std::span<float> logits) {
 }
 
 void Decoder::Attention(int32_t layer, const View& residual, const View& x, const AttentionPlan& plan) {
+  if (spec_.latent) return LatentAttention(layer, x, plan);
   const LayerWeights& w = weights_.layers[layer];
   const int64_t T = residual.shape[0], H = spec_.heads, G = spec_.kv_heads, Dk = spec_.head_dim;
   const int64_t stride = spec_.qkv_width();
@@ -104,8 +133,9 @@ void Decoder::Attention(int32_t layer, const View& residual, const View& x, cons
   ops_->Gemm(qkv, x, *w.qkv, Accumulate::kSet);
   if (w.qkv_bias != nullptr) ops_->AddBias(qkv, *w.qkv_bias);
   if (w.q_norm != nullptr) {
-    ops_->HeadRmsNorm(q, stride, *w.q_norm, spec_.norm_epsilon);
-    ops_->HeadRmsNorm(k, stride, *w.k_norm, spec_.norm_epsilon);
+    const bool whole = spec_.head_norm_whole;
+    ops_->HeadRmsNorm(whole ? Heads(qkv, 0, 1, H * Dk) : q, stride, *w.q_norm, spec_.norm_epsilon);
+    ops_->HeadRmsNorm(whole ? Heads(qkv, H * Dk, 1, G * Dk) : k, stride, *w.k_norm, spec_.norm_epsilon);
   }
   ops_->Rope(q, stride, rope_, plan);
   ops_->Rope(k, stride, rope_, plan);
@@ -117,13 +147,86 @@ void Decoder::Attention(int32_t layer, const View& residual, const View& x, cons
   if (w.attention_out_bias != nullptr) ops_->AddBias(x, *w.attention_out_bias);
 }
 
-void Decoder::FeedForward(int32_t layer, const View& residual, const View& x) {
+// All heads share one key, latent | rotated, whose latent is also the value: queries are taken to the latent, and what
+// attention gives is taken from it.
+void Decoder::LatentAttention(int32_t layer, const View& x, const AttentionPlan& plan) {
   const LayerWeights& w = weights_.layers[layer];
-  const int64_t T = residual.shape[0];
-  const View gate_up = gate_up_.Prefix(T), activated = activated_.Prefix(T);
+  const LatentAttentionSpec& latent = *spec_.latent;
+  const int64_t T = x.shape[0], H = spec_.heads, C = latent.latent, R = spec_.rotated, N = latent.unrotated;
+  const View query = qkv_.Prefix(T), key = key_.Prefix(T);
+  if (w.q_down != nullptr) {
+    const View low = low_query_.Prefix(T);
+    ops_->Gemm(low, x, *w.q_down, Accumulate::kSet);
+    ops_->HeadRmsNorm(Heads(low, 0, 1, latent.query_rank), latent.query_rank, *w.q_down_norm, latent.norm_epsilon);
+    ops_->Gemm(query, low, *w.q_up, Accumulate::kSet);
+  } else {
+    ops_->Gemm(query, x, *w.q_up, Accumulate::kSet);
+  }
+  ops_->Gemm(key, x, *w.kv_down, Accumulate::kSet);
+  ops_->HeadRmsNorm(Heads(key, 0, 1, C), C + R, *w.latent_norm, latent.norm_epsilon);
+  ops_->Rope(Heads(key, C, 1, R), C + R, rope_, plan);
+  // Of each head the last R; the view is as wide as a head, since that is how far apart they lie.
+  ops_->Rope(Heads(query, N, H, N + R), H * (N + R), rope_, plan);
+  ops_->KvWrite(kv_[layer], Heads(key, 0, 1, C + R), View{}, C + R, plan);
+  const View latent_query = latent_query_.Prefix(T), latents = latent_.Prefix(T);
+  ops_->HeadGemm(latent_query, Heads(query, 0, H, N + R), *w.k_up);
+  ops_->Attention(latents, latent_query, H * (C + R), kv_[layer], plan);
+  View heads = attention_.Prefix(T);
+  ops_->HeadGemm(heads, latents, *w.v_up);
+  heads.shape = Shape{T, H * latent.value};
+  ops_->Gemm(x, heads, *w.attention_out, Accumulate::kSet);
+}
+
+void Decoder::DenseNetwork(const LayerWeights& w, const View& y, const View& x) {
+  const int64_t T = x.shape[0], F = w.down->columns;
+  View gate_up = gate_up_.Prefix(T), activated = activated_.Prefix(T);
+  gate_up.shape = Shape{T, 2 * F};
+  activated.shape = Shape{T, F};
   ops_->Gemm(gate_up, x, *w.gate_up, Accumulate::kSet);
   ops_->SwiGlu(activated, gate_up);
-  ops_->Gemm(x, activated, *w.down, Accumulate::kSet);
+  ops_->Gemm(y, activated, *w.down, Accumulate::kSet);
+}
+
+View Decoder::FeedForward(int32_t layer, const View& x, const AttentionPlan& plan) {
+  const LayerWeights& w = weights_.layers[layer];
+  if (w.router == nullptr) {
+    DenseNetwork(w, x, x);
+    return x;
+  }
+  const RouterSpec& router = spec_.experts->router;
+  const int64_t T = x.shape[0];
+  const View logits = router_logits_.Prefix(T), mixed = mixed_.Prefix(T);
+  const auto of_layer = [&](View view) {
+    view.data += expert_layer_[layer] * T * router.top_k * int64_t{sizeof(int32_t)};
+    view.shape = Shape{T, router.top_k};
+    return view;
+  };
+  const View ids = of_layer(expert_ids_), weights = of_layer(expert_weights_);
+  ops_->Gemm(logits, x, *w.router, Accumulate::kSet);
+  ops_->Route(ids, weights, logits, w.selection_bias, router, plan);
+  const bool shared = w.gate_up != nullptr;
+  if (shared) {
+    DenseNetwork(w, mixed, x);
+    if (w.shared_router != nullptr) {
+      const View gate = shared_gate_.Prefix(T);
+      ops_->Gemm(gate, x, *w.shared_router, Accumulate::kSet);
+      ops_->SigmoidGate(mixed, gate);
+    }
+  }
+  ops_->ExpertFfn(mixed, x, ids, weights, *w.experts_gate_up, *w.experts_down,
+                  shared ? Accumulate::kAdd : Accumulate::kSet);
+  return mixed;
+}
+
+absl::Status Decoder::LastRouting(std::vector<int32_t>* ids, std::vector<float>* weights) {
+  const int64_t rows = spec_.num_expert_layers() * step_tokens_;
+  const int64_t slots = spec_.experts ? rows * spec_.experts->router.top_k : 0;
+  ids->resize(static_cast<size_t>(slots));
+  if (weights != nullptr) weights->resize(static_cast<size_t>(slots));
+  if (slots == 0) return absl::OkStatus();
+  RETURN_IF_ERROR(ops_->Download(expert_ids_.Prefix(rows), std::as_writable_bytes(std::span(*ids))));
+  if (weights == nullptr) return absl::OkStatus();
+  return ops_->Download(expert_weights_.Prefix(rows), std::as_writable_bytes(std::span(*weights)));
 }
 
 void Decoder::CopyPages(std::span<const PageCopy> copies) {

@@ -41,6 +41,9 @@ class Decoder {
 
   // Computes the step and writes the logits of batch.logit_rows, [O, V], to `logits`. An error is a device fault.
   absl::Status Forward(const StepBatch& batch, std::span<float> logits);
+  // What the last step's tokens were routed to, layer by layer: ids and weights (may be null) [expert layers, T, k], of
+  // skipped slots -1 and 0. Both are resized; for a model without experts to nothing.
+  absl::Status LastRouting(std::vector<int32_t>* ids, std::vector<float>* weights);
   // In the order given, before the step that writes the copies.
   void CopyPages(std::span<const PageCopy> copies);
 
@@ -50,7 +53,11 @@ class Decoder {
   absl::Status Allocate();
   // residual and x belong to the step's tokens; x holds what is to be added to the residual on return.
   void Attention(int32_t layer, const View& residual, const View& x, const AttentionPlan& plan);
-  void FeedForward(int32_t layer, const View& residual, const View& x);
+  void LatentAttention(int32_t layer, const View& x, const AttentionPlan& plan);
+  // Returns what is to be added: x, or another buffer.
+  View FeedForward(int32_t layer, const View& x, const AttentionPlan& plan);
+  void DenseNetwork(const LayerWeights& w, const View& y, const View& x);
+  absl::Status AllocateExperts();
 
   const ModelSpec spec_;
   const ModelWeights weights_;
@@ -59,15 +66,28 @@ class Decoder {
   RopeSpec rope_ = {};
 
   // Activations of the largest step, f32.
-  View residual_;         // [T, D]
-  View x_;                // [T, D]: a norm's output, then a projection's
-  View qkv_;              // [T, (H + 2G) * Dk]
-  View attention_;        // [T, H, Dk]
-  View gate_up_;          // [T, 2F]
-  View activated_;        // [T, F]
-  View rows_;             // [O, D]: the tokens whose logits are wanted
-  View logits_;           // [O, V]
-  std::vector<View> kv_;  // per layer [P, page bytes]
+  View residual_;   // [T, D]
+  View x_;          // [T, D]: a norm's output, then a projection's
+  View qkv_;        // [T, (H + 2G) * Dk]; latent attention: queries [T, H, N + R]
+  View attention_;  // [T, H, Dv]
+  View gate_up_;    // [T, 2F]
+  View activated_;  // [T, F]
+  View rows_;       // [O, D]: the tokens whose logits are wanted
+  View logits_;     // [O, V]
+  // Latent attention.
+  View low_query_;     // [T, query_rank]
+  View key_;           // [T, C + R]
+  View latent_query_;  // [T, H, C + R]
+  View latent_;        // [T, H, C]
+  // Mixtures of experts.
+  View router_logits_;                 // [T, E]
+  View shared_gate_;                   // [T, 1]
+  View mixed_;                         // [T, D]
+  View expert_ids_;                    // [expert layers * T, k] i32: of all layers of a step, one after another
+  View expert_weights_;                // the same, f32
+  std::vector<int32_t> expert_layer_;  // per layer: its number among those with experts, or -1
+  int64_t step_tokens_ = 0;            // of the last step
+  std::vector<View> kv_;               // per layer [P, page bytes]
   std::vector<int32_t> copy_from_, copy_to_;
 };
 

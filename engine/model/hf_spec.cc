@@ -4,6 +4,7 @@
 #include <array>
 
 #include "common/status.h"
+#include "engine/model/hf_experts.h"
 #include "engine/model/hf_rope.h"
 
 namespace conclave::engine {
@@ -21,6 +22,8 @@ struct Family {
   bool kv_heads_required = true;     // else as many as query heads
   bool window_needs_switch = false;  // use_sliding_window; else sliding_window alone turns it on
   bool reads_window = false;
+  bool latent = false;
+  absl::Status (*experts)(const JsonObject& config, ModelSpec* spec) = nullptr;
 };
 
 constexpr std::array kFamilies = {
@@ -38,6 +41,33 @@ constexpr std::array kFamilies = {
            .default_head_dim = 128,
            .window_needs_switch = true,
            .reads_window = true},
+    Family{.model_type = "mixtral", .reads_window = true, .experts = ReadMixtralExperts},
+    Family{.model_type = "qwen2_moe",
+           .qkv_bias = true,
+           .window_needs_switch = true,
+           .reads_window = true,
+           .experts = ReadQwen2Experts},
+    Family{.model_type = "qwen3_moe",
+           .reads_attention_bias = true,
+           .out_bias = true,
+           .head_norm = true,
+           .window_needs_switch = true,
+           .reads_window = true,
+           .experts = ReadQwen3Experts},
+    Family{.model_type = "olmoe",
+           .reads_attention_bias = true,
+           .out_bias = true,
+           .head_norm = true,
+           .kv_heads_required = false,
+           .experts = ReadOlmoeExperts},
+    Family{.model_type = "deepseek_v2",
+           .reads_mlp_bias = true,
+           .kv_heads_required = false,
+           .latent = true,
+           .experts = ReadDeepseekV2Experts},
+    Family{.model_type = "deepseek_v3", .kv_heads_required = false, .latent = true, .experts = ReadDeepseekV3Experts},
+    // Kimi-K2: DeepSeek-V3's architecture under a name of its own.
+    Family{.model_type = "kimi_k2", .kv_heads_required = false, .latent = true, .experts = ReadDeepseekV3Experts},
 };
 
 template <typename... Args>
@@ -91,12 +121,13 @@ absl::Status ReadSizes(const JsonObject& config, const Family& family, ModelSpec
         fmt::format("{} query heads cannot share {} key/value heads evenly", spec->heads, spec->kv_heads));
   }
   const int32_t head_dim = family.default_head_dim != 0 ? family.default_head_dim : spec->hidden / spec->heads;
-  if (!config.Has("head_dim") && family.default_head_dim == 0 && spec->hidden % spec->heads != 0) {
+  if (!family.latent && !config.Has("head_dim") && family.default_head_dim == 0 && spec->hidden % spec->heads != 0) {
     return config.self().Invalid(
         fmt::format("width {} is no multiple of {} heads and \"head_dim\" is absent", spec->hidden, spec->heads));
   }
   ASSIGN_OR_RETURN(spec->head_dim, CountOr(config, "head_dim", kHeadDimMax, head_dim));
-  if (spec->head_dim % 2 != 0) return config.self().Invalid(fmt::format("\"head_dim\" {} is odd", spec->head_dim));
+  if (!family.latent && spec->head_dim % 2 != 0)
+    return config.self().Invalid(fmt::format("\"head_dim\" {} is odd", spec->head_dim));
   ASSIGN_OR_RETURN(const JsonValue epsilon, config.Get("rms_norm_eps"));
   ASSIGN_OR_RETURN(const double value, epsilon.Number());
   if (!(value > 0 && value < 1)) return epsilon.Invalid(fmt::format("is {}, must be in (0, 1)", value));
@@ -145,7 +176,11 @@ absl::StatusOr<ModelSpec> ReadFamily(const JsonObject& config, const Family& fam
   RETURN_IF_ERROR(CheckKnown(config));
   RETURN_IF_ERROR(ReadSizes(config, family, &spec));
   RETURN_IF_ERROR(ReadTerms(config, family, &spec));
-  ASSIGN_OR_RETURN(const RopeParameters rope, ReadHfRope(config, spec.head_dim, spec.context_tokens));
+  if (family.experts != nullptr) RETURN_IF_ERROR(family.experts(config, &spec));
+  if (family.latent) RETURN_IF_ERROR(ReadHfLatentWidths(config, &spec));
+  const int32_t rotated = family.latent ? spec.rotated : spec.head_dim;
+  ASSIGN_OR_RETURN(const RopeParameters rope, ReadHfRope(config, rotated, spec.context_tokens));
+  if (family.latent) SetLatentScale(rope, &spec);
   RopeTable table = MakeRopeTable(rope);
   spec.rotated = rope.rotated;
   spec.inverse_frequency = std::move(table.inverse_frequency);

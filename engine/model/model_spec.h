@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -22,6 +24,27 @@ inline constexpr uint32_t kHeadDimMax = 1024;
 inline constexpr uint32_t kFeedForwardMax = 1 << 18;
 inline constexpr uint32_t kVocabMax = 1 << 22;
 inline constexpr uint32_t kContextTokensMax = 1 << 24;
+inline constexpr uint32_t kExpertsMax = 4096;
+
+// Attention over a latent that all heads share (DeepSeek's MLA), in its absorbed form: one key/value head whose key is
+// latent | rotated and whose value is the latent.
+struct LatentAttentionSpec {
+  int32_t query_rank = 0;  // q = q_up norm(q_down x); 0: q straight from x
+  int32_t latent = 0;      // of keys and values
+  int32_t unrotated = 0;   // of each query head; the rotated ones follow it
+  int32_t value = 0;       // of each head, after expansion
+  float norm_epsilon = 0;  // of the norms of query rank and latent
+  float scale = 0;
+};
+
+// Mixture of experts in place of the feed-forward network of some layers.
+struct ExpertsSpec {
+  RouterSpec router;
+  bool selection_bias = false;
+  int32_t feed_forward = 0;         // F of one expert
+  int32_t shared_feed_forward = 0;  // F of the expert that every token visits; 0: none
+  bool shared_gate = false;         // that one's output times a sigmoid
+};
 
 struct ModelSpec {
   std::string family;  // GGUF's general.architecture, Hugging Face's model_type: "llama"
@@ -32,7 +55,7 @@ struct ModelSpec {
   int32_t heads = 0;           // H
   int32_t kv_heads = 0;        // G, divides H
   int32_t head_dim = 0;        // Dk = Dv
-  int32_t feed_forward = 0;    // F
+  int32_t feed_forward = 0;    // F of dense layers; 0: there are none
   int32_t vocab = 0;           // V
   int32_t context_tokens = 0;  // trained for
   float norm_epsilon = 0;
@@ -46,11 +69,31 @@ struct ModelSpec {
   bool attention_bias = false;      // on q, k and v
   bool attention_out_bias = false;  // on the projection back
   bool head_norm = false;           // RMS norm of each head of q and k before rotation
+  bool head_norm_whole = false;     // that norm runs over all heads of q together, and of k (OLMoE)
   bool tied_head = false;           // logits = embedding * x; there is no tensor for the head
 
+  std::optional<LatentAttentionSpec> latent;  // instead of q, k and v; then kv_heads is 1
+  std::optional<ExpertsSpec> experts;
+  std::vector<uint8_t> expert_layers;  // [L] 1: a mixture of experts; empty without
+  // Layers after the last that predict further tokens; their tensors are skipped.
+  int32_t prediction_layers = 0;
+
+  bool IsExpertLayer(int32_t layer) const { return experts.has_value() && expert_layers[layer] != 0; }
+  int32_t num_expert_layers() const;
+  // Width of a query head, and of a key as it is cached.
+  int32_t query_width() const { return latent ? latent->unrotated + rotated : head_dim; }
+  int32_t key_width() const { return latent ? latent->latent + rotated : head_dim; }
+  int32_t value_width() const { return latent ? latent->latent : head_dim; }
+  // Of the heads before the projection back.
+  int32_t head_output() const { return latent ? latent->value : head_dim; }
+  // Of the widest dense feed-forward network, the shared expert's included; 0: none.
+  int32_t dense_feed_forward() const;
   int32_t qkv_width() const { return (heads + 2 * kv_heads) * head_dim; }
-  float attention_scale() const;  // Dk^-1/2
+  float attention_scale() const;  // Dk^-1/2, or the latent's own
 };
+
+// MODEL_FILE_INVALID for a router that cannot be: more experts per token than there are, or than its groups hold.
+absl::Status CheckRouter(std::string_view path, const RouterSpec& router);
 
 // Reads and checks the metadata. FAILED_PRECONDITION "MODEL_FILE_INVALID <path>: .." for a missing, mistyped or
 // impossible value, UNIMPLEMENTED for a family, rope scaling or term that this program does not know; both name what

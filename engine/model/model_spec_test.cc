@@ -96,8 +96,11 @@ TEST(ModelSpec, UnknownArchitectureNamesItAndTheFile) {
 TEST(ModelSpec, RefusesWhatItWouldComputeWrongly) {
   EXPECT_THAT(Load(With(Metadata().Add("llama.rope.scaling.type", "longrope"))),
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("\"longrope\"")));
-  EXPECT_THAT(Load(With(Metadata().Add("llama.expert_count", 8u))),
-              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("expert_count")));
+  EXPECT_THAT(Load(With(Metadata()
+                            .Add("llama.expert_count", 8u)
+                            .Add("llama.expert_used_count", 2u)
+                            .Add("llama.expert_gating_func", 3u))),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("expert_gating_func")));
   EXPECT_THAT(Load(With(Metadata().Add("llama.attention.sliding_window", 63u))),
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("sliding_window")));
   EXPECT_THAT(Load(With(Metadata().Add("llama.attention.value_length", 2u))),
@@ -120,6 +123,26 @@ TEST(ModelSpec, ImpossibleNumbersAreErrors) {
   EXPECT_THAT(Load(With(Metadata().Add("llama.rope.freq_base", -1.0f))), invalid("freq_base"));
   EXPECT_THAT(Load(With(Metadata().AddTensor("rope_freqs.weight", {2}, {0.0f, 1.0f}))), invalid("rope_freqs"));
   EXPECT_THAT(Load(With(Metadata().AddTensor("rope_freqs.weight", {3}, Ones(3)))), invalid("rope_freqs"));
+}
+
+TEST(ModelSpec, RoutersThatCannotBeAreErrors) {
+  const auto load = [](uint32_t experts, uint32_t used, uint32_t groups, uint32_t kept) {
+    return Load(With(Metadata()
+                         .Add("llama.expert_count", experts)
+                         .Add("llama.expert_used_count", used)
+                         .Add("llama.expert_group_count", groups)
+                         .Add("llama.expert_group_used_count", kept)));
+  };
+  const auto invalid = [](std::string_view part) {
+    return StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(std::string(part)));
+  };
+  EXPECT_THAT(load(8, 4, 4, 2), invalid("blk.0.ffn_gate_inp.weight"));  // fine; the tensors are not there
+  EXPECT_THAT(load(8, 5, 4, 2), invalid("5 experts per token"));
+  EXPECT_THAT(load(8, 2, 3, 1), invalid("8 experts in 3 groups"));
+  EXPECT_THAT(load(8, 2, 2, 3), invalid("3 are kept"));
+  EXPECT_THAT(load(kExpertsMax, 1, 1, 1), invalid("blk.0.ffn_gate_inp.weight"));
+  EXPECT_THAT(load(kExpertsMax + 1, 1, 1, 1), invalid("expert_count"));
+  EXPECT_THAT(load(8, 0, 1, 1), invalid("expert_used_count"));
 }
 
 TEST(ModelSpec, CountsAreLimited) {

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "common/status.h"
+#include "engine/quant/codec.h"
 
 namespace conclave::engine {
 namespace {
@@ -54,17 +55,28 @@ class Binder {
     const int64_t q_rows = spec_.heads * Dk, kv_rows = spec_.kv_heads * Dk;
     ModelSize& size = model_.size;
     const int64_t bytes_before = size.bytes_total;
+    size.bytes_expert.push_back(0);
     LayerWeights w;
     const auto name = [&](std::string_view stem) { return WeightOf(names_.Layer(layer, stem)); };
     const auto bias = [&](std::string_view stem) { return names_.Layer(layer, stem) + ".bias"; };
     ASSIGN_OR_RETURN(w.attention_norm, Vector({{name(names_.attention_norm), D}}));
     const int64_t params_before_matrices = size.params_total;
-    ASSIGN_OR_RETURN(w.qkv, Matrix({{name(names_.q), q_rows}, {name(names_.k), kv_rows}, {name(names_.v), kv_rows}}, D,
-                                   WeightUse::kMatmul));
-    ASSIGN_OR_RETURN(w.attention_out, Matrix({{name(names_.attention_out), D}}, q_rows, WeightUse::kMatmul));
-    ASSIGN_OR_RETURN(w.gate_up, Matrix({{name(names_.gate), F}, {name(names_.up), F}}, D, WeightUse::kMatmul));
-    ASSIGN_OR_RETURN(w.down, Matrix({{name(names_.down), D}}, F, WeightUse::kMatmul));
-    size.params_layers += size.params_total - params_before_matrices;
+    if (spec_.latent) {
+      RETURN_IF_ERROR(BindLatentAttention(layer, &w));
+    } else {
+      ASSIGN_OR_RETURN(w.qkv, Matrix({{name(names_.q), q_rows}, {name(names_.k), kv_rows}, {name(names_.v), kv_rows}},
+                                     D, WeightUse::kMatmul));
+    }
+    ASSIGN_OR_RETURN(w.attention_out,
+                     Matrix({{name(names_.attention_out), D}}, spec_.heads * spec_.head_output(), WeightUse::kMatmul));
+    if (spec_.IsExpertLayer(layer)) {
+      RETURN_IF_ERROR(BindExperts(layer, &w));
+    } else {
+      ASSIGN_OR_RETURN(w.gate_up, Matrix({{name(names_.gate), F}, {name(names_.up), F}}, D, WeightUse::kMatmul));
+      ASSIGN_OR_RETURN(w.down, Matrix({{name(names_.down), D}}, F, WeightUse::kMatmul));
+    }
+    const int64_t experts = spec_.IsExpertLayer(layer) ? spec_.experts->router.experts : 0;
+    size.params_layers += size.params_total - params_before_matrices - experts * size.params_expert;
     ASSIGN_OR_RETURN(w.ffn_norm, Vector({{name(names_.ffn_norm), D}}));
     if (spec_.attention_bias) {
       ASSIGN_OR_RETURN(w.qkv_bias,
@@ -74,11 +86,163 @@ class Binder {
       ASSIGN_OR_RETURN(w.attention_out_bias, Vector({{bias(names_.attention_out), D}}));
     }
     if (spec_.head_norm) {
-      ASSIGN_OR_RETURN(w.q_norm, Vector({{name(names_.q_norm), Dk}}));
-      ASSIGN_OR_RETURN(w.k_norm, Vector({{name(names_.k_norm), Dk}}));
+      ASSIGN_OR_RETURN(w.q_norm, Vector({{name(names_.q_norm), spec_.head_norm_whole ? q_rows : Dk}}));
+      ASSIGN_OR_RETURN(w.k_norm, Vector({{name(names_.k_norm), spec_.head_norm_whole ? kv_rows : Dk}}));
     }
-    size.bytes_layers += size.bytes_total - bytes_before;
+    size.bytes_layers += size.bytes_total - bytes_before - experts * size.bytes_expert.back();
     return w;
+  }
+
+  absl::Status BindLatentAttention(int32_t layer, LayerWeights* w) {
+    const LatentAttentionSpec& latent = *spec_.latent;
+    const int64_t D = spec_.hidden, q_rows = spec_.heads * int64_t{spec_.query_width()};
+    const auto name = [&](std::string_view stem) { return WeightOf(names_.Layer(layer, stem)); };
+    if (latent.query_rank > 0) {
+      ASSIGN_OR_RETURN(w->q_down, Matrix({{name(names_.q_down), latent.query_rank}}, D, WeightUse::kMatmul));
+      ASSIGN_OR_RETURN(w->q_down_norm, Vector({{name(names_.q_down_norm), latent.query_rank}}));
+      ASSIGN_OR_RETURN(w->q_up, Matrix({{name(names_.q_up), q_rows}}, latent.query_rank, WeightUse::kMatmul));
+    } else {
+      ASSIGN_OR_RETURN(w->q_up, Matrix({{name(names_.q), q_rows}}, D, WeightUse::kMatmul));
+    }
+    ASSIGN_OR_RETURN(w->kv_down,
+                     Matrix({{name(names_.kv_down), latent.latent + spec_.rotated}}, D, WeightUse::kMatmul));
+    ASSIGN_OR_RETURN(w->latent_norm, Vector({{name(names_.latent_norm), latent.latent}}));
+    if (!names_.k_up.empty() && file_.FindTensor(name(names_.k_up)) != nullptr) {
+      ASSIGN_OR_RETURN(w->k_up, HeadStack(name(names_.k_up), latent.latent, latent.unrotated));
+      ASSIGN_OR_RETURN(w->v_up, HeadStack(name(names_.v_up), latent.value, latent.latent));
+      return absl::OkStatus();
+    }
+    return BindJoinedLatent(name(names_.kv_up), w);
+  }
+
+  // A tensor [H, rows, columns].
+  absl::StatusOr<const WeightStack*> HeadStack(const std::string& name, int64_t rows, int64_t columns) {
+    ASSIGN_OR_RETURN(const CheckpointTensor tensor, file_.GetTensor(name, Shape{spec_.heads, rows, columns}));
+    formats_.insert(tensor.dtype);
+    Count(name, tensor.shape.elements(), tensor);
+    ASSIGN_OR_RETURN(const WeightStack* stack, MakeStack(name, Slices(tensor), StackUse::kHeads));
+    Drop(Slices(tensor));
+    return stack;
+  }
+
+  // One tensor whose rows are per head [unrotated | value]. The first part is wanted with rows and columns exchanged.
+  absl::Status BindJoinedLatent(const std::string& name, LayerWeights* w) {
+    const LatentAttentionSpec& latent = *spec_.latent;
+    const int64_t H = spec_.heads, N = latent.unrotated, V = latent.value, C = latent.latent;
+    ASSIGN_OR_RETURN(const CheckpointTensor tensor, file_.GetTensor(name, Shape{H * (N + V), C}));
+    if (!quant::CanDecode(tensor.dtype)) {
+      return Unimplemented("{}: tensor \"{}\": format {} is not supported", file_.path(), name, Name(tensor.dtype));
+    }
+    formats_.insert(tensor.dtype);
+    Count(name, tensor.shape.elements(), tensor);
+    const int64_t row_bytes = RowBytes(tensor.dtype, C);
+    std::vector<WeightSource> values;
+    // Turned rows are no whole blocks of the file's format any more; floats hold what it said.
+    std::vector<std::byte>& turned = model_.turned.emplace_back(H * C * N * sizeof(float));
+    float* out = reinterpret_cast<float*>(turned.data());
+    std::vector<float> row(C);
+    for (int64_t h = 0; h < H; ++h) {
+      const std::byte* head = tensor.bytes.data() + h * (N + V) * row_bytes;
+      for (int64_t n = 0; n < N; ++n) {
+        quant::DecodeRow(tensor.dtype, head + n * row_bytes, row);
+        for (int64_t c = 0; c < C; ++c) out[(h * C + c) * N + n] = row[c];
+      }
+      values.push_back({tensor.dtype, V, C, tensor.bytes.subspan((h * (N + V) + N) * row_bytes, V * row_bytes)});
+    }
+    const CheckpointTensor keys = {tensor.name, DType::kF32, Shape{H, C, N}, turned};
+    ASSIGN_OR_RETURN(w->k_up, MakeStack(name, Slices(keys), StackUse::kHeads));
+    ASSIGN_OR_RETURN(w->v_up, MakeStack(name, values, StackUse::kHeads));
+    if (!ops_->uses_sources_in_place()) model_.turned.pop_back();
+    if (!ops_->uses_sources_in_place()) file_.DropResident(tensor.bytes);
+    return absl::OkStatus();
+  }
+
+  absl::Status BindExperts(int32_t layer, LayerWeights* w) {
+    const ExpertsSpec& experts = *spec_.experts;
+    const int64_t D = spec_.hidden, E = experts.router.experts, F = experts.feed_forward;
+    const int64_t S = experts.shared_feed_forward;
+    const auto name = [&](std::string_view stem) { return WeightOf(names_.Layer(layer, stem)); };
+    ASSIGN_OR_RETURN(w->router, Matrix({{name(names_.router), E}}, D, WeightUse::kMatmul));
+    if (experts.selection_bias) {
+      ASSIGN_OR_RETURN(w->selection_bias, Vector({{names_.Layer(layer, names_.selection_bias), E}}));
+    }
+    if (S > 0) {
+      ASSIGN_OR_RETURN(w->gate_up,
+                       Matrix({{name(names_.shared_gate), S}, {name(names_.shared_up), S}}, D, WeightUse::kMatmul));
+      ASSIGN_OR_RETURN(w->down, Matrix({{name(names_.shared_down), D}}, S, WeightUse::kMatmul));
+    }
+    if (experts.shared_gate) {
+      ASSIGN_OR_RETURN(w->shared_router, SharedRouter(name(names_.shared_router)));
+    }
+    const int64_t bytes_before = model_.size.bytes_total;
+    std::vector<WeightSource> gate_up, down;
+    const std::string joined = names_.Layer(layer, names_.experts_gate_up);
+    if (!names_.experts_gate_up.empty() && file_.FindTensor(joined) != nullptr) {
+      ASSIGN_OR_RETURN(gate_up, Experts(joined, E, 2 * F, D));
+      ASSIGN_OR_RETURN(down, Experts(names_.Layer(layer, names_.experts_down), E, D, F));
+    } else {
+      ASSIGN_OR_RETURN(const std::vector<WeightSource> gate, Experts(name(names_.expert_gate), E, F, D));
+      ASSIGN_OR_RETURN(const std::vector<WeightSource> up, Experts(name(names_.expert_up), E, F, D));
+      ASSIGN_OR_RETURN(down, Experts(name(names_.expert_down), E, D, F));
+      for (int64_t e = 0; e < E; ++e) gate_up.insert(gate_up.end(), {gate[e], up[e]});
+    }
+    model_.size.params_expert = 3 * F * D;
+    model_.size.params_experts += E * model_.size.params_expert;
+    model_.size.bytes_expert.back() = (model_.size.bytes_total - bytes_before) / E;
+    ASSIGN_OR_RETURN(w->experts_gate_up, MakeStack(name(names_.expert_gate), gate_up, StackUse::kExperts, E));
+    ASSIGN_OR_RETURN(w->experts_down, MakeStack(name(names_.expert_down), down, StackUse::kExperts, E));
+    Drop(gate_up);
+    Drop(down);
+    return absl::OkStatus();
+  }
+
+  // [1, D] in Hugging Face's form, [D] in GGUF's.
+  absl::StatusOr<const Weight*> SharedRouter(const std::string& name) {
+    const int64_t D = spec_.hidden;
+    const CheckpointTensor* found = file_.FindTensor(name);
+    const bool vector = found != nullptr && found->shape.rank() == 1;
+    ASSIGN_OR_RETURN(const CheckpointTensor tensor, file_.GetTensor(name, vector ? Shape{D} : Shape{1, D}));
+    Count(name, D, tensor);
+    const WeightSource source = {tensor.dtype, 1, D, tensor.bytes};
+    return Make({{name, 1}}, {&source, 1}, WeightUse::kMatmul);
+  }
+
+  // The matrices of all experts: of one tensor [E, rows, columns], or of one each if `name` has a '#'.
+  absl::StatusOr<std::vector<WeightSource>> Experts(const std::string& name, int64_t count, int64_t rows,
+                                                    int64_t columns) {
+    if (name.find('#') == std::string::npos) {
+      ASSIGN_OR_RETURN(const CheckpointTensor tensor, file_.GetTensor(name, Shape{count, rows, columns}));
+      formats_.insert(tensor.dtype);
+      Count(name, tensor.shape.elements(), tensor);
+      return Slices(tensor);
+    }
+    std::vector<WeightSource> sources;
+    for (int64_t e = 0; e < count; ++e) {
+      const std::string numbered = TensorNames::Numbered(name, static_cast<int>(e));
+      ASSIGN_OR_RETURN(const CheckpointTensor tensor, file_.GetTensor(numbered, Shape{rows, columns}));
+      formats_.insert(tensor.dtype);
+      Count(numbered, tensor.shape.elements(), tensor);
+      sources.push_back({tensor.dtype, rows, columns, tensor.bytes});
+    }
+    return sources;
+  }
+
+  // The matrices along the slowest of three dimensions.
+  static std::vector<WeightSource> Slices(const CheckpointTensor& tensor) {
+    const size_t bytes = tensor.bytes.size() / static_cast<size_t>(tensor.shape[0]);
+    std::vector<WeightSource> sources;
+    for (size_t i = 0; i < static_cast<size_t>(tensor.shape[0]); ++i) {
+      sources.push_back({tensor.dtype, tensor.shape[1], tensor.shape[2], tensor.bytes.subspan(i * bytes, bytes)});
+    }
+    return sources;
+  }
+
+  absl::StatusOr<const WeightStack*> MakeStack(const std::string& name, const std::vector<WeightSource>& sources,
+                                               StackUse use, int64_t count = 0) {
+    absl::StatusOr<const WeightStack*> stack =
+        ops_->MakeWeightStack(sources, count > 0 ? count : static_cast<int64_t>(sources.size()), use);
+    if (!stack.ok()) return Annotate(stack.status(), fmt::format("{}: tensor \"{}\"", file_.path(), name));
+    return stack;
   }
 
   // Matrices [rows, columns], stacked along their rows.
@@ -111,10 +275,14 @@ class Binder {
     if (!weight.ok()) {
       return Annotate(weight.status(), fmt::format("{}: tensor \"{}\"", file_.path(), parts[0].name));
     }
-    if (!ops_->uses_sources_in_place()) {
-      for (const WeightSource& source : sources) file_.DropResident(source.bytes);
-    }
+    Drop(sources);
     return weight;
+  }
+
+  // The file's pages, once they were repacked.
+  void Drop(std::span<const WeightSource> sources) const {
+    if (ops_->uses_sources_in_place()) return;
+    for (const WeightSource& source : sources) file_.DropResident(source.bytes);
   }
 
   void Count(const std::string& name, int64_t elements, const CheckpointTensor& tensor) {
@@ -129,11 +297,19 @@ class Binder {
       if (used_.contains(std::string(tensor.name))) continue;
       if (!names_.closed && !tensor.name.starts_with(names_.layer_prefix)) continue;
       if (!names_.ignored_suffix.empty() && tensor.name.ends_with(names_.ignored_suffix)) continue;
+      if (IsPredictionLayer(tensor.name)) continue;
       if (spec_.tied_head && tensor.name == WeightOf(names_.head)) continue;
       return Unimplemented("{}: tensor \"{}\" {} is not part of a \"{}\" model of {} layers as this program knows it",
                            file_.path(), tensor.name, tensor.shape.ToString(), spec_.family, spec_.layers);
     }
     return absl::OkStatus();
+  }
+
+  bool IsPredictionLayer(std::string_view name) const {
+    for (int32_t i = 0; i < spec_.prediction_layers; ++i) {
+      if (name.starts_with(names_.Layer(spec_.layers + i, ""))) return true;
+    }
+    return false;
   }
 
   const Checkpoint& file_;

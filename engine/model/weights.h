@@ -15,16 +15,29 @@ namespace conclave::engine {
 
 // Owned by the Ops. "?": null where the spec lacks the term.
 struct LayerWeights {
-  const Weight* attention_norm = nullptr;      // [D]
-  const Weight* qkv = nullptr;                 // [(H + 2G) * Dk, D], rows q | k | v
-  const Weight* qkv_bias = nullptr;            // ? [(H + 2G) * Dk]
-  const Weight* q_norm = nullptr;              // ? [Dk]
-  const Weight* k_norm = nullptr;              // ? [Dk]
-  const Weight* attention_out = nullptr;       // [D, H * Dk]
-  const Weight* attention_out_bias = nullptr;  // ? [D]
-  const Weight* ffn_norm = nullptr;            // [D]
-  const Weight* gate_up = nullptr;             // [2F, D], rows gate | up
-  const Weight* down = nullptr;                // [D, F]
+  const Weight* attention_norm = nullptr;  // [D]
+  const Weight* qkv = nullptr;             // ? [(H + 2G) * Dk, D], rows q | k | v
+  const Weight* qkv_bias = nullptr;        // ? [(H + 2G) * Dk]
+  const Weight* q_norm = nullptr;          // ? [Dk], or [H * Dk] over all heads
+  const Weight* k_norm = nullptr;          // ? [Dk], or [G * Dk]
+  // Latent attention, instead of qkv. C: the latent's width, R: what is rotated, N: what is not.
+  const Weight* q_down = nullptr;                // ? [query_rank, D]
+  const Weight* q_down_norm = nullptr;           // ? [query_rank]
+  const Weight* q_up = nullptr;                  // ? [H * (N + R), query_rank or D]
+  const Weight* kv_down = nullptr;               // ? [C + R, D]
+  const Weight* latent_norm = nullptr;           // ? [C]
+  const WeightStack* k_up = nullptr;             // ? H x [C, N]: takes a query's unrotated part to the latent
+  const WeightStack* v_up = nullptr;             // ? H x [Dv, C]
+  const Weight* attention_out = nullptr;         // [D, H * Dk or Dv]
+  const Weight* attention_out_bias = nullptr;    // ? [D]
+  const Weight* ffn_norm = nullptr;              // [D]
+  const Weight* gate_up = nullptr;               // ? [2F, D], rows gate | up: the dense network or the shared expert
+  const Weight* down = nullptr;                  // ? [D, F]
+  const Weight* router = nullptr;                // ? [E, D]
+  const Weight* selection_bias = nullptr;        // ? [E]
+  const WeightStack* experts_gate_up = nullptr;  // ? E x [2F, D]
+  const WeightStack* experts_down = nullptr;     // ? E x [D, F]
+  const Weight* shared_router = nullptr;         // ? [1, D]
 };
 
 struct ModelWeights {
@@ -42,12 +55,18 @@ struct ModelSize {
   int64_t bytes_total = 0;    // as in the file
   int64_t bytes_layers = 0;   // the layers' matrices, norms and biases: read by every step
   int64_t bytes_head = 0;     // read by steps that want logits
-  std::string quantization;   // formats of the layers' matrices: "Q4_1" or "mixed Q4_K Q6_K"
+  // Of experts that tokens choose; the figures for layers above are without them.
+  int64_t params_experts = 0;              // all of them
+  int64_t params_expert = 0;               // one
+  std::vector<int64_t> bytes_expert = {};  // one, per layer; 0 where a layer has none
+  std::string quantization;                // formats of the layers' matrices: "Q4_1" or "mixed Q4_K Q6_K"
 };
 
 struct BoundModel {
   ModelWeights weights;
   ModelSize size;
+  // Tensors that had to be turned for the kernels; must live as long as the Ops.
+  std::vector<std::vector<std::byte>> turned;
 };
 
 // Finds every tensor by spec.names, checks and repacks it. FAILED_PRECONDITION MODEL_FILE_INVALID for a missing or

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Speed of the kernels beside the machine's roofs, measured in the same run.
-//   ops_bench [--kernel avx512] [--threads 2] [--only TEXT] [gemm|attention|model]..
+//   ops_bench [--kernel avx512] [--threads 2] [--only TEXT] [gemm|attention|model|experts]..
 // Matrix products: every format at the shapes of a small model, one row (GB/s of weights) and many (GOP/s).
 #include <CLI/CLI.hpp>
 #include <cmath>
@@ -240,13 +240,67 @@ void BenchModel(const Options& options, const Roofs& roofs) {
   }
 }
 
+// The experts of one layer of Qwen3-30B-A3B: 128 of 768 x 2048, 8 per token. Choices are uniform and never the same
+// twice, and the layer is far larger than the caches, so what is read comes from memory.
+void BenchExperts(const Options& options, const Roofs& roofs) {
+  constexpr int64_t kExperts = 128, kSlots = 8, kWidth = 2048, kHidden = 768, kTokensMax = 512;
+  std::printf("\nexperts, 128 of 768 x 2048   weights read: GB/s (%% of read roof), GOP/s (%% of peak)\n%-6s%-8s", "",
+              "k");
+  const std::vector<int64_t> row_counts = {1, 4, 16, 128, 512};
+  for (const int64_t m : row_counts) std::printf("%30s", ("T " + std::to_string(m)).c_str());
+  std::printf("\n");
+  std::mt19937 rng(3);
+  for (const DType dtype : {DType::kQ4_0, DType::kQ4_K, DType::kQ8_0, DType::kBF16}) {
+    if (std::string(Name(dtype)).find(options.only) == std::string::npos) continue;
+    const std::unique_ptr<Ops> ops = NewOps(options.kernel, options.threads);
+    const TestWeight up(dtype, 2 * kHidden, kWidth, &rng), down(dtype, kWidth, kHidden, &rng);
+    const std::vector<WeightSource> ups(kExperts, up.source()), downs(kExperts, down.source());
+    const engine::WeightStack& gate_up = *Must(ops->MakeWeightStack(ups, kExperts, engine::StackUse::kExperts));
+    const engine::WeightStack& back = *Must(ops->MakeWeightStack(downs, kExperts, engine::StackUse::kExperts));
+    if (!ops->Prepare({kTokensMax, 1, 16, 1, 1, kSlots}, {1, 16, 16, false, 1.0f, 32}).ok()) return;
+    const View x = NewView(ops.get(), {kTokensMax, kWidth}, Normal(&rng, kTokensMax * kWidth));
+    const View y = NewView(ops.get(), {kTokensMax, kWidth});
+    const double expert_bytes = static_cast<double>(up.bytes.size() + down.bytes.size());
+    for (const int64_t slots : {kSlots, kSlots / 2}) {
+      std::printf("%-6s%-8d", std::string(Name(dtype)).c_str(), static_cast<int>(slots));
+      const View ids = Must(ops->Allocate(DType::kI32, {kTokensMax, slots}));
+      const View weights = NewView(ops.get(), {kTokensMax, slots}, std::vector<float>(kTokensMax * slots, 0.1f));
+      for (const int64_t m : row_counts) {
+        double distinct = 0, calls = 0;
+        const double seconds = MedianSeconds([&] {
+          std::vector<uint8_t> seen(kExperts, 0);
+          std::vector<int32_t> order(kExperts);
+          std::iota(order.begin(), order.end(), 0);
+          for (int64_t t = 0; t < m; ++t) {
+            for (int64_t i = 0; i < slots; ++i) {
+              std::swap(order[i], order[i + static_cast<int64_t>(rng() % (kExperts - i))]);
+              ids.as<int32_t>()[t * slots + i] = order[i];
+              seen[order[i]] = 1;
+            }
+          }
+          distinct += std::accumulate(seen.begin(), seen.end(), 0);
+          ++calls;
+          ops->ExpertFfn(y.Prefix(m), x.Prefix(m), ids.Prefix(m), weights.Prefix(m), gate_up, back, Accumulate::kSet);
+        });
+        const double bytes = distinct / calls * expert_bytes;
+        const double rate = 6.0 * kHidden * kWidth * static_cast<double>(m * slots) / seconds;
+        const double peak = engine::testing::IsPlain(dtype) ? roofs.fma : roofs.int8;
+        std::printf("%8.1f GB/s %3.0f%% %6.0f GOP/s %2.0f%%", bytes / seconds / 1e9, 100 * bytes / seconds / roofs.read,
+                    rate / 1e9, 100 * rate / peak);
+        std::fflush(stdout);
+      }
+      std::printf("\n");
+    }
+  }
+}
+
 int Main(int argc, char** argv) {
   Options options;
   CLI::App app{"Kernel speeds beside the machine's roofs"};
   app.add_option("--kernel", options.kernel, "scalar, avx2, avx512 or auto");
   app.add_option("--threads", options.threads, "threads");
-  app.add_option("--only", options.only, "only the attention and model cases with this in their name");
-  app.add_option("parts", options.parts, "gemm, attention, model; none: all");
+  app.add_option("--only", options.only, "only the attention, model and expert cases with this in their name");
+  app.add_option("parts", options.parts, "gemm, attention, model, experts; none: all");
   CLI11_PARSE(app, argc, argv);
   const std::unique_ptr<Ops> ops = NewOps(options.kernel, options.threads);
   if (ops == nullptr) {
@@ -259,6 +313,7 @@ int Main(int argc, char** argv) {
   if (options.Wants("gemm")) BenchGemm(options, roofs);
   if (options.Wants("attention")) BenchAttention(options, roofs);
   if (options.Wants("model")) BenchModel(options, roofs);
+  if (options.Wants("experts")) BenchExperts(options, roofs);
   return 0;
 }
 

@@ -24,7 +24,9 @@ std::string ByteAsText(int byte) {
   return {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 63))};
 }
 
-void AddVocabulary(GgufWriter* w) {
+}  // namespace
+
+void AddTinyVocabulary(GgufWriter* w) {
   std::vector<std::string> tokens;
   for (int byte = 0; byte < 256; ++byte) tokens.push_back(ByteAsText(byte));
   for (const char* special : {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}) tokens.emplace_back(special);
@@ -41,8 +43,6 @@ void AddVocabulary(GgufWriter* w) {
          "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
          "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}");
 }
-
-}  // namespace
 
 std::vector<float> RandomWeights(uint64_t seed, size_t count, double scale) {
   std::vector<float> values(count);
@@ -66,7 +66,7 @@ GgufWriter TinyModel(const TinyModelOptions& o) {
   add("attention.head_count", o.heads);
   add("attention.head_count_kv", o.kv_heads);
   w.Add("llama.attention.layer_norm_rms_epsilon", 1e-5f);
-  AddVocabulary(&w);
+  AddTinyVocabulary(&w);
 
   uint64_t seed = o.seed << 20;
   const auto matrix = [&](const std::string& name, int32_t rows, int32_t columns) {

@@ -24,6 +24,8 @@ struct TinyModelOptions {
 inline constexpr int32_t kTinyVocab = 261;
 inline constexpr int32_t kTinyEnd = 258;
 
+void AddTinyVocabulary(GgufWriter* w);
+
 // The file, so that a test can spoil it before writing.
 GgufWriter TinyModel(const TinyModelOptions& options = {});
 // Deterministic normal deviates with standard deviation `scale`.

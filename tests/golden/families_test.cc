@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tiny random checkpoints of every family with experts or latent attention, in every form it comes in, against
+// transformers (make_families.py): logits, routing and greedy tokens, with the family's own number of experts per token
+// and with half of it, over prompts that cross pages and chunks.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "common/file.h"
+#include "engine/engine.h"
+#include "tests/golden/family_files.h"
+#include "tests/testing/generation.h"
+#include "tests/testing/shared_data.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_dir.h"
+
+namespace conclave::engine {
+namespace {
+
+using testing::ExpertForm;
+using testing::FamilyCheckpoint;
+using testing::Generation;
+using testing::LatentForm;
+using testing::TempDir;
+
+const nlohmann::json& Golden() {
+  static const auto* golden =
+      new nlohmann::json(nlohmann::json::parse(*ReadFile(CONCLAVE_SOURCE_DIR "/tests/golden/families.json")));
+  return *golden;
+}
+
+// Reference and scalar kernels compute in f32 or wider throughout. The others keep keys and values in f16: relative
+// errors of 2^-11 in what attention adds, over a few layers, times logits of spread 2.
+double LogitBound(const std::string& kernel) { return kernel == "reference" || kernel == "scalar" ? 1e-3 : 3e-2; }
+
+// Divergence of the softmax of `logits` from that of `expected`.
+double Divergence(std::span<const float> logits, const std::vector<double>& expected) {
+  double sum = 0, expected_sum = 0, divergence = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    sum += std::exp(double{logits[i]});
+    expected_sum += std::exp(expected[i]);
+  }
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double p = std::exp(expected[i]) / expected_sum;
+    divergence += p * ((expected[i] - std::log(expected_sum)) - (logits[i] - std::log(sum)));
+  }
+  return divergence;
+}
+
+std::unique_ptr<Engine> Load(const std::string& path, const std::string& kernel, int32_t step_tokens_max) {
+  EngineOptions options;
+  options.model_path = path;
+  options.tokenizer_optional = true;
+  options.kernel = kernel;
+  options.threads = 2;
+  options.kv_bytes = 4 << 20;
+  options.sequences_max = 4;
+  options.step_tokens_max = step_tokens_max;
+  auto engine = Engine::Create(options);
+  if (!engine.ok() && engine.status().message().find("this CPU") != std::string::npos) return nullptr;
+  EXPECT_OK(engine);
+  return engine.ok() ? *std::move(engine) : nullptr;
+}
+
+void ExpectRouting(const nlohmann::json& run, const RoutingTrace& trace) {
+  const std::vector<size_t> positions = Golden()["positions"];
+  size_t expert_layer = 0;
+  for (const std::vector<ExpertChoice>& layer : trace) {
+    if (layer[0].experts.empty()) continue;  // a dense one
+    const nlohmann::json& expected = run["routing"][expert_layer++];
+    for (size_t i = 0; i < positions.size(); ++i) {
+      const ExpertChoice& choice = layer[positions[i]];
+      std::vector<std::pair<int32_t, float>> sorted;
+      for (size_t s = 0; s < choice.experts.size(); ++s) sorted.emplace_back(choice.experts[s], choice.weights[s]);
+      std::sort(sorted.begin(), sorted.end());
+      ASSERT_EQ(sorted.size(), expected[i]["experts"].size());
+      for (size_t s = 0; s < sorted.size(); ++s) {
+        EXPECT_EQ(sorted[s].first, expected[i]["experts"][s]) << "layer " << expert_layer << " position " << i;
+        EXPECT_NEAR(sorted[s].second, expected[i]["weights"][s].get<float>(), 1e-4);
+      }
+    }
+  }
+  EXPECT_EQ(expert_layer, run["routing"].size());
+}
+
+// Compares everything of one case with its checkpoint at `path`.
+void ExpectGolden(const nlohmann::json& golden_case, const std::string& path, const std::string& kernel) {
+  const std::vector<TokenId> prompt = Golden()["prompt"];
+  const std::vector<size_t> positions = Golden()["positions"];
+  for (const int32_t step_tokens : {128, 33}) {
+    const std::unique_ptr<Engine> engine = Load(path, kernel, step_tokens);
+    if (engine == nullptr) return;
+    const int32_t native = golden_case["config"]["num_experts_per_tok"];
+    EXPECT_EQ(engine->info().experts_per_token, native);
+    for (const nlohmann::json& run : golden_case["runs"]) {
+      SCOPED_TRACE(path + " " + kernel + " experts " + run["top_k"].dump() + " step " + std::to_string(step_tokens));
+      const RoutingPolicy policy = {.top_k = run["top_k"] == native ? 0 : run["top_k"].get<int32_t>()};
+      std::vector<float> logits;
+      ASSERT_OK(engine->Logits(prompt, &logits, policy));
+      const size_t vocab = static_cast<size_t>(engine->info().vocab);
+      double worst = 0;
+      for (size_t i = 0; i < positions.size(); ++i) {
+        const std::vector<double> expected = run["logits"][i];
+        const std::span<const float> row = std::span(logits).subspan(positions[i] * vocab, vocab);
+        for (size_t v = 0; v < vocab; ++v) worst = std::max(worst, std::abs(row[v] - expected[v]));
+        EXPECT_LE(Divergence(row, expected), 1e-4);
+      }
+      EXPECT_LE(worst, LogitBound(kernel));
+      GenerateRequest request;
+      request.prompt = prompt;
+      request.sampling.temperature = 0;
+      request.stopping.output_tokens_max = static_cast<int32_t>(run["greedy"].size());
+      request.stopping.ignore_end_of_sequence = true;
+      request.routing = policy;
+      auto generation = std::make_shared<Generation>();
+      ASSERT_OK(engine->Submit(request, generation));
+      ASSERT_OK(generation->Wait().status());
+      EXPECT_EQ(generation->sample().tokens, run["greedy"].get<std::vector<TokenId>>());
+      if (LogitBound(kernel) > 1e-3) continue;
+      const auto trace = engine->Routing(prompt, policy);
+      ASSERT_OK(trace);
+      ExpectRouting(run, *trace);
+    }
+  }
+}
+
+class Families : public ::testing::TestWithParam<size_t> {
+ protected:
+  const nlohmann::json& golden_case() const { return Golden()["cases"][GetParam()]; }
+  TempDir folder_;
+};
+
+TEST_P(Families, GgufEqualsTransformers) {
+  const FamilyCheckpoint family(golden_case());
+  if (GgufArchitecture(family).empty()) GTEST_SKIP() << "GGUF has no words for this one";
+  const std::string f32 = folder_.Path("f32.gguf"), bf16 = folder_.Path("bf16.gguf");
+  FamilyGguf(family, DType::kF32).Write(f32);
+  FamilyGguf(family, DType::kBF16).Write(bf16);
+  for (const char* kernel : {"reference", "scalar", "avx2", "avx512"}) ExpectGolden(golden_case(), f32, kernel);
+  for (const char* kernel : {"scalar", "auto"}) ExpectGolden(golden_case(), bf16, kernel);
+  if (!family.config.contains("kv_lora_rank")) return;
+  const std::string joined = folder_.Path("joined.gguf");
+  FamilyGguf(family, DType::kBF16, LatentForm::kJoined).Write(joined);
+  for (const char* kernel : {"scalar", "auto"}) ExpectGolden(golden_case(), joined, kernel);
+}
+
+TEST_P(Families, HuggingFaceDirectoriesEqualTransformers) {
+  const FamilyCheckpoint family(golden_case());
+  for (const DType matrices : {DType::kF32, DType::kBF16}) {
+    for (const ExpertForm form : {ExpertForm::kSeparate, ExpertForm::kJoined}) {
+      if (form == ExpertForm::kJoined && family.config["model_type"] == "mixtral") continue;
+      const std::string folder =
+          folder_.Path(std::string(Name(matrices)) + (form == ExpertForm::kJoined ? "_joined" : "_separate"));
+      std::filesystem::create_directory(folder);
+      WriteFamilyDirectory(family, matrices, form, folder);
+      for (const char* kernel : {"reference", "scalar", "auto"}) {
+        if (matrices == DType::kF32 || form == ExpertForm::kSeparate) ExpectGolden(golden_case(), folder, kernel);
+      }
+    }
+  }
+}
+
+// The shared folder holds the dense stories260K laid out as mixtures: every expert a quarter of the network with all of
+// them chosen, scaled by four, or eight copies of the whole.
+TEST(FamiliesFromShared, Stories260KAsAMixtureSaysTheSame) {
+  SKIP_WITHOUT_SHARED(golden_path, "data/weights/golden/stories260K.greedy.json");
+  const auto golden = nlohmann::json::parse(*ReadFile(golden_path));
+  const auto expected = golden["tokens"].get<std::vector<TokenId>>();
+  for (const char* name : {"moe4_top4_split", "moe8_top2_identical"}) {
+    SKIP_WITHOUT_SHARED(model, std::string("data/weights/stories260K_hf/") + name);
+    for (const char* kernel : {"scalar", "auto"}) {
+      const std::unique_ptr<Engine> engine = Load(model, kernel, 128);
+      ASSERT_NE(engine, nullptr);
+      GenerateRequest request;
+      request.prompt = {expected[0]};
+      request.sampling.temperature = 0;
+      request.stopping.output_tokens_max = static_cast<int32_t>(expected.size()) - 1;
+      request.stopping.ignore_end_of_sequence = true;
+      auto generation = std::make_shared<Generation>();
+      ASSERT_OK(engine->Submit(request, generation));
+      ASSERT_OK(generation->Wait().status());
+      EXPECT_EQ(generation->sample().tokens, std::vector<TokenId>(expected.begin() + 1, expected.end()))
+          << name << " " << kernel;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Families, ::testing::Range(size_t{0}, Golden()["cases"].size()), [](const auto& tested) {
+  return Golden()["cases"][tested.param]["name"].template get<std::string>();
+});
+
+}  // namespace
+}  // namespace conclave::engine

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// The checkpoints of families.json, written in every form that a family comes in.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "tests/testing/gguf_writer.h"
+
+namespace conclave::testing {
+
+struct FamilyTensor {
+  engine::Shape shape;
+  std::vector<float> values;
+};
+
+// A family's tensors under Hugging Face's names, and its config.json.
+struct FamilyCheckpoint {
+  explicit FamilyCheckpoint(const nlohmann::json& golden_case);
+
+  nlohmann::json config;
+  std::map<std::string, FamilyTensor> tensors;
+};
+
+enum class LatentForm : uint8_t {
+  kSplit,   // k_b and v_b per head, as files are written today
+  kJoined,  // kv_b, as they once were
+};
+
+// As llama.cpp's converter writes it; matrices in `matrices`, F32 or BF16. A layer of a prediction head is added where
+// the config has one. Families that GGUF has no words for: an empty string comes back from GgufArchitecture.
+std::string GgufArchitecture(const FamilyCheckpoint& family);
+GgufWriter FamilyGguf(const FamilyCheckpoint& family, engine::DType matrices, LatentForm form = LatentForm::kSplit);
+
+enum class ExpertForm : uint8_t {
+  kSeparate,  // a tensor per expert, as checkpoints are published
+  kJoined,    // all experts in one, as transformers 5 keeps them
+};
+
+// config.json and model.safetensors into an existing folder. Without a tokenizer.
+void WriteFamilyDirectory(const FamilyCheckpoint& family, engine::DType matrices, ExpertForm form,
+                          const std::string& folder);
+
+}  // namespace conclave::testing

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weights as a formula of their tensor's name, the same here and in tests/golden/make_families.py.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace conclave::testing {
+
+// offset + amplitude (2 u - 1) with u from splitmix64(FNV-1a of the name + i), cut to the upper 16 bits of a float.
+inline std::vector<float> FormulaWeights(std::string_view name, size_t count, double amplitude, double offset) {
+  uint64_t seed = 0xcbf29ce484222325;
+  for (const char c : name) seed = (seed ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  std::vector<float> values(count);
+  for (size_t i = 0; i < count; ++i) {
+    uint64_t z = seed + (i + 1) * 0x9e3779b97f4a7c15;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    z ^= z >> 31;
+    const double u = static_cast<double>(z >> 40) / (1 << 24);
+    const float value = static_cast<float>(offset + amplitude * (2 * u - 1));
+    values[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(value) & 0xffff0000u);
+  }
+  return values;
+}
+
+}  // namespace conclave::testing
