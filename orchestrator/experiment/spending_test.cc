@@ -31,9 +31,8 @@ TEST(Spending, EveryUnitHoldsBelowItsLimitAndIsUsedUpAtIt) {
   Budget all;
   all.set_prompt_tokens(100), all.set_output_tokens(50), all.set_calls(10), all.set_flops(1e12);
   for (const Case& c :
-       {Case{"prompt_tokens", Of(99, 0, 0, 0), Of(1, 0, 0, 0)},
-        Case{"output_tokens", Of(0, 49, 0, 0), Of(0, 1, 0, 0)}, Case{"calls", Of(0, 0, 9, 0), Of(0, 0, 1, 0)},
-        Case{"flops", Of(0, 0, 0, 9e11), Of(0, 0, 0, 1e11)}}) {
+       {Case{"prompt_tokens", Of(99, 0, 0, 0), Of(1, 0, 0, 0)}, Case{"output_tokens", Of(0, 49, 0, 0), Of(0, 1, 0, 0)},
+        Case{"calls", Of(0, 0, 9, 0), Of(0, 0, 1, 0)}, Case{"flops", Of(0, 0, 0, 9e11), Of(0, 0, 0, 1e11)}}) {
     Spending spending(all, 0);
     spending.Add(c.below);
     EXPECT_EQ(spending.UsedUp(), "") << c.unit;

@@ -18,39 +18,20 @@
 #include "orchestrator/store/memory_store.h"
 #include "protos/rpc_endpoint.h"
 #include "protos/rpc_status.h"
-#include "tests/testing/child_process.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 #include "tests/testing/tiny_model.h"
+#include "tests/testing/worker_child.h"
 
 namespace conclave::orchestrator {
 namespace {
 
 namespace pb = ::conclave::deliberation::v1;
-using ::conclave::testing::ChildProcess;
 using ::conclave::testing::IsOk;
+using ::conclave::testing::WorkerChild;
 
 constexpr int64_t kNsPerMs = 1'000'000;
 constexpr int kSamples = 16;
-
-class WorkerChild {
- public:
-  explicit WorkerChild(const std::string& model) {
-    process_ = std::make_unique<ChildProcess>(std::vector<std::string>{
-        std::string(CONCLAVE_BINARY_DIR) + "/bin/conclave-worker", "--model", model, "--listen", "127.0.0.1:0",
-        "--threads", "1", "--kernel", "scalar", "--kv-bytes", "32MiB", "--max-sequences", "4", "--log-level", "warn"});
-    const auto line = process_->ReadLine();
-    CONCLAVE_CHECK_MSG(line.has_value(), "the worker did not start");
-    const size_t begin = line->find(" on ") + 4;
-    address_ = line->substr(begin, line->find(' ', begin) - begin);
-  }
-  const std::string& address() const { return address_; }
-  ChildProcess& process() { return *process_; }
-
- private:
-  std::unique_ptr<ChildProcess> process_;
-  std::string address_;
-};
 
 class Follower final : public RunObserver {
  public:
