@@ -134,13 +134,16 @@ enum class Mixture : uint8_t {
 struct Family {
   std::string_view architecture;
   RopeLayout rope_layout;
-  bool head_norm = false;
+  bool head_norm = false;  // else it is there or not, if optional_head_norm
   bool head_norm_whole = false;
+  bool optional_head_norm = false;
   bool needs_bias = false;  // on q, k and v; else it is there or not
   bool latent = false;
   Mixture mixture = Mixture::kNever;
   bool normalise = false;    // expert weights, where the file does not say
   bool shared_gate = false;  // of the shared expert
+  uint32_t gating = 1;       // where the file does not say: 1 softmax, 2 sigmoid
+  const TensorNames* names = &kGgufNames;
 };
 constexpr std::array kFamilies = {
     // Llama 1-3, Mistral, Mixtral, SmolLM: q and k permuted for interleaved rotation.
@@ -165,6 +168,13 @@ constexpr std::array kFamilies = {
            .head_norm = true,
            .head_norm_whole = true,
            .mixture = Mixture::kAlways},
+    Family{.architecture = "glm4moe",
+           .rope_layout = RopeLayout::kHalfSplit,
+           .optional_head_norm = true,
+           .mixture = Mixture::kAlways,
+           .normalise = true,
+           .gating = 2,
+           .names = &kGgufGlmNames},
     // DeepSeek-V2, V3, R1, Kimi-K2.
     Family{.architecture = "deepseek2",
            .rope_layout = RopeLayout::kInterleaved,
@@ -178,7 +188,7 @@ absl::Status ReadRouter(const GgufFile& file, const Reader& reader, const Family
   ASSIGN_OR_RETURN(router->normalise, file.GetBoolOr(reader.Key("expert_weights_norm"), family.normalise));
   ASSIGN_OR_RETURN(router->scale, reader.PositiveOrZero("expert_weights_scale"));
   if (router->scale == 0) router->scale = 1;
-  ASSIGN_OR_RETURN(const uint32_t function, file.GetU32Or(reader.Key("expert_gating_func"), 1));
+  ASSIGN_OR_RETURN(const uint32_t function, file.GetU32Or(reader.Key("expert_gating_func"), family.gating));
   if (function != 1 && function != 2) {
     return Unknown(file, "\"{}\" is {}; known are 1 (softmax) and 2 (sigmoid)", reader.Key("expert_gating_func"),
                    function);
@@ -272,9 +282,10 @@ absl::StatusOr<ModelSpec> ReadFamily(const GgufFile& file, const Family& family)
   const Reader reader(file, family.architecture);
   ModelSpec spec;
   spec.family = family.architecture;
-  spec.names = &kGgufNames;
+  spec.names = family.names;
   spec.rope_layout = family.rope_layout;
-  spec.head_norm = family.head_norm;
+  spec.head_norm =
+      family.head_norm || (family.optional_head_norm && file.FindTensor("blk.0.attn_q_norm.weight") != nullptr);
   spec.head_norm_whole = family.head_norm_whole;
   ASSIGN_OR_RETURN(spec.layers, reader.Count("block_count", kLayersMax));
   ASSIGN_OR_RETURN(spec.prediction_layers, reader.CountOrZero("nextn_predict_layers", spec.layers - 1));

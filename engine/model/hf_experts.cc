@@ -157,6 +157,16 @@ absl::Status ReadDeepseekV3Experts(const JsonObject& config, ModelSpec* spec) {
   return Finish(config, *spec);
 }
 
+// DeepSeek-V3's mixture behind grouped attention.
+absl::Status ReadGlm4Experts(const JsonObject& config, ModelSpec* spec) {
+  RETURN_IF_ERROR(ReadDeepseekV3Experts(config, spec));
+  if (!config.Has("partial_rotary_factor") && !config.Has("rope_parameters")) {
+    return config.self().Invalid("has no \"partial_rotary_factor\", which this class needs");
+  }
+  ASSIGN_OR_RETURN(spec->head_norm, config.BoolOr("use_qk_norm", false));
+  return absl::OkStatus();
+}
+
 absl::Status ReadHfLatentWidths(const JsonObject& config, ModelSpec* spec) {
   LatentAttentionSpec& latent = spec->latent.emplace();
   ASSIGN_OR_RETURN(latent.query_rank, CountOr(config, "q_lora_rank", kHiddenMax, 0));

@@ -16,6 +16,7 @@ absl::Status ReadQwen3Experts(const JsonObject& config, ModelSpec* spec);
 absl::Status ReadOlmoeExperts(const JsonObject& config, ModelSpec* spec);
 absl::Status ReadDeepseekV2Experts(const JsonObject& config, ModelSpec* spec);
 absl::Status ReadDeepseekV3Experts(const JsonObject& config, ModelSpec* spec);
+absl::Status ReadGlm4Experts(const JsonObject& config, ModelSpec* spec);
 
 // Sets spec->latent and what follows from it; `rope` has the scaling that goes into attention's scale.
 absl::Status ReadHfLatentWidths(const JsonObject& config, ModelSpec* spec);

@@ -52,7 +52,8 @@ absl::Status ReadYarn(const JsonObject& scaling, int32_t context_tokens, RopePar
 
 }  // namespace
 
-absl::StatusOr<RopeParameters> ReadHfRope(const JsonObject& config, int32_t rotated, int32_t context_tokens) {
+absl::StatusOr<RopeParameters> ReadHfRope(const JsonObject& config, int32_t rotated, int32_t context_tokens,
+                                          PartialRotation partial_rotation) {
   RopeParameters rope;
   rope.rotated = rotated;
   ASSIGN_OR_RETURN(rope.base, PositiveOr(config, "rope_theta", 10000.0));
@@ -78,6 +79,14 @@ absl::StatusOr<RopeParameters> ReadHfRope(const JsonObject& config, int32_t rota
       return Unimplemented("{}: \"{}\" has the rope type \"{}\"; known are default, linear, llama3 and yarn",
                            value->file(), value->where(), type);
     }
+  }
+  if (partial_rotation == PartialRotation::kRead) {
+    rope.rotated = static_cast<int32_t>(rotated * partial);
+    if (partial > 1.0 || rope.rotated < 2 || rope.rotated % 2 != 0) {
+      return config.self().Invalid(fmt::format(
+          "\"partial_rotary_factor\" {} of heads of width {} is no even number of elements", partial, rotated));
+    }
+    return rope;
   }
   if (partial != 1.0) {
     return Unimplemented("{}: \"partial_rotary_factor\" is {}: this family rotates whole heads", config.self().file(),

@@ -10,8 +10,12 @@
 
 namespace conclave::engine {
 
+// Whether the family rotates a part of each head where partial_rotary_factor says so; otherwise that is refused.
+enum class PartialRotation : uint8_t { kRefused, kRead };
+
 // `rotated`: the width that is rotated in full. `context_tokens`: max_position_embeddings, the original context where
 // none is given. UNIMPLEMENTED names a rope type or partial rotation that this program does not know.
-absl::StatusOr<RopeParameters> ReadHfRope(const JsonObject& config, int32_t rotated, int32_t context_tokens);
+absl::StatusOr<RopeParameters> ReadHfRope(const JsonObject& config, int32_t rotated, int32_t context_tokens,
+                                          PartialRotation partial_rotation = PartialRotation::kRefused);
 
 }  // namespace conclave::engine

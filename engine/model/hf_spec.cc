@@ -23,6 +23,7 @@ struct Family {
   bool window_needs_switch = false;  // use_sliding_window; else sliding_window alone turns it on
   bool reads_window = false;
   bool latent = false;
+  PartialRotation partial_rotation = PartialRotation::kRefused;
   absl::Status (*experts)(const JsonObject& config, ModelSpec* spec) = nullptr;
 };
 
@@ -66,6 +67,10 @@ constexpr std::array kFamilies = {
            .latent = true,
            .experts = ReadDeepseekV2Experts},
     Family{.model_type = "deepseek_v3", .kv_heads_required = false, .latent = true, .experts = ReadDeepseekV3Experts},
+    Family{.model_type = "glm4_moe",
+           .reads_attention_bias = true,
+           .partial_rotation = PartialRotation::kRead,
+           .experts = ReadGlm4Experts},
     // Kimi-K2: DeepSeek-V3's architecture under a name of its own.
     Family{.model_type = "kimi_k2", .kv_heads_required = false, .latent = true, .experts = ReadDeepseekV3Experts},
 };
@@ -179,7 +184,8 @@ absl::StatusOr<ModelSpec> ReadFamily(const JsonObject& config, const Family& fam
   if (family.experts != nullptr) RETURN_IF_ERROR(family.experts(config, &spec));
   if (family.latent) RETURN_IF_ERROR(ReadHfLatentWidths(config, &spec));
   const int32_t rotated = family.latent ? spec.rotated : spec.head_dim;
-  ASSIGN_OR_RETURN(const RopeParameters rope, ReadHfRope(config, rotated, spec.context_tokens));
+  ASSIGN_OR_RETURN(const RopeParameters rope,
+                   ReadHfRope(config, rotated, spec.context_tokens, family.partial_rotation));
   if (family.latent) SetLatentScale(rope, &spec);
   RopeTable table = MakeRopeTable(rope);
   spec.rotated = rope.rotated;

@@ -132,6 +132,13 @@ inline constexpr TensorNames kHfDeepseekNames = [] {
   return names;
 }();
 
+// GLM-4-MoE calls the norm before its feed-forward network by what precedes it.
+inline constexpr TensorNames kGgufGlmNames = [] {
+  TensorNames names = kGgufNames;
+  names.ffn_norm = "post_attention_norm";
+  return names;
+}();
+
 // Mixtral files from before experts were stacked.
 inline constexpr TensorNames kGgufSplitExpertNames = [] {
   TensorNames names = kGgufNames;
