@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "common/check.h"
+#include "engine/quant/half.h"
 #include "tests/testing/formula.h"
 #include "tests/testing/safetensors_writer.h"
 #include "tests/testing/tiny_model.h"
@@ -20,7 +21,20 @@ std::string Replaced(std::string text, std::string_view from, std::string_view t
   return at == std::string::npos ? text : text.replace(at, from.size(), to);
 }
 
-std::string Bytes(DType dtype, const std::vector<float>& values) {
+// A block's scale, then byte j holds the codes of elements j and j + 16.
+std::string Q4Bytes(const std::vector<float>& values, float step) {
+  const uint16_t scale = engine::quant::FloatToHalf(step);
+  std::string bytes;
+  const auto code = [&](size_t i) { return static_cast<int>(values[i] / step) + 8; };
+  for (size_t block = 0; block < values.size(); block += 32) {
+    bytes.append(reinterpret_cast<const char*>(&scale), sizeof(scale));
+    for (size_t j = block; j < block + 16; ++j) bytes.push_back(static_cast<char>(code(j) | code(j + 16) << 4));
+  }
+  return bytes;
+}
+
+std::string Bytes(DType dtype, const std::vector<float>& values, float step) {
+  if (dtype == DType::kQ4_0) return Q4Bytes(values, step);
   std::string bytes;
   for (const float value : values) {
     const uint32_t bits = std::bit_cast<uint32_t>(value);
@@ -107,7 +121,7 @@ class Writer {
     if (Int(config_, "num_nextn_predict_layers") > 0) {
       Key("nextn_predict_layers", 1);
       Put("blk." + std::to_string(Int(config_, "num_hidden_layers")) + ".nextn.eh_proj.weight",
-          {Shape{2, 4}, std::vector<float>(8, 1.0f)});
+          {Shape{2, 4}, std::vector<float>(8, 1.0f), 1.0f});
     }
     return std::move(w_);
   }
@@ -133,10 +147,26 @@ class Writer {
     if (config_.contains("shared_expert_intermediate_size")) {
       Key("expert_shared_feed_forward_length", Int(config_, "shared_expert_intermediate_size"));
     }
+    if (config_.contains("n_routed_experts")) DeepseekMetadata();
+    if (config_.contains("partial_rotary_factor")) {
+      Key("rope.dimension_count",
+          static_cast<int32_t>(Int(config_, "head_dim") * config_["partial_rotary_factor"].get<float>()));
+    }
     if (config_.contains("kv_lora_rank")) return;
     Key("attention.head_count_kv", Int(config_, "num_key_value_heads"));
     if (config_.contains("head_dim")) Key("attention.key_length", Int(config_, "head_dim"));
     if (config_.contains("head_dim")) Key("attention.value_length", Int(config_, "head_dim"));
+  }
+
+  // What DeepSeek and GLM share.
+  void DeepseekMetadata() {
+    Key("leading_dense_block_count", Int(config_, "first_k_dense_replace"));
+    Key("expert_shared_count", Int(config_, "n_shared_experts"));
+    Key("expert_group_count", Int(config_, "n_group"));
+    Key("expert_group_used_count", Int(config_, "topk_group"));
+    Key("expert_gating_func", config_.value("scoring_func", "sigmoid") == "sigmoid" ? 2 : 1);
+    w_.Add(arch_ + ".expert_weights_norm", config_["norm_topk_prob"].get<bool>());
+    w_.Add(arch_ + ".expert_weights_scale", config_["routed_scaling_factor"].get<float>());
   }
 
   void LatentMetadata() {
@@ -151,13 +181,6 @@ class Writer {
     if (Int(config_, "q_lora_rank") > 0) Key("attention.q_lora_rank", Int(config_, "q_lora_rank"));
     Key("attention.kv_lora_rank", latent);
     Key("rope.dimension_count", rotated);
-    Key("leading_dense_block_count", Int(config_, "first_k_dense_replace"));
-    Key("expert_shared_count", Int(config_, "n_shared_experts"));
-    Key("expert_group_count", Int(config_, "n_group"));
-    Key("expert_group_used_count", Int(config_, "topk_group"));
-    Key("expert_gating_func", config_["scoring_func"] == "sigmoid" ? 2 : 1);
-    w_.Add(arch_ + ".expert_weights_norm", config_["norm_topk_prob"].get<bool>());
-    w_.Add(arch_ + ".expert_weights_scale", config_["routed_scaling_factor"].get<float>());
     if (!config_.contains("rope_scaling")) return;
     const nlohmann::json& scaling = config_["rope_scaling"];
     w_.Add(arch_ + ".rope.scaling.type", "yarn");
@@ -184,7 +207,9 @@ class Writer {
     if (arch_ == "llama" && renamed.ends_with("attn_k.weight")) {
       return Put(renamed, Interleaved(tensor, Int(config_, "num_key_value_heads")));
     }
-    if (renamed.ends_with("ffn_gate_inp_shexp.weight")) return Put(renamed, {Shape{tensor.shape[1]}, tensor.values});
+    if (renamed.ends_with("ffn_gate_inp_shexp.weight"))
+      return Put(renamed, {Shape{tensor.shape[1]}, tensor.values, tensor.step});
+    if (arch_ == "glm4moe") renamed = Replaced(renamed, "ffn_norm", "post_attention_norm");
     Put(renamed, tensor);
   }
 
@@ -200,6 +225,7 @@ class Writer {
     }
     const Shape& shape = family_.tensors.at(first).shape;
     all.shape = Shape{count, shape[0], shape[1]};
+    all.step = family_.tensors.at(first).step;
     const std::string prefix = first.substr(0, first.find(expert.before));
     Put(Replaced(prefix, "model.layers.", "blk.") + expert.gguf, all);
   }
@@ -208,7 +234,7 @@ class Writer {
   void Split(const std::string& name, const FamilyTensor& tensor) {
     const int64_t H = Int(config_, "num_attention_heads"), N = Int(config_, "qk_nope_head_dim");
     const int64_t V = Int(config_, "v_head_dim"), C = Int(config_, "kv_lora_rank");
-    FamilyTensor k{Shape{H, C, N}, {}}, v{Shape{H, V, C}, {}};
+    FamilyTensor k{Shape{H, C, N}, {}, tensor.step}, v{Shape{H, V, C}, {}, tensor.step};
     const auto at = [&](int64_t h, int64_t row, int64_t c) { return tensor.values[(h * (N + V) + row) * C + c]; };
     for (int64_t h = 0; h < H; ++h) {
       for (int64_t c = 0; c < C; ++c) {
@@ -224,8 +250,10 @@ class Writer {
 
   void Put(const std::string& name, const FamilyTensor& tensor) {
     const bool matrix = tensor.shape.rank() > 1 && name.find("ffn_gate_inp") == std::string::npos;
-    const DType dtype = matrix ? matrices_ : DType::kF32;
-    w_.AddTensor(name, dtype, tensor.shape, Bytes(dtype, tensor.values));
+    DType dtype = matrix ? matrices_ : DType::kF32;
+    // Rows of k_b are too short for blocks here.
+    if (dtype == DType::kQ4_0 && tensor.shape.back() % 32 != 0) dtype = DType::kBF16;
+    w_.AddTensor(name, dtype, tensor.shape, Bytes(dtype, tensor.values, tensor.step));
   }
 
   const FamilyCheckpoint& family_;
@@ -253,8 +281,8 @@ void AddJoinedExperts(const FamilyCheckpoint& family, const std::string& prefix,
     gate_shape = gate->second.shape;
     down_shape = back.shape;
   }
-  w->Add(prefix + "gate_up_proj", dtype, Shape{count, 2 * gate_shape[0], gate_shape[1]}, Bytes(dtype, gate_up));
-  w->Add(prefix + "down_proj", dtype, Shape{count, down_shape[0], down_shape[1]}, Bytes(dtype, down));
+  w->Add(prefix + "gate_up_proj", dtype, Shape{count, 2 * gate_shape[0], gate_shape[1]}, Bytes(dtype, gate_up, 0));
+  w->Add(prefix + "down_proj", dtype, Shape{count, down_shape[0], down_shape[1]}, Bytes(dtype, down, 0));
 }
 
 }  // namespace
@@ -266,8 +294,12 @@ FamilyCheckpoint::FamilyCheckpoint(const nlohmann::json& golden_case) : config(g
     const Shape shape(dims);
     for (int32_t i = 0; i < std::max(Int(entry, "count"), 1); ++i) {
       const std::string name = Replaced(entry["name"], "#", std::to_string(i));
-      tensors[name] = {shape, FormulaWeights(salt + name, static_cast<size_t>(shape.elements()), entry["amplitude"],
-                                             entry["offset"])};
+      const auto elements = static_cast<size_t>(shape.elements());
+      if (entry.contains("step")) {
+        tensors[name] = {shape, FormulaCodes(salt + name, elements, entry["step"]), entry["step"]};
+      } else {
+        tensors[name] = {shape, FormulaWeights(salt + name, elements, entry["amplitude"], entry["offset"])};
+      }
     }
   }
 }
@@ -275,6 +307,7 @@ FamilyCheckpoint::FamilyCheckpoint(const nlohmann::json& golden_case) : config(g
 std::string GgufArchitecture(const FamilyCheckpoint& family) {
   const std::string type = family.config["model_type"];
   if (type == "mixtral") return "llama";
+  if (type == "glm4_moe") return "glm4moe";
   if (type == "qwen2_moe") return "qwen2moe";
   if (type == "olmoe") return "olmoe";
   if (type == "deepseek_v2" || type == "deepseek_v3") return "deepseek2";
@@ -296,7 +329,7 @@ void WriteFamilyDirectory(const FamilyCheckpoint& family, DType matrices, Expert
       continue;
     }
     const DType dtype = tensor.shape.rank() > 1 ? matrices : DType::kF32;
-    w.Add(name, dtype, tensor.shape, Bytes(dtype, tensor.values));
+    w.Add(name, dtype, tensor.shape, Bytes(dtype, tensor.values, 0));
   }
   if (Int(family.config, "num_nextn_predict_layers") > 0) {
     w.Add("model.layers." + family.config["num_hidden_layers"].dump() + ".eh_proj.weight", Shape{2, 4},

@@ -14,6 +14,7 @@ namespace conclave::testing {
 struct FamilyTensor {
   engine::Shape shape;
   std::vector<float> values;
+  float step = 0;  // of matrices: every value is this times a whole number in [-8, 7]
 };
 
 // A family's tensors under Hugging Face's names, and its config.json.
@@ -29,7 +30,8 @@ enum class LatentForm : uint8_t {
   kJoined,  // kv_b, as they once were
 };
 
-// As llama.cpp's converter writes it; matrices in `matrices`, F32 or BF16. A layer of a prediction head is added where
+// As llama.cpp's converter writes it; matrices in `matrices`: F32, BF16 or Q4_0,
+// none of which changes a value. A layer of a prediction head is added where
 // the config has one. Families that GGUF has no words for: an empty string comes back from GgufArchitecture.
 std::string GgufArchitecture(const FamilyCheckpoint& family);
 GgufWriter FamilyGguf(const FamilyCheckpoint& family, engine::DType matrices, LatentForm form = LatentForm::kSplit);

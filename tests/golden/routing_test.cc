@@ -20,7 +20,7 @@ using ::testing::HasSubstr;
 using testing::StatusIs;
 using testing::TempDir;
 
-// Three layers, the first dense; 16 experts of 3 x 16 x 32 weights, 4 per token, one shared.
+// Three layers, the first dense; 16 experts of 3 x 32 x 32 weights, 4 per token, one shared.
 class Routing : public ::testing::Test {
  protected:
   Routing() {
@@ -38,7 +38,7 @@ class Routing : public ::testing::Test {
     engine_ = *Engine::Create(options);
   }
 
-  static constexpr int64_t kExpertLayers = 2, kExperts = 16, kNative = 4, kExpertWeights = 3 * 16 * 32;
+  static constexpr int64_t kExpertLayers = 2, kExperts = 16, kNative = 4, kExpertWeights = 3 * 32 * 32;
 
   GenerateRequest Request(int32_t top_k, int32_t output_tokens) const {
     GenerateRequest request;
@@ -98,14 +98,14 @@ TEST_F(Routing, UsageCountsChosenExpertsOnly) {
 TEST_F(Routing, SizesOfTheModel) {
   const ModelInfo& info = engine_->info();
   const int64_t D = 32, V = 264;
-  const int64_t attention = 20 * D + 20 + 4 * 16 * 20 + 24 * D + 16 + 4 * 20 * 16 + D * 4 * 12 + 2 * D;
-  const int64_t sparse = 16 * D + 16 + 3 * 16 * D, dense = 3 * 40 * D;
+  const int64_t attention = 32 * D + 32 + 4 * 16 * 32 + 40 * D + 32 + 4 * 24 * 32 + D * 4 * 16 + 2 * D;
+  const int64_t sparse = 16 * D + 16 + 3 * 32 * D, dense = 3 * 64 * D;
   const int64_t active = 2 * V * D + D + 3 * attention + 2 * sparse + dense + kExpertLayers * kNative * kExpertWeights;
   EXPECT_EQ(info.params_active, active);
   EXPECT_EQ(info.params_total, active + kExpertLayers * (kExperts - kNative) * kExpertWeights);
   EXPECT_EQ(info.experts, kExperts);
   EXPECT_EQ(info.experts_per_token, kNative);
-  EXPECT_EQ(info.attention_flops_per_token_and_position, 3 * 2 * 4 * (24 + 16));
+  EXPECT_EQ(info.attention_flops_per_token_and_position, 3 * 2 * 4 * (40 + 32));
 }
 
 TEST_F(Routing, CountersAgreeWithTheTrace) {
