@@ -29,13 +29,22 @@ void AddItems(CLI::App* app, Chosen* chosen) {
   options->count = 10;
   std::string kinds;
   for (std::string_view kind : benchmark::GeneratorKinds()) kinds += (kinds.empty() ? "" : ", ") + std::string(kind);
-  command->add_option("--kind", options->kinds, "Repeatable; of " + kinds + ". Default: all, in turns");
+  command->add_option("--kind", options->kinds,
+                      "Repeatable, in turns; of " + kinds +
+                          "; steps: all whose solutions are numbered steps. Its own difficulty may follow: chain:4, "
+                          "steps:2-6. Default: arithmetic, knights, story, string");
+  auto split = std::make_shared<std::string>();
+  command->add_option("--split", *split, "Only questions of this part of the data. Default: of all")
+      ->check(CLI::IsMember({"train", "development", "test"}));
   command->add_option("--count", options->count, "How many")->capture_default_str();
   command->add_option("--seed", options->seed, "Same seed, same items")->capture_default_str();
   command->add_option("--difficulty", options->difficulty, "1 to 10")
       ->capture_default_str()
       ->check(CLI::Range(1, benchmark::kDifficultyMax));
-  command->callback([=] { chosen->action = [=] { return Report(Items(*options)); }; });
+  command->callback([=] {
+    options->split = benchmark::SplitNamed(*split);
+    chosen->action = [=] { return Report(Items(*options)); };
+  });
 }
 
 }  // namespace conclave::cli

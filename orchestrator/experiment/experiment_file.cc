@@ -11,6 +11,7 @@
 #include "common/status.h"
 #include "orchestrator/experiment/benchmark/generator.h"
 #include "orchestrator/experiment/benchmark/item.h"
+#include "orchestrator/experiment/benchmark/split.h"
 #include "orchestrator/ledger/budget.h"
 #include "protos/textproto.h"
 
@@ -96,6 +97,11 @@ void CheckBenchmark(const Experiment& file, const FieldLines& lines, Errors* err
     errors->Add(line, "benchmark needs a path or a generator, e.g. benchmark {{ path: \"test.jsonl\" }}");
   }
   if (benchmark.limit() < 0) errors->Add(line, "benchmark limit is {}; 0 takes all items", benchmark.limit());
+  const std::string& split = benchmark.generator().split();
+  if (!split.empty() && !benchmark::SplitNamed(split).has_value()) {
+    errors->Add(lines.LineOf(benchmark.generator(), "split"),
+                "split is \"{}\"; train, development and test are known, and none takes all", split);
+  }
   const auto grader = grade::MakeGrader(benchmark.grader().empty() ? "gsm8k" : benchmark.grader());
   if (!grader.ok()) errors->Add(line, "{}", Message(grader.status()));
 }
@@ -150,6 +156,7 @@ absl::StatusOr<std::vector<benchmark::Item>> LoadItems(const LoadedExperiment& l
   if (most > 0) options.count = std::min(options.count, static_cast<size_t>(most));
   options.seed = b.generator().seed();
   if (b.generator().has_difficulty()) options.difficulty = b.generator().difficulty();
+  options.split = benchmark::SplitNamed(b.generator().split());
   auto items = benchmark::Generate(options);
   if (!items.ok()) return Annotate(items.status(), loaded.path + ": generator");
   return items;

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "common/file.h"
+#include "orchestrator/experiment/benchmark/split.h"
 #include "tests/testing/shared_data.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
@@ -43,6 +44,23 @@ TEST(ExperimentFile, BecomesAPlan) {
   EXPECT_EQ(loaded->plan.declaration.contrasts[0].b, "one");
   EXPECT_TRUE(loaded->plan.declaration.contrasts[0].primary);
   EXPECT_EQ(loaded->plan.declaration.contrasts[0].margin, 0.03);
+}
+
+TEST(ExperimentFile, GeneratedItemsOfOneSplit) {
+  const auto with = [](const std::string& generator) {
+    return Load(
+        fmt::format("name: \"x\" benchmark {{ generator {{ {} }} }}\nfleet_path: \"f\"\n"
+                    "arm {{ name: \"one\" graph: \"single\" }}\n",
+                    generator));
+  };
+  const auto loaded = with("kind: \"steps:3-6\" kind: \"chain:9\" count: 200 split: \"test\"");
+  ASSERT_OK(loaded);
+  ASSERT_EQ(loaded->plan.items.size(), 200u);
+  for (const auto& item : loaded->plan.items) {
+    EXPECT_EQ(conclave::benchmark::SplitOf(item.question), conclave::benchmark::Split::kTest) << item.question;
+  }
+  EXPECT_THAT(with("count: 5 split: \"validation\""),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("split is \"validation\"; train, development")));
 }
 
 TEST(ExperimentFile, LimitsAndArmsCanBeNarrowed) {

@@ -55,6 +55,7 @@ const std::vector<Edge>& Edges() {
       {"orchestrator/ledger/", {"common/", "conclave/"}},
       {"orchestrator/", {"common/", "protos/", "conclave/", "google/rpc/", "orchestrator/"}},
       {"cli/", {"common/", "protos/", "conclave/", "google/rpc/", "orchestrator/", "engine/engine.h"}},
+      {"zoo/", {"common/", "orchestrator/experiment/benchmark/", "orchestrator/role/"}},
   };
   return edges;
 }

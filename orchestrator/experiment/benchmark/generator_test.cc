@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "orchestrator/experiment/benchmark/steps/families.h"
 #include "orchestrator/experiment/grade/grader.h"
 #include "tests/testing/status_matchers.h"
 
@@ -174,7 +175,7 @@ int64_t SolveKnights(const std::string& question) {
 TEST(GeneratorTest, AnswersAreRight) {
   const std::map<std::string, int64_t (*)(const std::string&)> solve = {
       {"arithmetic", SolveArithmetic}, {"knights", SolveKnights}, {"story", SolveStory}, {"string", SolveString}};
-  ASSERT_EQ(solve.size(), GeneratorKinds().size());
+  ASSERT_EQ(solve.size() + Families().size(), GeneratorKinds().size());  // those have a test of their own
   for (const auto& [kind, solver] : solve) {
     for (int difficulty : {1, 2, 3, 6, kDifficultyMax}) {
       const size_t count = kind == "knights" && difficulty < 4 ? 20 : 60;
@@ -251,7 +252,7 @@ TEST(GeneratorTest, ItemsAreTheSameEverywhere) {
 TEST(GeneratorTest, BadOptions) {
   constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
   EXPECT_THAT(Generate({.kinds = {"sudoku"}, .count = 1}),
-              StatusIs(kInvalid, HasSubstr("\"sudoku\"; known: arithmetic, knights, story, string")));
+              StatusIs(kInvalid, HasSubstr("\"sudoku\"; known: addition, arithmetic, base, ")));
   EXPECT_THAT(Generate({.kinds = {}, .count = 0}), StatusIs(kInvalid, HasSubstr("count is 0")));
   EXPECT_THAT(Generate({.kinds = {}, .count = kItemsMax + 1}), StatusIs(kInvalid, HasSubstr("count")));
   EXPECT_THAT(Generate({.kinds = {}, .count = 1, .seed = 0, .difficulty = 0}),
