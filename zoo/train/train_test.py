@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the training program. Run as `python zoo/train/train_test.py DATA_PROGRAM` (a ctest does); exit 77 = skipped.
+
+One short run of everything (data, three tiny members, a tiny mixture, evaluation, cards), and what must hold of it: the
+loss falls; a run killed in the middle goes on with the same curve; the same seed gives the same weights.
+"""
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+try:
+    import numpy as np
+    import tokenizers  # noqa: F401
+    import torch
+except ImportError as error:
+    print(f"SKIPPED: {error}. The training program needs PyTorch >= 2.8, numpy and tokenizers (pip)")
+    sys.exit(77)
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from zoo_train import __main__ as program  # noqa: E402
+from zoo_train import evaluate, stages, trainer  # noqa: E402
+from zoo_train.batches import PROMPT_WEIGHT, Batcher, pack_single  # noqa: E402
+from zoo_train.checkpoint_names import from_named, to_named  # noqa: E402
+from zoo_train.generate import Generator  # noqa: E402
+from zoo_train.mixes import OWN_PART, mixes_of, specialities  # noqa: E402
+from zoo_train.mixture import mixture_ffn, mixture_ffn_gathered, route, swiglu  # noqa: E402
+from zoo_train.model import Decoder, init_parameters, project  # noqa: E402
+from zoo_train.optimizer import orthogonalise  # noqa: E402
+from zoo_train.pool import Pool, load_pool  # noqa: E402
+from zoo_train.shapes import LARGE, MEMBER, MIXTURE, TINY_DENSE, TINY_MIXTURE, Shape  # noqa: E402
+
+DATA_PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+
+
+def logits(shape: Shape, p: dict, bias, ids: list[int]) -> torch.Tensor:
+    tokens, sequences = pack_single(shape, ids)
+    decoder = Decoder(shape)
+    with torch.no_grad():
+        h, _ = decoder.hidden(p, decoder.layer_weights(p, bias, torch.float32), tokens, sequences)
+        return project(h, p["embed"])[0]
+
+
+def one_by_one(s: Shape, x: torch.Tensor, w: dict) -> torch.Tensor:
+    """The mixture as DeepSeek's report writes it: a loop over tokens and their experts."""
+    chosen, weights = route(s, x, w["router"][0], w["router_bias"])
+    rows = []
+    for t in range(len(x)):
+        y = swiglu(x[t] @ w["shared_gate_up"][0].T) @ w["shared_down"][0].T
+        for e, weight in zip(chosen[t], weights[t]):
+            y = y + weight * (swiglu(x[t] @ w["experts_gate_up"][0, e].T) @ w["experts_down"][0, e].T)
+        rows.append(y)
+    return torch.stack(rows)
+
+
+class ModelTest(unittest.TestCase):
+    def test_sizes_are_those_of_the_parameters(self):
+        for shape in (MEMBER, MIXTURE, LARGE, TINY_DENSE, TINY_MIXTURE):
+            p = init_parameters(shape, 1, 0)
+            bias = shape.moe_layers * shape.experts
+            self.assertEqual(sum(w.numel() for w in p.values()) + bias, shape.parameters()[0])
+
+    def test_experts_as_one_by_one(self):
+        s = TINY_MIXTURE
+        p = {k: w[:, 0] for k, w in init_parameters(s, 1, 0).items() if w.dim() > 2}
+        w = {k: v for k, v in p.items() if k.startswith(("router", "experts", "shared"))}
+        w["router_bias"] = torch.randn(s.experts) * 0.1
+        x = torch.randn(50, s.hidden)
+        y, load = mixture_ffn(s, x, w)
+        torch.testing.assert_close(y, one_by_one(s, x, w), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(mixture_ffn_gathered(s, x, w), y, rtol=1e-4, atol=1e-5)
+        chosen, weights = route(s, x, w["router"][0], w["router_bias"])
+        self.assertEqual(load.tolist(), torch.bincount(chosen.flatten(), minlength=s.experts).tolist())
+        torch.testing.assert_close(weights.sum(-1), torch.full((50,), s.route_scale))
+
+    def test_gradients_as_one_by_one(self):
+        s = TINY_MIXTURE
+        w = {k: v[:, 0].requires_grad_() for k, v in init_parameters(s, 1, 0).items()
+             if k.startswith(("router", "experts", "shared"))}
+        w["router_bias"] = torch.zeros(s.experts)
+        names = ["router", "experts_gate_up", "experts_down", "shared_down"]
+        x, out = torch.randn(40, s.hidden, requires_grad=True), torch.randn(40, s.hidden)
+        got = torch.autograd.grad((mixture_ffn(s, x, w)[0] * out).sum(), [x] + [w[n] for n in names])
+        want = torch.autograd.grad((one_by_one(s, x, w) * out).sum(), [x] + [w[n] for n in names])
+        for name, a, b in zip(["x"] + names, got, want):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, msg=name)
+
+    def test_packed_documents_do_not_see_each_other(self):
+        lengths, rng = [5, 1, 9], np.random.default_rng(0)
+        ids = [rng.integers(5, 512, n).tolist() for n in lengths]
+        pool = Pool(np.array(sum(ids, []) + [0] * 1025, np.uint16), np.array([0, 5, 6]), np.array(lengths, np.int32),
+                    np.array([2, 1, 3], np.int32), np.zeros(3, np.uint8), np.zeros(3, np.uint8), ("a",))
+        batcher = Batcher(pool, np.ones((1, 1)), 17, 0, TINY_DENSE, torch.device("cpu"))
+        batch = batcher.assemble(np.array([[0, 1, 2, -1]]))
+        p, w = PROMPT_WEIGHT, 16.0  # completions of 3, 0 and 6 tokens count as 16
+        np.testing.assert_allclose(batch.weights[0, :15].tolist(),
+                                   [p, w / 3, w / 3, w / 3, 0, 0, p, p] + [w / 6] * 6 + [0], rtol=1e-3)
+        self.assertEqual(batch.weights[0, 15:].tolist(), [0, 0])
+        p = init_parameters(TINY_DENSE, 1, 3)
+        decoder = Decoder(TINY_DENSE)
+        with torch.no_grad():
+            h, _ = decoder.hidden(p, decoder.layer_weights(p, None, torch.float32), batch.tokens, batch.sequences)
+        packed = project(h, p["embed"])[0]
+        at = 0
+        for one in ids:
+            torch.testing.assert_close(packed[at : at + len(one)], logits(TINY_DENSE, p, None, one), rtol=1e-4, atol=1e-4)
+            at += len(one)
+
+    def test_generation_agrees_with_the_whole_pass(self):
+        for shape in (TINY_DENSE, TINY_MIXTURE):
+            p = init_parameters(shape, 1, 5)
+            bias = torch.randn(shape.moe_layers, shape.experts) * 0.05 if shape.moe_layers else None
+            prompts = [[1, 3, 40, 50, 4], [1, 3, 4]]
+            out = Generator(shape, p, bias, torch.float32).greedy(prompts, 12)
+            for row, prompt in enumerate(prompts):
+                ids = list(prompt)
+                for token in out.ids(0, row):
+                    self.assertEqual(int(logits(shape, p, bias, ids)[-1].argmax()), token)
+                    ids.append(token)
+
+    def test_names_there_and_back(self):
+        for shape in (TINY_DENSE, TINY_MIXTURE):
+            p = {k: w.bfloat16().float() for k, w in init_parameters(shape, 2, 1).items()}
+            bias = torch.randn(shape.moe_layers, shape.experts) if shape.moe_layers else None
+            back, bias2 = from_named(shape, to_named(shape, p, bias, 1))
+            for name, w in back.items():
+                self.assertTrue(torch.equal(w[0], p[name][1]), name)
+            self.assertTrue(bias is None or torch.equal(bias, bias2))
+
+    def test_orthogonalised_singular_values_are_near_one(self):
+        m = torch.randn(3, 40, 24, generator=torch.Generator().manual_seed(0))
+        s = torch.linalg.svdvals(orthogonalise(m))
+        self.assertGreater(float(s.min()), 0.5)
+        self.assertLess(float(s.max()), 1.5)
+
+
+class MeasuresTest(unittest.TestCase):
+    def test_area_under_curve(self):  # by hand: pairs (positive > negative) 3 + half a tie of 6
+        scores, positive = np.array([3.0, 1.0, 2.0, 1.0, 0.0]), np.array([True, True, False, False, False])
+        self.assertAlmostEqual(evaluate.area_under_curve(scores, positive), (3 + 1 + 0.5) / 6)
+
+    def test_what_texts_say(self):
+        self.assertEqual(evaluate.answer_of("1. 2 + 2 = 4\n#### 4"), "4")
+        self.assertEqual(evaluate.answer_of("#### 3\n#### 1 2\nmore"), "1 2")
+        self.assertEqual(evaluate.answer_of("no mark"), "")
+        self.assertEqual(evaluate.named_step("Draft 1: step 12 should be 3.\nDraft 2: no mistake."), 12)
+        self.assertEqual(evaluate.named_step("Draft 1: no mistake.\nDraft 2: step 3 should be 1."), 0)
+        self.assertEqual(evaluate.named_step("hm"), -1)
+
+    def test_every_family_is_somebodys(self):
+        families = tuple("abcdefghijklmnop")
+        own = specialities(families, 20, 1)
+        self.assertEqual({f for o in own for f in o}, set(families))
+        self.assertEqual([len(o) for o in own[:4]], [1, 2, 3, 2])
+        mixes = mixes_of(families, own)
+        np.testing.assert_allclose(mixes.sum(1), 1)
+        self.assertAlmostEqual(mixes[0].max(), OWN_PART + (1 - OWN_PART) / 16)
+
+
+class RunTest(unittest.TestCase):
+    """The whole program, with conclave-zoo-data."""
+
+    @classmethod
+    def setUpClass(cls):
+        if not DATA_PROGRAM:
+            raise unittest.SkipTest("no data program given")
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.out = Path(cls.temporary.name) / "run"
+        cls.args = ["--smoke", "--data-program", DATA_PROGRAM, "--out", str(cls.out), "--device", "cpu"]
+        assert program.main(["data", *cls.args]) == 0
+        assert program.main(["train", "members", "mixture", "student", *cls.args]) == 0
+        assert program.main(["report", *cls.args]) == 0
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temporary.cleanup()
+
+    def _curve(self, name: str) -> list[float]:
+        lines = (self.out / name / "log.jsonl").read_text().splitlines()
+        return [json.loads(line)["loss_mean"] for line in lines]
+
+    def test_the_loss_falls(self):
+        for name in ("members", "mixture", "student"):
+            curve = self._curve(name)
+            self.assertLess(curve[-1], 0.75 * curve[0], name)
+
+    def test_a_killed_run_goes_on_with_the_same_curve(self):
+        run = program.run_of(program.parse(["train", *self.args]))
+        families = run.families
+        model = run.profile.model("members")
+        pool = load_pool(self.out / "pool", families)
+        mixes = mixes_of(families, run.own(model))
+        make = lambda name: trainer.Trainer(model.shape, model.plan(1), pool, mixes, Path(self.temporary.name) / name,  # noqa: E731
+                                            run.device, False)
+        whole = make("whole")
+        whole.run(log_steps=5, until=20)
+        first = make("parts")
+        first.run(log_steps=5, until=10)
+        second = make("parts")  # as a new process: all it knows is the checkpoint
+        self.assertEqual(second.done, 10)
+        second.run(log_steps=5, until=20)
+        self.assertEqual(second.curve, whole.curve)
+        for name in whole.p:
+            self.assertTrue(torch.equal(whole.p[name], second.p[name]), name)
+
+    def test_another_plan_is_refused(self):
+        run = program.run_of(program.parse(["train", *self.args, "--tokens", "members=123456"]))
+        with self.assertRaisesRegex(ValueError, "another plan"):
+            stages.train(run, run.profile.model("members"))
+
+    def test_directories_are_complete(self):
+        sums = (self.out / "models" / "SHA256SUMS").read_text()
+        for name in ("member-01", "member-02", "member-03", "mixture", "student"):
+            for file in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+                         "generation_config.json", "README.md"):
+                self.assertIn(f"  {name}/{file}\n", sums)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

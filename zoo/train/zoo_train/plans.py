@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which models are trained, and on how much."""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .shapes import LARGE, MEMBER, MIXTURE, TINY_DENSE, TINY_MIXTURE, Shape
+from .trainer import Plan
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    shape: Shape
+    members: int
+    tokens: int  # each member sees, prompts included
+    tokens_per_step: int  # of each member
+    matrix_rate: float
+    adam_rate: float
+    teacher: str = ""  # the student learns this model's distribution
+    what: str = ""
+
+    def plan(self, seed: int) -> Plan:
+        steps = max(2, self.tokens // self.tokens_per_step)
+        return Plan(self.name, seed, self.members, self.tokens_per_step, steps, self.matrix_rate, self.adam_rate,
+                    warmup_steps=min(200, steps // 10 + 1), distilled=0.9 if self.teacher else 0.0)
+
+
+@dataclass(frozen=True)
+class Profile:
+    name: str
+    documents: int  # in the pool
+    items: dict  # role -> evaluation documents per family
+    models: tuple[Model, ...]
+    lanes: tuple[tuple[str, ...], ...]  # trained side by side on a GPU, one after the other on a CPU
+
+    def model(self, name: str) -> Model:
+        found = [m for m in self.models if m.name == name]
+        if not found:
+            raise ValueError(f"profile {self.name} has no model {name!r}; it has {[m.name for m in self.models]}")
+        return found[0]
+
+
+MEMBER_TOKENS = 120_000_000
+# As many floating-point operations as the whole group: 20 members' tokens by the ratio of the products per token.
+GROUP_TOKENS = int(20 * MEMBER_TOKENS * MEMBER.forward_flops_per_token() / MIXTURE.forward_flops_per_token())
+
+FULL = Profile(
+    name="full", documents=1_200_000,
+    items={"solver": 120, "judge": 40, "verifier": 40, "critic": 40, "consolidate": 30},
+    models=(
+        Model("members", MEMBER, 20, MEMBER_TOKENS, 16384, 0.02, 0.005,
+              what="one of twenty specialised dense members"),
+        Model("mixture", MIXTURE, 1, MEMBER_TOKENS, 32768, 0.02, 0.005,
+              what="the mixture of experts, trained on as many tokens as one member"),
+        Model("mixture-long", MIXTURE, 1, GROUP_TOKENS, 65536, 0.02, 0.005,
+              what="the mixture of experts, trained with as many floating-point operations as the whole group of twenty"),
+        Model("student", MEMBER, 1, MEMBER_TOKENS, 32768, 0.02, 0.005, teacher="mixture",
+              what="a dense student of a member's shape, distilled from the mixture"),
+        Model("large", LARGE, 1, MEMBER_TOKENS, 32768, 0.01, 0.003,
+              what="one dense model of the mixture's total size, trained on as many tokens as one member"),
+    ),
+    lanes=(("members",), ("mixture", "student"), ("large",)))  # mixture-long: on request
+
+# Two minutes on two cores: a test of the program, not of the models.
+SMOKE = Profile(
+    name="smoke", documents=3200,
+    items={"solver": 2, "judge": 2, "verifier": 1, "critic": 1},
+    models=(
+        Model("members", TINY_DENSE, 3, 60 * 1024, 1024, 0.02, 0.01, what="one of three tiny dense members"),
+        Model("mixture", TINY_MIXTURE, 1, 30 * 2048, 2048, 0.02, 0.01, what="a tiny mixture of experts"),
+        Model("student", TINY_DENSE, 1, 20 * 1024, 1024, 0.02, 0.01, teacher="mixture", what="a tiny student"),
+    ),
+    lanes=(("members",), ("mixture", "student")))
+
+PROFILES = {p.name: p for p in (FULL, SMOKE)}
+
+
+def with_tokens(profile: Profile, tokens: dict[str, int]) -> Profile:
+    """The profile with other budgets, by model name."""
+    for name in tokens:
+        profile.model(name)
+    models = tuple(replace(m, tokens=tokens.get(m.name, m.tokens)) for m in profile.models)
+    return replace(profile, models=models)

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages of a run, each of which can be killed and started again: data, train, evaluate."""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import tarfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import evaluate as ev
+from .checkpoint_names import read_model, write_model
+from .generate import Generator
+from .mixes import everything, mixes_of, specialities
+from .plans import Model, Profile
+from .pool import Pool, Source, build_pool, load_pool
+from .tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+from .trainer import Teacher, Trainer, trained_dtype
+
+TOKENIZER_DOCUMENTS_PER_FAMILY = 400
+ITEMS_SPLIT = "development"  # "test" is left to the study
+
+
+@dataclass
+class Run:
+    profile: Profile
+    source: Source
+    folder: Path
+    seed: int
+    device: torch.device
+    compiled: bool
+    processes: int
+    deadline: float | None = None  # on time.monotonic
+    bundle: Path | None = None  # where finished exports go as tar files
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        return self.source.families
+
+    def own(self, model: Model) -> list[tuple[str, ...]]:
+        return specialities(self.families, model.members, self.seed)
+
+
+def write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _sample(source: Source, family: str, role: str, split: str, seed: int, count: int) -> list[dict]:
+    keep = ("family", "role", "difficulty", "question", "answer", "messages", "completion", "label", "wrong_step")
+    return [{k: d[k] for k in keep} for d in source.documents(family, role, split, seed, count)]
+
+
+def make_data(run: Run) -> Pool:
+    began = time.monotonic()
+    with ProcessPoolExecutor(run.processes) as executor:
+        samples = [executor.submit(_sample, run.source, f, "all", "train", run.seed + 77, TOKENIZER_DOCUMENTS_PER_FAMILY)
+                   for f in run.families]
+        items = {role: [executor.submit(_sample, run.source, f, role, ITEMS_SPLIT, run.seed + 99, n)
+                        for f in run.families] for role, n in run.profile.items.items()}
+        documents = [d for s in samples for d in s.result()]
+        write_json(run.folder / "items.json", {r: [d for f in fs for d in f.result()] for r, fs in items.items()})
+    tokenizer = train_tokenizer(t for d in documents for t in (d["messages"][-1]["content"], d["completion"]))
+    save_tokenizer(tokenizer, run.folder / "tokenizer")
+    pool = build_pool(run.source, run.seed, run.profile.documents, run.folder / "tokenizer", run.folder / "pool",
+                      run.processes)
+    summary = pool.summary() | {"seconds": round(time.monotonic() - began, 1), "difficulties": run.source.difficulties}
+    write_json(run.folder / "data.json", summary)
+    return pool
+
+
+def export_name(model: Model, member: int) -> str:
+    return f"member-{member + 1:02d}" if model.members > 1 else model.name
+
+
+def export(run: Run, model: Model, trainer: Trainer) -> None:
+    tokenizer = load_tokenizer(run.folder / "tokenizer")
+    folders = []
+    for member in range(model.members):
+        folder = run.folder / "models" / export_name(model, member)
+        write_model(folder, model.shape, trainer.p, trainer.bias, member, tokenizer)
+        folders.append(folder)
+    if run.bundle:
+        run.bundle.mkdir(parents=True, exist_ok=True)
+        temporary = run.bundle / f"{model.name}.tmp"
+        with tarfile.open(temporary, "w") as tar:
+            for folder in folders:
+                tar.add(folder, arcname=folder.name)
+        os.replace(temporary, run.bundle / f"{model.name}.tar")
+
+
+def bundle_records(run: Run) -> None:
+    """All JSON of the run, small enough to carry, as one tar file."""
+    if not run.bundle:
+        return
+    temporary = run.bundle / f"records-{os.getpid()}.tmp"
+    with tarfile.open(temporary, "w:gz") as tar:
+        for path in sorted(run.folder.glob("*.json*")) + sorted(run.folder.glob("*/*.json*")):
+            if path.parent.name != "pool":
+                tar.add(path, arcname=path.relative_to(run.folder).as_posix())
+    os.replace(temporary, run.bundle / "records.tar.gz")
+
+
+def first_step(run: Run, trainer: Trainer) -> bool:
+    """True where every kernel has a deterministic form; else the run goes on with those that have."""
+    if run.device.type != "cuda":
+        return True
+    torch.use_deterministic_algorithms(True)
+    try:
+        trainer.run(run.deadline, until=trainer.done + 1, save=False)
+        return True
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        print(f"{trainer.plan.name}: not deterministic: {error}", flush=True)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        return False
+
+
+def train(run: Run, model: Model) -> Trainer:
+    pool = load_pool(run.folder / "pool", run.families)
+    mixes = mixes_of(run.families, run.own(model)) if model.members > 1 else everything(run.families)
+    teacher = None
+    if model.teacher:
+        shape, p, bias = read_model(run.folder / "models" / model.teacher)
+        teacher = Teacher(shape, {k: w.to(run.device) for k, w in p.items()},
+                          None if bias is None else bias.to(run.device), trained_dtype(run.device), run.compiled)
+    # Other names than the members' generators: a single model sees its own order of documents.
+    identities = None if model.members > 1 else [1000 + [m.name for m in run.profile.models].index(model.name)]
+    trainer = Trainer(model.shape, model.plan(run.seed), pool, mixes, run.folder / model.name, run.device,
+                      run.compiled, identities, teacher)
+    began = time.monotonic()
+    deterministic = first_step(run, trainer)
+    half = model.plan(run.seed).steps // 2
+    if trainer.done < half and run.bundle:
+        trainer.run(run.deadline, until=half)
+        export(run, model, trainer)
+    finished = trainer.run(run.deadline)
+    export(run, model, trainer)
+    total, active = model.shape.parameters()
+    record = {"model": model.name, "plan": asdict(trainer.plan), "shape": model.shape.as_json(),
+              "parameters": total, "active_parameters": active, "steps_done": trainer.done, "finished": finished,
+              "late_steps": trainer.late_steps, "tokens_per_member": trainer.done * trainer.plan.tokens_per_step,
+              "seconds": round(time.monotonic() - began, 1), "loss": trainer.tail_loss(),
+              "device": torch.cuda.get_device_name() if run.device.type == "cuda" else platform.processor() or "cpu",
+              "torch": torch.__version__, "seed": run.seed, "deterministic": deterministic, "families": list(run.families),
+              "difficulties": run.source.difficulties}
+    if model.members > 1:
+        record["own"] = run.own(model)
+    write_json(run.folder / model.name / "record.json", record)
+    bundle_records(run)
+    return trainer
+
+
+def evaluate(run: Run, model: Model) -> dict:
+    """Of the exported weights, rounded to bf16, computed in f32."""
+    items = json.loads((run.folder / "items.json").read_text(encoding="utf-8"))
+    tokenizer = load_tokenizer(run.folder / "tokenizer")
+    read = [read_model(run.folder / "models" / export_name(model, m))[1:] for m in range(model.members)]
+    p = {name: torch.cat([r[0][name] for r in read]).to(run.device) for name in read[0][0]}
+    bias = None if read[0][1] is None else read[0][1].to(run.device)
+    began = time.monotonic()
+    results = ev.evaluate(Generator(model.shape, p, bias, torch.float32), items, run.families, tokenizer)
+    table = results.accuracy("solver")
+    out = {"model": model.name, "split": ITEMS_SPLIT, "items": {r: len(f) for r, f in results.family.items()},
+           "accuracy": [{f: round(float(row[i]), 4) for i, f in enumerate(run.families)} for row in table],
+           "by_difficulty": results.by_difficulty("solver"),
+           "summary": ev.group_summary(results, run.own(model) if model.members > 1 else [tuple(run.families)]),
+           "critic_constant_guess": ev.constant_guess(items["critic"]), "seconds": 0.0}
+    if bias is not None:
+        pool = load_pool(run.folder / "pool", run.families)
+        parts = ev.routing_by_family(model.shape, p, bias, trained_dtype(run.device), pool, 16384, run.seed)
+        mean = parts.mean(0)
+        out["routing"] = {
+            "least_used_part": float(mean.min()), "most_used_over_mean": float(mean.max() * mean.shape[-1]),
+            "unused_below_0.1_percent_of_tokens": int((mean * model.shape.top_k < 0.001).sum()),
+            "family_distance": [[round(float(np.abs(a - b).sum(-1).mean() / 2), 4) for b in parts] for a in parts],
+            "by_family": {f: [[round(float(v), 5) for v in layer] for layer in parts[i]]
+                          for i, f in enumerate(run.families)}}
+    out["seconds"] = round(time.monotonic() - began, 1)
+    write_json(run.folder / model.name / "evaluation.json", out)
+    correct = {r: results.correct[r].astype(int).tolist() for r in results.correct}
+    write_json(run.folder / model.name / "answers.json", {"correct": correct, "texts": {
+        r: [row[:40] for row in rows[:2]] for r, rows in results.texts.items()}})
+    bundle_records(run)
+    return out
+
+
+def checksums(folder: Path) -> None:
+    """SHA256SUMS of everything below `folder`, as sha256sum -c reads it."""
+    lines = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "SHA256SUMS"):
+        lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n")
+    (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
+
