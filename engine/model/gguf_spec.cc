@@ -235,6 +235,7 @@ absl::Status ReadExperts(const GgufFile& file, const Reader& reader, const Famil
   experts.selection_bias = file.FindTensor(bias) != nullptr;
   if (file.FindTensor("blk.0.ffn_gate.0.weight") != nullptr) spec->names = &kGgufSplitExpertNames;
   spec->experts = experts;
+  DropUnusedExperts(spec);
   return absl::OkStatus();
 }
 

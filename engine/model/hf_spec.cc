@@ -182,6 +182,7 @@ absl::StatusOr<ModelSpec> ReadFamily(const JsonObject& config, const Family& fam
   RETURN_IF_ERROR(ReadSizes(config, family, &spec));
   RETURN_IF_ERROR(ReadTerms(config, family, &spec));
   if (family.experts != nullptr) RETURN_IF_ERROR(family.experts(config, &spec));
+  DropUnusedExperts(&spec);
   if (family.latent) RETURN_IF_ERROR(ReadHfLatentWidths(config, &spec));
   const int32_t rotated = family.latent ? spec.rotated : spec.head_dim;
   ASSIGN_OR_RETURN(const RopeParameters rope,

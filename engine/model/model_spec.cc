@@ -25,6 +25,12 @@ int32_t ModelSpec::dense_feed_forward() const {
   return std::max(dense_layers ? feed_forward : 0, experts ? experts->shared_feed_forward : 0);
 }
 
+void DropUnusedExperts(ModelSpec* spec) {
+  if (spec->num_expert_layers() > 0) return;
+  spec->experts.reset();
+  spec->expert_layers.clear();
+}
+
 absl::Status CheckRouter(std::string_view path, const RouterSpec& router) {
   if (router.groups < 1 || router.experts % router.groups != 0 || router.top_groups < 1 ||
       router.top_groups > router.groups) {

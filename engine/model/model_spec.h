@@ -92,6 +92,9 @@ struct ModelSpec {
   float attention_scale() const;  // Dk^-1/2, or the latent's own
 };
 
+// A mixture that no layer has is none.
+void DropUnusedExperts(ModelSpec* spec);
+
 // MODEL_FILE_INVALID for a router that cannot be: more experts per token than there are, or than its groups hold.
 absl::Status CheckRouter(std::string_view path, const RouterSpec& router);
 

@@ -145,6 +145,18 @@ TEST(ModelSpec, RoutersThatCannotBeAreErrors) {
   EXPECT_THAT(load(8, 0, 1, 1), invalid("expert_used_count"));
 }
 
+TEST(ModelSpec, AMixtureThatNoLayerHasIsNone) {
+  const auto load = [](uint32_t dense) {
+    return Load(With(Metadata()
+                         .Add("llama.expert_count", 8u)
+                         .Add("llama.expert_used_count", 2u)
+                         .Add("llama.leading_dense_block_count", dense)));
+  };
+  EXPECT_OK(load(1));
+  EXPECT_THAT(load(0), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("ffn_gate_inp")));
+  EXPECT_THAT(load(2), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("leading_dense_block_count")));
+}
+
 TEST(ModelSpec, CountsAreLimited) {
   const auto layers = [](uint32_t count) {
     GgufWriter w;

@@ -175,6 +175,8 @@ void ExpertRunner::RunChunk(const Call& call, size_t first_bucket, int64_t begin
 void ExpertRunner::Multiply(const CpuStack& stack, size_t first_bucket, int64_t begin, int64_t end,
                             absl::FunctionRef<float*(int)> scratch) {
   const GemmOperands operands = {rows_, stack.columns, blocks_, products_, stack.rows, /*accumulate=*/false};
+  // Little work stays on this thread, one piece after another.
+  const bool serial = (end - begin) * stack.rows * stack.columns < 8 * ThreadPool::kSerialElements;
   // Few rows cost what reading the weights costs.
   const auto cost = [](int64_t rows) { return std::max<int64_t>(rows, 4); };
   int64_t total = 0;
@@ -191,14 +193,17 @@ void ExpertRunner::Multiply(const CpuStack& stack, size_t first_bucket, int64_t 
   for_pieces([&](int32_t expert, int64_t m_begin, int64_t m_end) {
     const int64_t group_pairs = (stack.items[static_cast<size_t>(expert)]->groups + 1) / 2;
     const int64_t wanted = kTasksPerThread * pool_->threads() * cost(m_end - m_begin) / total;
-    const int64_t tasks = std::clamp<int64_t>(wanted, 1, group_pairs);
+    const int64_t tasks = serial ? 1 : std::clamp<int64_t>(wanted, 1, group_pairs);
     for (int64_t i = 0; i < tasks; ++i) {
       work_.push_back({expert, {2 * (group_pairs * i / tasks), 2 * (group_pairs * (i + 1) / tasks), m_begin, m_end}});
     }
   });
-  pool_->ParallelFor(static_cast<int64_t>(work_.size()), [&](int64_t task, int thread) {
-    const Work& work = work_[static_cast<size_t>(task)];
-    RunGemm(kernels_, *stack.items[static_cast<size_t>(work.expert)], operands, work.range, scratch(thread));
+  const int64_t pieces = static_cast<int64_t>(work_.size()), calls = serial ? 1 : pieces;
+  pool_->ParallelFor(calls, [&](int64_t call, int thread) {
+    for (int64_t i = serial ? 0 : call; i < (serial ? pieces : call + 1); ++i) {
+      const Work& work = work_[static_cast<size_t>(i)];
+      RunGemm(kernels_, *stack.items[static_cast<size_t>(work.expert)], operands, work.range, scratch(thread));
+    }
   });
 }
 
