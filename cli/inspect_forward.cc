@@ -67,7 +67,8 @@ absl::Status Perplexity(const Arguments& a) {
   flags.tokenizer_optional = false;  // it reads text
   ASSIGN_OR_RETURN(auto engine, flags.Load());
   ASSIGN_OR_RETURN(std::string text, ReadStdin());
-  const auto tokens = engine->Tokenize(text, engine::Engine::SpecialTokens::kAsText, /*add_begin_of_sequence=*/true);
+  ASSIGN_OR_RETURN(const auto tokens,
+                   engine->Tokenize(text, engine::Engine::SpecialTokens::kAsText, /*add_begin_of_sequence=*/true));
   const size_t window = static_cast<size_t>(a.context), half = window / 2;
   if (tokens.size() < window) {
     return InvalidArgument("standard input: {} tokens, at least one window of --context {} is needed", tokens.size(),

@@ -29,17 +29,21 @@ absl::StatusOr<Json> ReadJson(const std::string& path) {
   return json;
 }
 
-// A template file with any variables.
-absl::StatusOr<std::string> RenderFile(const Arguments& a, const Json& messages, int64_t now) {
-  ASSIGN_OR_RETURN(const std::string source, ReadFile(a.file, int64_t{16} << 20));
-  Json context = Json::object();
+// All that the template sees, as one object.
+absl::StatusOr<Json> Variables(const Arguments& a, const Json& messages) {
+  Json variables = Json::object();
   if (!a.variables.empty()) {
-    ASSIGN_OR_RETURN(context, ReadJson(a.variables));
-    if (!context.is_object()) return InvalidArgument("{}: a JSON object of variables is needed", a.variables);
+    ASSIGN_OR_RETURN(variables, ReadJson(a.variables));
+    if (!variables.is_object()) return InvalidArgument("{}: a JSON object of variables is needed", a.variables);
   }
-  context["messages"] = messages;
-  context["add_generation_prompt"] = a.generation_prompt;
-  ASSIGN_OR_RETURN(const jinja::Value value, jinja::FromJson(context, jinja::Author::kUser));
+  variables["messages"] = messages;
+  variables["add_generation_prompt"] = a.generation_prompt;
+  return variables;
+}
+
+absl::StatusOr<std::string> RenderFile(const Arguments& a, const Json& variables, int64_t now) {
+  ASSIGN_OR_RETURN(const std::string source, ReadFile(a.file, int64_t{16} << 20));
+  ASSIGN_OR_RETURN(const jinja::Value value, jinja::FromJson(variables, jinja::Author::kUser));
   const auto parsed = jinja::Template::Parse(source);
   if (!parsed.ok()) return Annotate(parsed.status(), a.file);
   jinja::RenderOptions options;
@@ -50,22 +54,9 @@ absl::StatusOr<std::string> RenderFile(const Arguments& a, const Json& messages,
 }
 
 // A model's own template, as a worker would use it.
-absl::StatusOr<std::string> RenderModel(const Arguments& a, const Json& messages, int64_t now) {
-  if (!a.variables.empty())
-    return InvalidArgument("--variables goes with --template; a model's own template sees its own variables");
-  EngineFlags flags;
-  flags.model = a.model;
-  flags.kv_bytes = int64_t{16} << 20;
-  ASSIGN_OR_RETURN(const auto engine, flags.Load());
-  std::vector<engine::ChatMessage> chat;
-  for (const Json& message : messages) {
-    if (!message.is_object() || !message.contains("role") || !message.contains("content") ||
-        !message["content"].is_string()) {
-      return InvalidArgument("{}: message {} needs \"role\" and a text \"content\"", a.messages, chat.size());
-    }
-    chat.push_back({message["role"].get<std::string>(), message["content"].get<std::string>()});
-  }
-  ASSIGN_OR_RETURN(auto prompt, engine->ApplyChatTemplate(chat, a.generation_prompt, now));
+absl::StatusOr<std::string> RenderModel(const Arguments& a, const Json& variables, int64_t now) {
+  ASSIGN_OR_RETURN(const auto vocabulary, engine::Vocabulary::Load(ExpandHome(a.model)));
+  ASSIGN_OR_RETURN(auto prompt, vocabulary->ApplyChatTemplate(variables.dump(), now));
   return std::move(prompt.text);
 }
 
@@ -73,7 +64,8 @@ absl::Status RenderTemplate(const Arguments& a) {
   ASSIGN_OR_RETURN(const Json messages, ReadJson(a.messages));
   if (!messages.is_array()) return InvalidArgument("{}: a JSON array of messages is needed", a.messages);
   const int64_t now = a.now >= 0 ? a.now : Clock::System().UnixNs() / 1'000'000'000;
-  auto text = a.file.empty() ? RenderModel(a, messages, now) : RenderFile(a, messages, now);
+  ASSIGN_OR_RETURN(const Json variables, Variables(a, messages));
+  auto text = a.file.empty() ? RenderModel(a, variables, now) : RenderFile(a, variables, now);
   if (!text.ok()) return text.status();
   std::fwrite(text->data(), 1, text->size(), stdout);
   return absl::OkStatus();

@@ -19,7 +19,8 @@ absl::Status Tokenize(const Arguments& a) {
   ASSIGN_OR_RETURN(const auto vocabulary, engine::Vocabulary::Load(ExpandHome(a.model)));
   ASSIGN_OR_RETURN(const std::string text, ReadStdin(engine::kTextBytesMax));
   using SpecialTokens = engine::Vocabulary::SpecialTokens;
-  const auto ids = vocabulary->Tokenize(text, a.special ? SpecialTokens::kParse : SpecialTokens::kAsText, a.bos);
+  ASSIGN_OR_RETURN(const auto ids,
+                   vocabulary->Tokenize(text, a.special ? SpecialTokens::kParse : SpecialTokens::kAsText, a.bos));
   std::printf("%s\n", nlohmann::json(ids).dump().c_str());
   return absl::OkStatus();
 }
@@ -36,7 +37,7 @@ absl::Status Detokenize(const Arguments& a) {
 
 void AddInspectText(CLI::App* inspect, Chosen* chosen) {
   auto a = std::make_shared<Arguments>();
-  const char* model_help = "GGUF file or Hugging Face directory; weights are not needed";
+  const char* model_help = "GGUF file, Hugging Face directory or tokenizer.json; weights are not needed";
   auto* tokenize = inspect->add_subcommand("tokenize", "Token ids of standard input, as a JSON array");
   tokenize->footer("Example: echo -n 'Hello' | conclave inspect tokenize --model llama.gguf --bos");
   tokenize->add_option("--model", a->model, model_help)->required();

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/chat_template.h"
 
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
+#include "common/jinja/json.h"
 #include "common/status.h"
 
 namespace conclave::engine {
@@ -33,9 +35,19 @@ std::vector<ByteRange> Trusted(size_t size, std::span<const jinja::ByteRange> us
 ChatTemplate::ChatTemplate(const Tokenizer& tokenizer)
     : tokenizer_(tokenizer), template_(Parse(tokenizer.chat_template())) {}
 
-absl::StatusOr<Engine::ChatPrompt> ChatTemplate::Render(std::span<const ChatMessage> messages,
-                                                        bool add_generation_prompt, int64_t now_unix_seconds) const {
-  RETURN_IF_ERROR(template_.status());
+ChatTemplate::Variables ChatTemplate::TokenVariables() const {
+  const VocabularyData& v = tokenizer_.vocabulary();
+  const auto text_of = [this](std::optional<TokenId> token) {
+    return jinja::Value::String(token.has_value() ? std::string(tokenizer_.TokenText(*token)) : "");
+  };
+  Variables variables = {{"bos_token", text_of(v.bos)}, {"eos_token", text_of(v.eos)}};
+  if (v.unknown.has_value()) variables.emplace_back("unk_token", text_of(v.unknown));
+  if (v.padding.has_value()) variables.emplace_back("pad_token", text_of(v.padding));
+  return variables;
+}
+
+absl::StatusOr<ChatPrompt> ChatTemplate::Render(std::span<const ChatMessage> messages, bool add_generation_prompt,
+                                                int64_t now_unix_seconds) const {
   if (messages.empty()) return InvalidArgument("messages: a chat must have at least one");
   using jinja::Value;
   std::vector<Value> list;
@@ -43,19 +55,31 @@ absl::StatusOr<Engine::ChatPrompt> ChatTemplate::Render(std::span<const ChatMess
     list.push_back(
         Value::Object({{"role", Value::UserText(message.role)}, {"content", Value::UserText(message.content)}}));
   }
-  const auto text_of = [this](std::optional<TokenId> token) {
-    return Value::String(token.has_value() ? std::string(tokenizer_.TokenText(*token)) : "");
-  };
-  const Value context = Value::Object({{"messages", Value::List(std::move(list))},
-                                       {"add_generation_prompt", Value::Bool(add_generation_prompt)},
-                                       {"bos_token", text_of(tokenizer_.bos())},
-                                       {"eos_token", text_of(tokenizer_.eos())}});
-  ASSIGN_OR_RETURN(jinja::Rendered rendered,
-                   template_->Render(context, {.now_unix_seconds = now_unix_seconds, .limits = {}}));
+  Variables variables = TokenVariables();
+  variables.emplace_back("messages", Value::List(std::move(list)));
+  variables.emplace_back("add_generation_prompt", Value::Bool(add_generation_prompt));
+  return RenderWith(std::move(variables), now_unix_seconds);
+}
+
+absl::StatusOr<ChatPrompt> ChatTemplate::RenderJson(std::string_view variables_json, int64_t now_unix_seconds) const {
+  const auto json = nlohmann::ordered_json::parse(variables_json, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return InvalidArgument("the template's variables must be one JSON object");
+  Variables variables = TokenVariables();
+  for (const auto& [name, value] : json.items()) {
+    ASSIGN_OR_RETURN(jinja::Value converted, jinja::FromJson(value, jinja::Author::kUser));
+    variables.emplace_back(name, std::move(converted));
+  }
+  return RenderWith(std::move(variables), now_unix_seconds);
+}
+
+absl::StatusOr<ChatPrompt> ChatTemplate::RenderWith(Variables variables, int64_t now_unix_seconds) const {
+  RETURN_IF_ERROR(template_.status());
+  ASSIGN_OR_RETURN(jinja::Rendered rendered, template_->Render(jinja::Value::Object(std::move(variables)),
+                                                               {.now_unix_seconds = now_unix_seconds, .limits = {}}));
   const std::vector<ByteRange> trusted = Trusted(rendered.text.size(), rendered.user_ranges);
   // The template writes the begin token where the model wants one.
   ASSIGN_OR_RETURN(std::vector<TokenId> tokens, tokenizer_.Encode(rendered.text, trusted, Tokenizer::AddBos::kNo));
-  return Engine::ChatPrompt{std::move(rendered.text), std::move(tokens)};
+  return ChatPrompt{std::move(rendered.text), std::move(tokens)};
 }
 
 }  // namespace conclave::engine

@@ -114,7 +114,8 @@ ExpertCounts Engine::expert_counts() const {
   return result;
 }
 
-std::vector<TokenId> Engine::Tokenize(std::string_view text, SpecialTokens special, bool add_begin_of_sequence) const {
+absl::StatusOr<std::vector<TokenId>> Engine::Tokenize(std::string_view text, SpecialTokens special,
+                                                      bool add_begin_of_sequence) const {
   return TokenizeText(*impl_->model->tokenizer, text, special, add_begin_of_sequence);
 }
 

@@ -214,22 +214,34 @@ struct ChatMessage {
   std::string content;
 };
 
+// A chat as the model's template writes it.
+struct ChatPrompt {
+  std::string text;
+  std::vector<TokenId> tokens;
+};
+
 struct MemoryPlan {
   int64_t weight_bytes, kv_bytes, workspace_bytes;
   int32_t kv_pages, page_tokens;
   std::string ToString() const;  // for the log, one line per part
 };
 
-// A tokenizer and chat template without weights: of a model file or a vocabulary-only GGUF. Thread-safe.
+// A tokenizer and chat template without weights: of a GGUF file (vocabulary-only ones too), a Hugging Face directory
+// or the tokenizer.json in it. Thread-safe.
 class Vocabulary {
  public:
-  // FAILED_PRECONDITION MODEL_FILE_INVALID, UNIMPLEMENTED for a tokenizer kind it does not know (named).
+  // FAILED_PRECONDITION MODEL_FILE_INVALID, UNIMPLEMENTED for a tokenizer kind it does not know (named), NOT_FOUND.
   static absl::StatusOr<std::unique_ptr<Vocabulary>> Load(const std::string& path);
   ~Vocabulary();
 
   enum class SpecialTokens : uint8_t { kAsText, kParse };
-  std::vector<TokenId> Tokenize(std::string_view text, SpecialTokens special, bool add_begin_of_sequence) const;
+  // RESOURCE_EXHAUSTED where the checkpoint's split pattern takes too long on this text.
+  absl::StatusOr<std::vector<TokenId>> Tokenize(std::string_view text, SpecialTokens special,
+                                                bool add_begin_of_sequence) const;
   std::string Detokenize(std::span<const TokenId> tokens) const;
+  // The chat template with its variables as one JSON object: messages, add_generation_prompt, tools, whatever the
+  // template reads. The names of special tokens are there anyway. Errors as of Engine::ApplyChatTemplate.
+  absl::StatusOr<ChatPrompt> ApplyChatTemplate(std::string_view variables_json, int64_t now_unix_seconds) const;
 
  private:
   class Impl;
@@ -252,14 +264,12 @@ class Engine {
 
   // Text to ids and back. kParse lets special tokens in the text become themselves: never for user text.
   using SpecialTokens = Vocabulary::SpecialTokens;
-  std::vector<TokenId> Tokenize(std::string_view text, SpecialTokens special, bool add_begin_of_sequence) const;
+  absl::StatusOr<std::vector<TokenId>> Tokenize(std::string_view text, SpecialTokens special,
+                                                bool add_begin_of_sequence) const;
   std::string Detokenize(std::span<const TokenId> tokens) const;
   // INVALID_ARGUMENT TEMPLATE_LIMIT or the template's own error, with line and column.
   // `now_unix_seconds` is what strftime_now sees.
-  struct ChatPrompt {
-    std::string text;
-    std::vector<TokenId> tokens;
-  };
+  using ChatPrompt = engine::ChatPrompt;
   absl::StatusOr<ChatPrompt> ApplyChatTemplate(std::span<const ChatMessage> messages, bool add_generation_prompt,
                                                int64_t now_unix_seconds) const;
   // The tokens that end a text unless ignore_end_of_sequence.

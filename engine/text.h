@@ -13,7 +13,7 @@
 namespace conclave::engine {
 
 // REQUIRES: text.size() <= kTextBytesMax.
-std::vector<TokenId> TokenizeText(const Tokenizer& tokenizer, std::string_view text, Vocabulary::SpecialTokens special,
-                                  bool add_begin_of_sequence);
+absl::StatusOr<std::vector<TokenId>> TokenizeText(const Tokenizer& tokenizer, std::string_view text,
+                                                  Vocabulary::SpecialTokens special, bool add_begin_of_sequence);
 
 }  // namespace conclave::engine

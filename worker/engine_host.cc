@@ -24,7 +24,7 @@ class EngineHost final : public ModelHost {
 
   const engine::ModelInfo& info() const override { return info_; }
 
-  std::vector<engine::TokenId> Tokenize(std::string_view text, TextPart part) const override {
+  absl::StatusOr<std::vector<engine::TokenId>> Tokenize(std::string_view text, TextPart part) const override {
     return engine_->Tokenize(text, engine::Engine::SpecialTokens::kAsText, part == TextPart::kWhole);
   }
   std::string Detokenize(std::span<const engine::TokenId> tokens) const override { return engine_->Detokenize(tokens); }

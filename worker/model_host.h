@@ -26,7 +26,7 @@ class ModelHost {
 
   // Text as a user's: special tokens written in it stay text. kWhole begins a sequence as the model wants it.
   enum class TextPart : uint8_t { kWhole, kContinuation };
-  virtual std::vector<engine::TokenId> Tokenize(std::string_view text, TextPart part) const = 0;
+  virtual absl::StatusOr<std::vector<engine::TokenId>> Tokenize(std::string_view text, TextPart part) const = 0;
   virtual std::string Detokenize(std::span<const engine::TokenId> tokens) const = 0;
   virtual absl::StatusOr<engine::Engine::ChatPrompt> ApplyChatTemplate(std::span<const engine::ChatMessage> messages,
                                                                        int64_t now_unix_seconds) const = 0;

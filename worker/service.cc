@@ -198,7 +198,8 @@ absl::StatusOr<Service::TokenizedPrompt> Service::TokenizePrompt(const pb::Promp
     ASSIGN_OR_RETURN(engine::Engine::ChatPrompt rendered, host_->ApplyChatTemplate(ToEngine(chat), now));
     out = {std::move(rendered.tokens), std::move(rendered.text)};
   } else {
-    out = {host_->Tokenize(prompt.text(), part), prompt.text()};
+    ASSIGN_OR_RETURN(std::vector<engine::TokenId> tokens, host_->Tokenize(prompt.text(), part));
+    out = {std::move(tokens), prompt.text()};
   }
   if (out.tokens.empty()) return rpc::WithReason(InvalidArgument("the prompt has no token"), "INVALID_REQUEST");
   return out;

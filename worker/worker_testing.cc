@@ -73,7 +73,7 @@ void FakeHost::set_on_tokenize(std::function<void()> hook) {
   on_tokenize_ = std::move(hook);
 }
 
-std::vector<engine::TokenId> FakeHost::Tokenize(std::string_view text, TextPart part) const {
+absl::StatusOr<std::vector<engine::TokenId>> FakeHost::Tokenize(std::string_view text, TextPart part) const {
   std::function<void()> hook;
   {
     MutexLock lock(&mutex_);
@@ -102,7 +102,8 @@ absl::StatusOr<engine::Engine::ChatPrompt> FakeHost::ApplyChatTemplate(std::span
     text += fmt::format("<{}>{}", message.role, message.content);
   }
   text += fmt::format("@{}", now_unix_seconds);
-  return engine::Engine::ChatPrompt{text, Tokenize(text, TextPart::kContinuation)};
+  ASSIGN_OR_RETURN(std::vector<engine::TokenId> tokens, Tokenize(text, TextPart::kContinuation));
+  return engine::Engine::ChatPrompt{text, std::move(tokens)};
 }
 
 absl::StatusOr<engine::RequestId> FakeHost::Submit(engine::GenerateRequest request,

@@ -70,7 +70,7 @@ class FakeHost final : public ModelHost {
 
   // ---- ModelHost
   const engine::ModelInfo& info() const override { return info_; }
-  std::vector<engine::TokenId> Tokenize(std::string_view text, TextPart part) const override;
+  absl::StatusOr<std::vector<engine::TokenId>> Tokenize(std::string_view text, TextPart part) const override;
   std::string Detokenize(std::span<const engine::TokenId> tokens) const override;
   absl::StatusOr<engine::Engine::ChatPrompt> ApplyChatTemplate(std::span<const engine::ChatMessage> messages,
                                                                int64_t now_unix_seconds) const override;

@@ -1,42 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/tokenizer/pretokenizer.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
+#include <algorithm>
 
 #include "common/status.h"
+#include "engine/tokenizer/pcre.h"
+#include "engine/tokenizer/utf8.h"
 
 namespace conclave::engine {
 namespace {
 
-// Backtracking steps one match may take. The built-in patterns need a few per character of the longest run of one
-// class; this is enough for runs of tens of millions and ends a pathological pattern within seconds.
-constexpr uint32_t kMatchLimit = 200'000'000;
-
-struct CodeDeleter {
-  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-};
-struct MatchDataDeleter {
-  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
-};
-struct ContextDeleter {
-  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
+// A stretch that matched or did not; pieces are made of whole ones.
+struct Segment {
+  size_t end;
+  bool match;
 };
 
-std::string ErrorText(int code) {
-  char buffer[256];
-  pcre2_get_error_message(code, reinterpret_cast<PCRE2_UCHAR*>(buffer), sizeof(buffer));
-  return buffer;
+// Cuts `piece` into matches and the stretches between. An empty match separates what stands beside it.
+absl::Status FindSegments(const Pcre& pattern, std::string_view piece, Pcre::Scratch* scratch,
+                          std::vector<Segment>* segments) {
+  segments->clear();
+  size_t from = 0, done = 0;
+  while (from < piece.size()) {
+    MatchRange match = {};
+    ASSIGN_OR_RETURN(const bool found, pattern.Find(piece, from, scratch, &match));
+    if (!found) break;
+    if (match.begin > done) segments->push_back({match.begin, false});
+    if (match.end > match.begin) segments->push_back({match.end, true});
+    done = match.end;
+    from = match.end > match.begin
+               ? match.end
+               : match.end + (match.end < piece.size() ? DecodeUtf8(piece.substr(match.end)).bytes : 1);
+  }
+  if (done < piece.size()) segments->push_back({piece.size(), false});
+  return absl::OkStatus();
+}
+
+// Whether the cut between two neighbouring segments goes away.
+bool Joined(SplitBehavior behavior, const Segment& left, const Segment& right) {
+  switch (behavior) {
+    case SplitBehavior::kIsolated:
+      return false;
+    case SplitBehavior::kMergedWithPrevious:  // of neighbouring matches the first ends a piece, the others stand alone
+      return right.match && !left.match;
+    case SplitBehavior::kMergedWithNext:
+      return left.match && !right.match;
+    case SplitBehavior::kContiguous:
+      return left.match == right.match;
+  }
+  return false;
 }
 
 }  // namespace
 
-struct Pretokenizer::Pattern {
-  std::unique_ptr<pcre2_code, CodeDeleter> code;
-  std::unique_ptr<pcre2_match_context, ContextDeleter> context;
+struct Pretokenizer::Rule {
+  std::unique_ptr<Pcre> pattern;
+  SplitBehavior behavior;
+  bool invert;
 };
 
-Pretokenizer::Pretokenizer(std::vector<Pattern> patterns) : patterns_(std::move(patterns)) {}
+Pretokenizer::Pretokenizer(std::vector<Rule> rules) : rules_(std::move(rules)) {}
 Pretokenizer::~Pretokenizer() = default;
 
 absl::StatusOr<const PretokenizerSpec*> FindPretokenizer(std::string_view name) {
@@ -55,23 +78,17 @@ absl::StatusOr<const PretokenizerSpec*> FindPretokenizer(std::string_view name) 
 }
 
 absl::StatusOr<std::unique_ptr<Pretokenizer>> Pretokenizer::Create(std::span<const std::string_view> patterns) {
-  std::vector<Pattern> compiled;
-  for (const std::string_view pattern : patterns) {
-    int error = 0;
-    PCRE2_SIZE offset = 0;
-    Pattern p;
-    p.code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                               PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF, &error, &offset, nullptr));
-    if (p.code == nullptr) {
-      return InvalidArgument("split pattern \"{}\" does not compile: {} at offset {}", pattern, ErrorText(error),
-                             offset);
-    }
-    // Without the compiler to machine code (refused by some kernels' policies) matching is slower, not different.
-    static_cast<void>(pcre2_jit_compile(p.code.get(), PCRE2_JIT_COMPLETE));
-    p.context.reset(pcre2_match_context_create(nullptr));
-    if (p.context == nullptr) return ResourceExhausted("out of memory for a split pattern");
-    pcre2_set_match_limit(p.context.get(), kMatchLimit);
-    compiled.push_back(std::move(p));
+  std::vector<SplitRule> rules;
+  for (const std::string_view pattern : patterns) rules.push_back({.pattern = std::string(pattern)});
+  return Create(rules);
+}
+
+absl::StatusOr<std::unique_ptr<Pretokenizer>> Pretokenizer::Create(std::span<const SplitRule> rules) {
+  std::vector<Rule> compiled;
+  for (const SplitRule& rule : rules) {
+    Rule c = {nullptr, rule.behavior, rule.invert};
+    ASSIGN_OR_RETURN(c.pattern, Pcre::Compile(rule.pattern, rule.ruby ? Pcre::Lines::kMany : Pcre::Lines::kOne));
+    compiled.push_back(std::move(c));
   }
   return std::unique_ptr<Pretokenizer>(new Pretokenizer(std::move(compiled)));
 }
@@ -80,35 +97,23 @@ absl::Status Pretokenizer::Split(std::string_view text, std::vector<uint32_t>* e
   ends->clear();
   if (text.empty()) return absl::OkStatus();
   ends->push_back(static_cast<uint32_t>(text.size()));
-  const std::unique_ptr<pcre2_match_data, MatchDataDeleter> match(pcre2_match_data_create(1, nullptr));
-  if (match == nullptr) return ResourceExhausted("out of memory for splitting text");
+  const auto scratch = Pcre::NewScratch();
+  if (scratch == nullptr) return ResourceExhausted("out of memory for splitting text");
   std::vector<uint32_t> pieces;
-  for (const Pattern& pattern : patterns_) {
+  std::vector<Segment> segments;
+  for (const Rule& rule : rules_) {
     pieces.clear();
     uint32_t begin = 0;
     for (const uint32_t end : *ends) {
       // Each piece is a subject of its own: what follows it is not seen by look-aheads.
-      const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data() + begin);
-      const size_t size = end - begin;
-      size_t position = 0;  // where to search
-      size_t last = 0;      // end of the last piece
-      while (position < size) {
-        const int found =
-            pcre2_match(pattern.code.get(), subject, size, position, 0, match.get(), pattern.context.get());
-        if (found == PCRE2_ERROR_NOMATCH) break;
-        if (found < 0) {
-          return ResourceExhausted("splitting {} bytes of text into words failed: {}", size, ErrorText(found));
+      RETURN_IF_ERROR(FindSegments(*rule.pattern, text.substr(begin, end - begin), scratch.get(), &segments));
+      for (Segment& segment : segments) segment.match = segment.match != rule.invert;
+      for (size_t i = 0; i < segments.size(); ++i) {
+        const bool last = i + 1 == segments.size();
+        if (last || !Joined(rule.behavior, segments[i], segments[i + 1])) {
+          pieces.push_back(begin + static_cast<uint32_t>(segments[i].end));
         }
-        const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match.get());
-        if (range[1] == range[0]) {  // an empty match separates nothing
-          position = range[1] + 1;
-          continue;
-        }
-        if (range[0] > last) pieces.push_back(begin + static_cast<uint32_t>(range[0]));
-        pieces.push_back(begin + static_cast<uint32_t>(range[1]));
-        position = last = range[1];
       }
-      if (last < size) pieces.push_back(end);
       begin = end;
     }
     ends->swap(pieces);

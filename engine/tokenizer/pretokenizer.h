@@ -31,22 +31,41 @@ std::span<const PretokenizerSpec> PretokenizerSpecs();
 // INVALID_ARGUMENT naming `name` and what is known.
 absl::StatusOr<const PretokenizerSpec*> FindPretokenizer(std::string_view name);
 
+// How a text is cut at the matches of a pattern (tokenizers' SplitDelimiterBehavior).
+enum class SplitBehavior : uint8_t {
+  kIsolated,            // each match is a piece, and each stretch between
+  kMergedWithPrevious,  // a match ends the piece before it
+  kMergedWithNext,      // a match begins the piece after it
+  kContiguous,          // neighbouring matches are one piece
+};
+
+struct SplitRule {
+  std::string pattern;  // PCRE2
+  SplitBehavior behavior = SplitBehavior::kIsolated;
+  bool invert = false;  // the stretches between are the matches
+  bool ruby = false;    // ^ and $ match at line ends
+};
+
+// GPT-2's own split, which "ByteLevel" brings along in tokenizer.json.
+std::string_view Gpt2Pattern();
+
 // Thread-safe.
 class Pretokenizer {
  public:
   // INVALID_ARGUMENT for a pattern that does not compile.
   static absl::StatusOr<std::unique_ptr<Pretokenizer>> Create(std::span<const std::string_view> patterns);
+  static absl::StatusOr<std::unique_ptr<Pretokenizer>> Create(std::span<const SplitRule> rules);
   ~Pretokenizer();
 
   // Replaces `ends` by the end of each piece, in bytes; the last is text.size(). Pieces are not empty. Malformed UTF-8
   // matches no pattern and stays between the pieces around it. RESOURCE_EXHAUSTED if a pattern backtracks beyond
-  // PCRE2's match limit, which none of the built-in ones can.
+  // its limit, which none of the built-in ones can.
   absl::Status Split(std::string_view text, std::vector<uint32_t>* ends) const;
 
  private:
-  struct Pattern;
-  explicit Pretokenizer(std::vector<Pattern> patterns);
-  std::vector<Pattern> patterns_;
+  struct Rule;
+  explicit Pretokenizer(std::vector<Rule> rules);
+  std::vector<Rule> rules_;
 };
 
 }  // namespace conclave::engine

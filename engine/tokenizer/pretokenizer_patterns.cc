@@ -3,13 +3,13 @@
 // the Hugging Face tokenizer.json files of the models named beside them.
 #include <array>
 
+#include "engine/tokenizer/onig_pattern.h"
 #include "engine/tokenizer/pretokenizer.h"
 
 namespace conclave::engine {
 namespace {
 
-// Inside a class. Unicode White_Space: PCRE2's own \s has U+180E too, which left that property in Unicode 6.3.
-#define WS "\\t-\\r\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define WS CONCLAVE_WHITE_SPACE  // inside a class
 // White space that is not the last before a word (that one belongs to the word), then any.
 #define SPACES "[" WS "]+(?![^" WS "])|[" WS "]+"
 #define LINE_ENDS "[" WS "]*[\\r\\n]+"
@@ -76,6 +76,8 @@ constexpr std::string_view kDeepSeek3 =
     "| ?[\\p{P}\\p{S}]+[\\r\\n]*|" LINE_ENDS "|" SPACES;
 
 }  // namespace
+
+std::string_view Gpt2Pattern() { return kGpt2; }
 
 std::span<const PretokenizerSpec> PretokenizerSpecs() {
   static const auto* const specs = new std::array<PretokenizerSpec, 19>{{

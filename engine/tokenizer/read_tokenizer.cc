@@ -8,6 +8,7 @@
 #include "engine/format/gguf.h"
 #include "engine/tokenizer/gguf_vocabulary.h"
 #include "engine/tokenizer/hf_tokens.h"
+#include "engine/tokenizer/hf_vocabulary.h"
 
 namespace conclave::engine {
 
@@ -18,10 +19,7 @@ constexpr const char* kTokenizerFile = "tokenizer.json";
 absl::StatusOr<VocabularyData> Read(const Checkpoint& checkpoint) {
   if (checkpoint.gguf() != nullptr) return ReadVocabulary(*checkpoint.gguf());
   CONCLAVE_CHECK(checkpoint.hf() != nullptr);
-  if (!HasTokenizer(checkpoint)) {
-    return NotFound("{}: no {}, without which text cannot become tokens", checkpoint.path(), kTokenizerFile);
-  }
-  return Unimplemented("{}: {} is not read yet", checkpoint.path(), kTokenizerFile);
+  return ReadHfVocabulary(*checkpoint.hf());
 }
 
 }  // namespace

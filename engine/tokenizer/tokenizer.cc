@@ -15,22 +15,6 @@
 namespace conclave::engine {
 namespace {
 
-bool IsAscii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<uint8_t>(c) < 0x80; });
-}
-
-// Canonical composition; text that is not valid UTF-8 stays as it is.
-std::string NormalizeNfc(std::string_view text) {
-  utf8proc_uint8_t* composed = nullptr;
-  const utf8proc_ssize_t size =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
-                   &composed, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  if (size < 0) return std::string(text);
-  std::string out(reinterpret_cast<const char*>(composed), static_cast<size_t>(size));
-  std::free(composed);  // NOLINT(cppcoreguidelines-no-malloc): utf8proc allocates with malloc
-  return out;
-}
-
 std::string MarkSpaces(std::string_view text, bool prefix) {
   std::string out;
   out.reserve(text.size() + text.size() / 2);
@@ -45,14 +29,60 @@ std::string MarkSpaces(std::string_view text, bool prefix) {
   return out;
 }
 
+// What \w means to tokenizers (Rust's regex): Alphabetic, marks, decimal digits, connectors, joiners.
+bool IsWordCharacter(char32_t c) {
+  if (c == 0x200c || c == 0x200d) return true;
+  if ((c >= 0x24b6 && c <= 0x24e9) || (c >= 0x1f130 && c <= 0x1f189)) return true;  // letters in circles and squares
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Whether no word character stands before `begin` or at `end`.
+bool StandsAlone(std::string_view text, size_t begin, size_t end) {
+  if (end < text.size()) {
+    const Utf8Char next = DecodeUtf8(text.substr(end));
+    if (next.valid && IsWordCharacter(next.code_point)) return false;
+  }
+  size_t last = begin;
+  while (last > 0 && begin - last < 4) {
+    --last;
+    if ((static_cast<uint8_t>(text[last]) & 0xc0) != 0x80) break;
+  }
+  if (last == begin) return true;
+  const Utf8Char previous = DecodeUtf8(text.substr(last, begin - last));
+  return !previous.valid || !IsWordCharacter(previous.code_point);
+}
+
 }  // namespace
 
 // Memory of one Encode call, reused over its words.
 struct Tokenizer::Scratch {
+  std::span<const ByteRange> trusted;
   std::vector<uint32_t> ends;
   std::vector<BpeMerger::Symbol> symbols;
   BpeMerger::Workspace merge;
   bool space_prefix = false;  // SentencePiece: the next stretch of plain text gets one
+
+  // How many bytes from `position` on are trusted.
+  size_t TrustedBytes(size_t position) const {
+    const auto range = std::upper_bound(trusted.begin(), trusted.end(), position,
+                                        [](size_t p, const ByteRange& r) { return p < r.end; });
+    return range != trusted.end() && range->begin <= position ? range->end - position : 0;
+  }
 };
 
 absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(std::string_view text, Special special, AddBos add_bos) const {
@@ -68,48 +98,94 @@ absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(std::string_view text, st
   }
   std::vector<TokenId> out;
   out.reserve(text.size() / 4 + 2);
-  if (add_bos == AddBos::kIfModelDoes && vocabulary_.add_bos) out.push_back(*vocabulary_.bos);
+  const bool marks = add_bos == AddBos::kIfModelDoes;
+  const std::optional<TextPipeline>& pipeline = vocabulary_.pipeline;
+  if (marks && pipeline.has_value()) out = pipeline->prefix;
+  if (marks && !pipeline.has_value() && vocabulary_.add_bos) out.push_back(*vocabulary_.bos);
   Scratch scratch;
+  scratch.trusted = trusted;
   scratch.space_prefix = vocabulary_.add_space_prefix;
+  RETURN_IF_ERROR(TakeOutTokens(
+      whole_tokens_, text, [&](size_t position) { return scratch.TrustedBytes(position); },
+      [&](size_t begin, size_t end) {
+        if (begin > 0) scratch.space_prefix = vocabulary_.add_space_prefix;
+        return EncodePlain(text.substr(begin, end - begin), begin, &scratch, &out);
+      },
+      &out));
+  if (marks && pipeline.has_value()) out.insert(out.end(), pipeline->suffix.begin(), pipeline->suffix.end());
+  if (marks && !pipeline.has_value() && vocabulary_.add_eos) out.push_back(*vocabulary_.eos);
+  return out;
+}
+
+// Appends the tokens of `trie` that stand in `text`; the stretches between go to `plain(begin, end)`.
+template <typename TrustedBytes, typename Plain>
+absl::Status Tokenizer::TakeOutTokens(const TokenTrie& trie, std::string_view text, TrustedBytes trusted_bytes,
+                                      Plain plain, std::vector<TokenId>* out) const {
   size_t plain_begin = 0;
   size_t position = 0;
-  size_t range = 0;  // the first trusted range that ends after `position`
   while (position < text.size()) {
-    position = whole_tokens_.empty() ? text.size() : whole_tokens_.NextCandidate(text, position);
+    position = trie.empty() ? text.size() : trie.NextCandidate(text, position);
     if (position == text.size()) break;
-    while (range < trusted.size() && trusted[range].end <= position) ++range;
-    const bool inside = range < trusted.size() && trusted[range].begin <= position;
-    const size_t trusted_bytes = inside ? trusted[range].end - position : 0;
+    const size_t trusted = trusted_bytes(position);
     size_t size = 0;
-    const TokenId token = whole_tokens_.LongestAt(
-        text.substr(position), &size, [&](TokenId t, size_t n) { return n <= trusted_bytes || !special_[Index(t)]; });
+    const TokenId token = trie.LongestAt(text.substr(position), &size,
+                                         [&](TokenId t, size_t n) { return n <= trusted || !special_[Index(t)]; });
     if (token < 0) {
       ++position;
       continue;
     }
-    RETURN_IF_ERROR(EncodePlain(text.substr(plain_begin, position - plain_begin), &scratch, &out));
-    out.push_back(token);
-    scratch.space_prefix = vocabulary_.add_space_prefix;
-    position += size;
-    plain_begin = position;
+    size_t begin = position, end = position + size;
+    if (const auto it = added_.find(token); it != added_.end()) {
+      if (it->second.single_word && !StandsAlone(text, begin, end)) {
+        position = end;
+        continue;
+      }
+      if (it->second.left_space) begin -= TrailingWhiteSpace(text.substr(plain_begin, begin - plain_begin));
+      if (it->second.right_space) end += LeadingWhiteSpace(text.substr(end));
+    }
+    if (begin > plain_begin) RETURN_IF_ERROR(plain(plain_begin, begin));
+    out->push_back(token);
+    position = plain_begin = end;
   }
-  RETURN_IF_ERROR(EncodePlain(text.substr(plain_begin), &scratch, &out));
-  if (add_bos == AddBos::kIfModelDoes && vocabulary_.add_eos) out.push_back(*vocabulary_.eos);
-  return out;
+  return plain_begin < text.size() ? plain(plain_begin, text.size()) : absl::OkStatus();
 }
 
-absl::Status Tokenizer::EncodePlain(std::string_view text, Scratch* scratch, std::vector<TokenId>* out) const {
-  if (text.empty()) return absl::OkStatus();
+absl::Status Tokenizer::EncodePlain(std::string_view text, size_t offset, Scratch* scratch,
+                                    std::vector<TokenId>* out) const {
   std::string changed;
   if (vocabulary_.model == TokenizerModel::kSentencePieceBpe) {
     changed = MarkSpaces(text, std::exchange(scratch->space_prefix, false));
+    return EncodeNormalized(changed, offset == 0, scratch, out);
+  }
+  // Where a text that was changed lies in the original is not known: special tokens in it need all of it trusted.
+  const bool all_trusted = scratch->TrustedBytes(offset) >= text.size();
+  if (normalizer_ != nullptr) {
+    ASSIGN_OR_RETURN(changed, normalizer_->Apply(text, offset == 0));
     text = changed;
+  }
+  const auto trusted_bytes = [&](size_t position) -> size_t {
+    if (normalizer_ != nullptr) return all_trusted ? SIZE_MAX : 0;
+    return scratch->TrustedBytes(offset + position);
+  };
+  return TakeOutTokens(
+      normalized_tokens_, text, trusted_bytes,
+      [&](size_t begin, size_t end) {
+        return EncodeNormalized(text.substr(begin, end - begin), offset == 0 && begin == 0, scratch, out);
+      },
+      out);
+}
+
+absl::Status Tokenizer::EncodeNormalized(std::string_view text, bool at_start, Scratch* scratch,
+                                         std::vector<TokenId>* out) const {
+  std::string changed;
+  if (prepare_ != nullptr) {
+    ASSIGN_OR_RETURN(changed, prepare_->Apply(text, at_start));
+    text = changed;
+  }
+  if (text.size() > UINT32_MAX) return ResourceExhausted("normalisation makes {} bytes of a text", text.size());
+  if (vocabulary_.model == TokenizerModel::kSentencePieceBpe) {
     SplitSentencePieceWords(text, &scratch->ends);
   } else {
-    if (normalize_nfc_ && !IsAscii(text)) {
-      changed = NormalizeNfc(text);
-      text = changed;
-    }
     RETURN_IF_ERROR(pretokenizer_->Split(text, &scratch->ends));
   }
   uint32_t begin = 0;
@@ -143,6 +219,10 @@ void Tokenizer::EncodeWord(std::string_view word, Scratch* scratch, std::vector<
   }
   ToSymbols(word, &scratch->symbols);
   merger_.Merge(&scratch->symbols, &scratch->merge);
+  if (vocabulary_.pipeline.has_value()) {  // symbols are tokens
+    out->insert(out->end(), scratch->symbols.begin(), scratch->symbols.end());
+    return;
+  }
   size_t begin = 0;
   for (const BpeMerger::Symbol symbol : scratch->symbols) {
     const size_t size = SymbolBytes(symbol);
@@ -156,8 +236,9 @@ void Tokenizer::EncodeWord(std::string_view word, Scratch* scratch, std::vector<
 // number merges with nothing.
 void Tokenizer::ToSymbols(std::string_view word, std::vector<BpeMerger::Symbol>* symbols) const {
   symbols->clear();
+  if (vocabulary_.pipeline.has_value()) return ToTokens(word, symbols);
   const auto uncovered = static_cast<BpeMerger::Symbol>(bytes_.size() + extra_bytes_.size());
-  if (vocabulary_.model == TokenizerModel::kByteLevelBpe) {
+  if (ByteLevel()) {
     for (const char c : word) {
       const BpeMerger::Symbol symbol = byte_symbols_[static_cast<uint8_t>(c)];
       symbols->push_back(symbol >= 0 ? symbol : uncovered + 1);
@@ -172,11 +253,36 @@ void Tokenizer::ToSymbols(std::string_view word, std::vector<BpeMerger::Symbol>*
   }
 }
 
+// What is not covered becomes byte tokens, or the unknown token, or nothing at all: then its neighbours may merge. As
+// tokenizers' BPE::merge_word, which keeps an unknown token back until a known one follows.
+void Tokenizer::ToTokens(std::string_view word, std::vector<BpeMerger::Symbol>* symbols) const {
+  bool unknown = false;
+  while (!word.empty()) {
+    const size_t size = ByteLevel() ? 1 : DecodeUtf8(word).bytes;
+    const std::string_view unit = word.substr(0, size);
+    word.remove_prefix(size);
+    const BpeMerger::Symbol symbol =
+        ByteLevel() ? byte_symbols_[static_cast<uint8_t>(unit[0])] : characters_.Find(unit);
+    if (symbol >= 0) {
+      if (std::exchange(unknown, false)) symbols->push_back(*vocabulary_.unknown);
+      symbols->push_back(symbol);
+      continue;
+    }
+    const auto token_of = [this](char c) { return of_byte_[static_cast<uint8_t>(c)]; };
+    if (std::all_of(unit.begin(), unit.end(), [&](char c) { return token_of(c) >= 0; })) {
+      for (const char c : unit) symbols->push_back(token_of(c));
+    } else if (vocabulary_.unknown.has_value()) {
+      if (unknown && !vocabulary_.pipeline->fuse_unknown) symbols->push_back(*vocabulary_.unknown);
+      unknown = true;
+    }
+  }
+  if (unknown) symbols->push_back(*vocabulary_.unknown);
+}
+
 size_t Tokenizer::SymbolBytes(BpeMerger::Symbol symbol) const {
   if (symbol < vocab_size()) {
-    // In the words of SentencePiece a space is its mark.
-    const bool marked = vocabulary_.model == TokenizerModel::kSentencePieceBpe;
-    return marked ? vocabulary_.tokens[Index(symbol)].size() : bytes_[Index(symbol)].size();
+    // Words over characters hold tokens as they are written: a space is its mark.
+    return !ByteLevel() ? vocabulary_.tokens[Index(symbol)].size() : bytes_[Index(symbol)].size();
   }
   const auto extra = static_cast<size_t>(symbol - vocab_size());
   return extra < extra_bytes_.size() ? extra_bytes_[extra] : extra - extra_bytes_.size();
@@ -200,7 +306,8 @@ void Tokenizer::AppendSymbol(BpeMerger::Symbol symbol, std::string_view bytes, s
 
 std::string Tokenizer::Decode(std::span<const TokenId> tokens, SpecialText special) const {
   std::string out;
-  bool strip = vocabulary_.add_space_prefix;
+  const bool strip_first = vocabulary_.pipeline.has_value() && vocabulary_.pipeline->strip_first_space;
+  bool strip = vocabulary_.add_space_prefix || strip_first;
   for (const TokenId token : tokens) {
     if (!Contains(token)) continue;
     const TokenType type = Type(token);

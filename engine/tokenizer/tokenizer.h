@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text to token ids and back, as the checkpoint's own tokenizer does it: byte-level BPE (GPT-2 and its successors) and
-// SentencePiece BPE (Llama 1 and 2, Mistral, Phi-3).
+// Text to token ids and back, as the checkpoint's own tokenizer does it: byte-level BPE (GPT-2 and its successors),
+// SentencePiece BPE (Llama 1 and 2, Mistral, Phi-3) and the character BPE of tokenizer.json.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "engine/tokenizer/bpe_merger.h"
 #include "engine/tokenizer/piece_table.h"
@@ -44,7 +45,8 @@ class Tokenizer {
 
   // `trusted` are sorted and do not overlap; a special token must lie within one of them. kIfModelDoes adds the
   // begin-of-sequence token (and, for the rare model that wants one, the end) that the checkpoint asks for.
-  // Malformed UTF-8 is encoded byte by byte. INVALID_ARGUMENT over kEncodeTextBytesMax.
+  // Malformed UTF-8 is encoded byte by byte. INVALID_ARGUMENT over kEncodeTextBytesMax, RESOURCE_EXHAUSTED where a
+  // split pattern of the checkpoint takes too long.
   absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text, std::span<const ByteRange> trusted,
                                               AddBos add_bos) const;
   // All of the text is trusted (kParse), or none of it.
@@ -80,11 +82,18 @@ class Tokenizer {
   explicit Tokenizer(VocabularyData vocabulary) : vocabulary_(std::move(vocabulary)) {}
 
   struct Scratch;
+  bool ByteLevel() const { return vocabulary_.model == TokenizerModel::kByteLevelBpe; }
   static size_t Index(TokenId token) { return static_cast<size_t>(token); }
-  absl::Status EncodePlain(std::string_view text, Scratch* scratch, std::vector<TokenId>* out) const;
+  template <typename TrustedBytes, typename Plain>
+  absl::Status TakeOutTokens(const TokenTrie& trie, std::string_view text, TrustedBytes trusted_bytes, Plain plain,
+                             std::vector<TokenId>* out) const;
+  absl::Status EncodePlain(std::string_view text, size_t offset, Scratch* scratch, std::vector<TokenId>* out) const;
+  absl::Status EncodeNormalized(std::string_view text, bool at_start, Scratch* scratch,
+                                std::vector<TokenId>* out) const;
   void SplitSentencePieceWords(std::string_view text, std::vector<uint32_t>* ends) const;
   void EncodeWord(std::string_view word, Scratch* scratch, std::vector<TokenId>* out) const;
   void ToSymbols(std::string_view word, std::vector<BpeMerger::Symbol>* symbols) const;
+  void ToTokens(std::string_view word, std::vector<BpeMerger::Symbol>* symbols) const;
   void AppendSymbol(BpeMerger::Symbol symbol, std::string_view bytes, std::vector<TokenId>* out) const;
   size_t SymbolBytes(BpeMerger::Symbol symbol) const;
 
@@ -95,8 +104,9 @@ class Tokenizer {
   PieceTable by_text_;  // every token, by its text in the checkpoint
 
   // Plain text. Symbols are token ids, and from vocab_size() on pieces that merges pass through but that are no tokens.
-  bool normalize_nfc_ = false;
-  bool words_end_before_spaces_ = false;  // SentencePiece: no piece has a space after anything else
+  std::unique_ptr<Normalizer> normalizer_;  // null: nothing to do
+  std::unique_ptr<Normalizer> prepare_;     // null: nothing to do
+  bool words_end_before_spaces_ = false;    // SentencePiece: no piece has a space after anything else
   std::unique_ptr<Pretokenizer> pretokenizer_;
   PieceTable words_;  // bytes of the words that encode to one token
   BpeMerger merger_;
@@ -105,6 +115,8 @@ class Tokenizer {
   std::vector<TokenId> of_byte_;  // [256]: spells what no token covers; -1 where there is no token for it either
   PieceTable characters_;         // SentencePiece: symbols of single characters
   TokenTrie whole_tokens_;        // special and user-defined tokens
+  TokenTrie normalized_tokens_;   // those of them that are looked for after the normaliser
+  absl::flat_hash_map<TokenId, AddedToken> added_;  // those with properties of their own
 };
 
 }  // namespace conclave::engine

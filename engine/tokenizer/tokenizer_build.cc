@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a VocabularyData, which is untrusted, to the tables of a Tokenizer.
+#include "engine/tokenizer/tokenizer_builder.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <map>
 
 #include "common/check.h"
 #include "common/status.h"
 #include "engine/tokenizer/byte_level.h"
 #include "engine/tokenizer/token_text.h"
-#include "engine/tokenizer/tokenizer.h"
 #include "engine/tokenizer/utf8.h"
 
 namespace conclave::engine {
@@ -18,58 +17,6 @@ namespace {
 constexpr size_t kMergesMax = kVocabularyTokensMax;
 
 }  // namespace
-
-class TokenizerBuilder {
- public:
-  explicit TokenizerBuilder(VocabularyData vocabulary) : t_(new Tokenizer(std::move(vocabulary))) {}
-
-  absl::StatusOr<std::unique_ptr<Tokenizer>> Build() {
-    RETURN_IF_ERROR(CheckShape());
-    RETURN_IF_ERROR(CheckIds());
-    RETURN_IF_ERROR(DecodeTokens());
-    FindEndTokens();
-    FindSpecialTokens();
-    RETURN_IF_ERROR(ByteLevel() ? BuildByteLevel() : BuildSentencePiece());
-    RETURN_IF_ERROR(CheckCoverage());
-    FindWholeWords();
-    return std::move(t_);
-  }
-
- private:
-  using Symbol = BpeMerger::Symbol;
-
-  bool ByteLevel() const { return vocabulary().model == TokenizerModel::kByteLevelBpe; }
-  const VocabularyData& vocabulary() const { return t_->vocabulary_; }
-  size_t size() const { return vocabulary().tokens.size(); }
-  // A token that merges may make or use, and that plain text may become.
-  bool IsPlain(size_t i) const {
-    const TokenType type = vocabulary().types[i];
-    return !t_->special_[i] &&
-           (type == TokenType::kNormal || type == TokenType::kUserDefined || type == TokenType::kUnused);
-  }
-
-  template <typename... Args>
-  absl::Status Error(fmt::format_string<Args...> format, Args&&... args) const {
-    return InvalidArgument("{}: {}", vocabulary().source, fmt::format(format, std::forward<Args>(args)...));
-  }
-
-  absl::Status CheckShape() const;
-  absl::Status CheckIds() const;
-  absl::Status DecodeTokens();
-  void FindEndTokens();
-  void FindSpecialTokens();
-  absl::Status BuildByteLevel();
-  absl::Status AddMerge(size_t rank, PieceTable* pieces);
-  absl::StatusOr<Symbol> SymbolOf(std::string_view piece, size_t rank, PieceTable* pieces);
-  absl::Status BuildSentencePiece();
-  void AddCharacters(const PieceTable& pieces);
-  void AddSplits(TokenId token, uint32_t rank, const PieceTable& pieces);
-  absl::Status CheckCoverage() const;
-  void FindWholeWords();
-
-  std::unique_ptr<Tokenizer> t_;
-  bool whole_words_first_ = false;
-};
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(VocabularyData vocabulary) {
   return TokenizerBuilder(std::move(vocabulary)).Build();
@@ -83,7 +30,7 @@ absl::Status TokenizerBuilder::CheckShape() const {
   if (v.types.size() != v.tokens.size()) {
     return Error("{} token types for {} tokens", v.types.size(), v.tokens.size());
   }
-  if (!ByteLevel() && v.scores.size() != v.tokens.size()) {
+  if (Scored() && v.scores.size() != v.tokens.size()) {
     return Error("{} token scores for {} tokens", v.scores.size(), v.tokens.size());
   }
   if (v.merges.size() > kMergesMax) return Error("{} merges, at most {} allowed", v.merges.size(), kMergesMax);
@@ -94,7 +41,7 @@ absl::Status TokenizerBuilder::CheckShape() const {
     if (v.types[i] < TokenType::kNormal || v.types[i] > TokenType::kByte) {
       return Error("token {} \"{}\" has the unknown type {}", i, Shown(v.tokens[i]), static_cast<int>(v.types[i]));
     }
-    if (!ByteLevel() && !std::isfinite(v.scores[i])) {
+    if (Scored() && !std::isfinite(v.scores[i])) {
       return Error("token {} \"{}\" has the score {}", i, Shown(v.tokens[i]), v.scores[i]);
     }
   }
@@ -120,8 +67,37 @@ absl::Status TokenizerBuilder::CheckIds() const {
   return absl::OkStatus();
 }
 
+absl::Status TokenizerBuilder::CheckPipeline() const {
+  if (pipeline() == nullptr) {
+    if (vocabulary().model == TokenizerModel::kCharacterBpe) return Error("character BPE needs a pipeline");
+    return absl::OkStatus();
+  }
+  if (pipeline()->in_merges.size() != size()) {
+    return Error("{} marks of merges for {} tokens", pipeline()->in_merges.size(), size());
+  }
+  for (const std::vector<TokenId>* ids : {&pipeline()->prefix, &pipeline()->suffix}) {
+    for (const TokenId id : *ids) {
+      if (!t_->Contains(id)) return Error("a text is to begin or end with token {}, but there are {}", id, size());
+    }
+  }
+  for (const AddedToken& added : pipeline()->added) {
+    if (!t_->Contains(added.id)) return Error("an added token is {}, but there are {}", added.id, size());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Normalizer>> TokenizerBuilder::MakeNormalizer(const std::vector<NormalizerStep>& steps) {
+  absl::StatusOr<std::unique_ptr<Normalizer>> normalizer = Normalizer::Create(steps);
+  if (!normalizer.ok()) return Annotate(normalizer.status(), vocabulary().source);
+  return normalizer;
+}
+
 absl::Status TokenizerBuilder::DecodeTokens() {
   const VocabularyData& v = vocabulary();
+  std::unique_ptr<Normalizer> decode;
+  if (pipeline() != nullptr) {
+    ASSIGN_OR_RETURN(decode, MakeNormalizer(pipeline()->decode));
+  }
   t_->bytes_.reserve(size());
   t_->of_byte_.assign(256, -1);
   for (size_t i = 0; i < size(); ++i) {
@@ -133,6 +109,10 @@ absl::Status TokenizerBuilder::DecodeTokens() {
       TokenId& token = t_->of_byte_[static_cast<size_t>(byte)];
       if (token < 0) token = static_cast<TokenId>(i);
       t_->bytes_.emplace_back(1, static_cast<char>(byte));
+    } else if (decode != nullptr && !ByteLevel()) {
+      const bool plain = v.types[i] == TokenType::kNormal || v.types[i] == TokenType::kUnused;
+      ASSIGN_OR_RETURN(std::string bytes, plain ? decode->Apply(text, false) : text);
+      t_->bytes_.push_back(std::move(bytes));
     } else if (!ByteLevel()) {
       t_->bytes_.push_back(ReplaceSpaceMarks(text));
     } else {
@@ -161,8 +141,14 @@ void TokenizerBuilder::FindEndTokens() {
   ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
 }
 
-void TokenizerBuilder::FindSpecialTokens() {
+absl::Status TokenizerBuilder::FindSpecialTokens() {
   const VocabularyData& v = vocabulary();
+  if (pipeline() != nullptr) {
+    if (!pipeline()->normalize.empty()) {
+      ASSIGN_OR_RETURN(t_->normalizer_, MakeNormalizer(pipeline()->normalize));
+    }
+    for (const AddedToken& added : pipeline()->added) t_->added_.emplace(added.id, added);
+  }
   t_->special_.resize(size());
   for (size_t i = 0; i < size(); ++i) {
     const TokenType type = v.types[i];
@@ -171,17 +157,46 @@ void TokenizerBuilder::FindSpecialTokens() {
     t_->special_[i] = type == TokenType::kControl || type == TokenType::kUnknown ||
                       (type == TokenType::kUserDefined && (IsMarker(text) || t_->IsEnd(id) || v.bos == id));
     const bool whole = t_->special_[i] || type == TokenType::kUserDefined;
-    if (whole && !t_->bytes_[i].empty()) t_->whole_tokens_.Insert(t_->bytes_[i], id);
+    if (!whole || t_->bytes_[i].empty()) continue;
+    const auto added = t_->added_.find(id);
+    if (pipeline() != nullptr && added == t_->added_.end()) continue;
+    if (added == t_->added_.end() || !added->second.normalized) {
+      t_->whole_tokens_.Insert(t_->bytes_[i], id);
+      continue;
+    }
+    std::string normalized = t_->bytes_[i];
+    if (t_->normalizer_ != nullptr) {
+      ASSIGN_OR_RETURN(normalized, t_->normalizer_->Apply(normalized, false));
+    }
+    if (!normalized.empty()) t_->normalized_tokens_.Insert(normalized, id);
   }
+  return absl::OkStatus();
 }
 
-absl::Status TokenizerBuilder::BuildByteLevel() {
+// Splits and what comes before them: as the checkpoint spells them out, or by the name it gives them.
+absl::Status TokenizerBuilder::BuildPipeline() {
+  if (pipeline() != nullptr) {
+    if (!pipeline()->prepare.empty()) {
+      ASSIGN_OR_RETURN(t_->prepare_, MakeNormalizer(pipeline()->prepare));
+    }
+    absl::StatusOr<std::unique_ptr<Pretokenizer>> pretokenizer = Pretokenizer::Create(pipeline()->split);
+    if (!pretokenizer.ok()) return Annotate(pretokenizer.status(), vocabulary().source);
+    t_->pretokenizer_ = *std::move(pretokenizer);
+    whole_words_first_ = pipeline()->whole_words_first;
+    return absl::OkStatus();
+  }
+  if (!ByteLevel()) return absl::OkStatus();
   const absl::StatusOr<const PretokenizerSpec*> spec = FindPretokenizer(vocabulary().pre);
   if (!spec.ok()) return Annotate(spec.status(), vocabulary().source);
   ASSIGN_OR_RETURN(t_->pretokenizer_, Pretokenizer::Create((*spec)->patterns));
-  t_->normalize_nfc_ = (*spec)->normalize_nfc;
+  if ((*spec)->normalize_nfc) {
+    ASSIGN_OR_RETURN(t_->normalizer_, Normalizer::Create({{.kind = NormalizerStep::Kind::kNfc}}));
+  }
   whole_words_first_ = (*spec)->whole_words_first;
+  return absl::OkStatus();
+}
 
+absl::Status TokenizerBuilder::BuildByteLevel() {
   PieceTable pieces;  // by text in the byte-level alphabet
   for (size_t i = 0; i < size(); ++i) {
     if (IsPlain(i) && vocabulary().types[i] != TokenType::kUserDefined) {
@@ -200,20 +215,27 @@ absl::Status TokenizerBuilder::BuildByteLevel() {
     t_->byte_symbols_[b] = pieces.Find(letter);
     // DeepSeek's vocabularies lack the bytes that UTF-8 never uses, and spell them with user-defined tokens.
     const int32_t token = pieces.Find(letter) != PieceTable::kNone ? pieces.Find(letter) : t_->by_text_.Find(letter);
-    if (token != PieceTable::kNone && IsPlain(static_cast<size_t>(token))) t_->of_byte_[b] = token;
+    if (token != PieceTable::kNone && !t_->special_[static_cast<size_t>(token)]) t_->of_byte_[b] = token;
   }
-  for (size_t rank = 0; rank < vocabulary().merges.size(); ++rank) RETURN_IF_ERROR(AddMerge(rank, &pieces));
+  const size_t merges = vocabulary().merges.size();
+  for (size_t i = 0; i < merges; ++i) {  // the first rule of a pair counts: in tokenizer.json that is the last
+    RETURN_IF_ERROR(AddMerge(pipeline() != nullptr ? merges - 1 - i : i, &pieces));
+  }
   return absl::OkStatus();
 }
 
-absl::Status TokenizerBuilder::AddMerge(size_t rank, PieceTable* pieces) {
-  const std::string& merge = vocabulary().merges[rank];
+absl::StatusOr<TokenizerBuilder::MergeParts> TokenizerBuilder::SplitMerge(size_t rank) const {
+  const std::string_view merge = vocabulary().merges[rank];
   const size_t space = merge.find(' ', 1);
-  if (space == std::string::npos || space + 1 == merge.size()) {
+  if (space == std::string_view::npos || space + 1 == merge.size()) {
     return Error("merge {} is \"{}\", two pieces with a space between them expected", rank, Shown(merge));
   }
-  const std::string left = merge.substr(0, space);
-  const std::string right = merge.substr(space + 1);
+  return MergeParts(merge.substr(0, space), merge.substr(space + 1));
+}
+
+absl::Status TokenizerBuilder::AddMerge(size_t rank, PieceTable* pieces) {
+  ASSIGN_OR_RETURN(const MergeParts parts, SplitMerge(rank));
+  const std::string left(parts.first), right(parts.second);
   ASSIGN_OR_RETURN(const Symbol left_symbol, SymbolOf(left, rank, pieces));
   ASSIGN_OR_RETURN(const Symbol right_symbol, SymbolOf(right, rank, pieces));
   ASSIGN_OR_RETURN(const Symbol result, SymbolOf(left + right, rank, pieces));
@@ -224,6 +246,10 @@ absl::Status TokenizerBuilder::AddMerge(size_t rank, PieceTable* pieces) {
 absl::StatusOr<TokenizerBuilder::Symbol> TokenizerBuilder::SymbolOf(std::string_view piece, size_t rank,
                                                                     PieceTable* pieces) {
   if (const int32_t known = pieces->Find(piece); known != PieceTable::kNone) return known;
+  if (pipeline() != nullptr) {
+    return Error("merge {} is \"{}\", but \"{}\" is not in the vocabulary", rank, Shown(vocabulary().merges[rank]),
+                 Shown(piece));
+  }
   const std::optional<std::string> bytes = DecodeByteLevel(piece);
   if (!bytes.has_value() || bytes->size() > kTokenBytesMax) {
     return Error("merge {} \"{}\" is not in the byte-level alphabet or longer than {} bytes", rank,
@@ -235,70 +261,10 @@ absl::StatusOr<TokenizerBuilder::Symbol> TokenizerBuilder::SymbolOf(std::string_
   return symbol;
 }
 
-// SentencePiece gives each piece a score, and of two neighbours whose concatenation is a piece merges those with the
-// best. As rules: every split of a piece into two symbols, ranked by the piece's score.
-absl::Status TokenizerBuilder::BuildSentencePiece() {
-  PieceTable pieces;
-  std::map<float, uint32_t, std::greater<>> ranks;
-  bool words_end_before_spaces = true;
-  for (size_t i = 0; i < size(); ++i) {
-    if (!IsPlain(i) || vocabulary().tokens[i].empty()) continue;
-    const std::string_view text = vocabulary().tokens[i];
-    pieces.Insert(text, static_cast<int32_t>(i));
-    ranks.emplace(vocabulary().scores[i], 0);
-    std::string_view rest = text;
-    while (rest.starts_with(kSpaceMark)) rest.remove_prefix(kSpaceMark.size());
-    if (rest.find(kSpaceMark) != std::string_view::npos) words_end_before_spaces = false;
-  }
-  uint32_t next_rank = 0;
-  for (auto& [score, rank] : ranks) rank = next_rank++;
-  t_->words_end_before_spaces_ = words_end_before_spaces;
-  AddCharacters(pieces);
-  for (size_t i = 0; i < size(); ++i) {
-    if (pieces.Find(vocabulary().tokens[i]) == static_cast<int32_t>(i)) {
-      AddSplits(static_cast<TokenId>(i), ranks[vocabulary().scores[i]], pieces);
-    }
-  }
-  return absl::OkStatus();
-}
-
-// Every character of a piece gets a symbol; those that are no pieces themselves one beyond the vocabulary.
-void TokenizerBuilder::AddCharacters(const PieceTable& pieces) {
-  for (size_t i = 0; i < size(); ++i) {
-    std::string_view rest = vocabulary().tokens[i];
-    if (pieces.Find(rest) != static_cast<int32_t>(i)) continue;
-    while (!rest.empty()) {
-      const size_t bytes = DecodeUtf8(rest).bytes;
-      const std::string_view character = rest.substr(0, bytes);
-      rest.remove_prefix(bytes);
-      if (t_->characters_.Find(character) != PieceTable::kNone) continue;
-      int32_t symbol = pieces.Find(character);
-      if (symbol == PieceTable::kNone) {
-        symbol = static_cast<int32_t>(size() + t_->extra_bytes_.size());
-        t_->extra_bytes_.push_back(static_cast<uint32_t>(bytes));
-      }
-      t_->characters_.Insert(character, symbol);
-    }
-  }
-}
-
-void TokenizerBuilder::AddSplits(TokenId token, uint32_t rank, const PieceTable& pieces) {
-  const std::string_view text = vocabulary().tokens[static_cast<size_t>(token)];
-  const auto symbol_of = [&](std::string_view part) {
-    const int32_t piece = pieces.Find(part);
-    return piece != PieceTable::kNone ? piece : t_->characters_.Find(part);
-  };
-  for (size_t split = DecodeUtf8(text).bytes; split < text.size(); split += DecodeUtf8(text.substr(split)).bytes) {
-    const Symbol left = symbol_of(text.substr(0, split));
-    const Symbol right = symbol_of(text.substr(split));
-    if (left >= 0 && right >= 0) t_->merger_.AddRule(left, right, rank, token);
-  }
-}
-
 // Byte-level vocabularies may lack bytes (SmolLM2's lacks 21); what they cannot spell is left out, as by the models'
 // own tokenizers, rather than turned into the unknown token, which for most of them is a special one.
 absl::Status TokenizerBuilder::CheckCoverage() const {
-  if (ByteLevel() || vocabulary().unknown.has_value()) return absl::OkStatus();
+  if (!Scored() || vocabulary().unknown.has_value()) return absl::OkStatus();
   for (size_t b = 0; b < 256; ++b) {
     if (t_->of_byte_[b] < 0) {
       return Error("no token for the byte 0x{:02x}, and no unknown token to stand for it", b);

@@ -2,6 +2,14 @@
 #include "engine/tokenizer/utf8.h"
 
 namespace conclave::engine {
+namespace {
+
+bool IsWhiteSpace(char32_t c) {
+  return (c >= 9 && c <= 13) || c == 32 || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
+         c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+}
+
+}  // namespace
 
 Utf8Char DecodeUtf8(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
@@ -31,6 +39,28 @@ Utf8Char DecodeUtf8(std::string_view text) {
     low = 0x80, high = 0xBF;
   }
   return {code_point, length, true, false};
+}
+
+size_t LeadingWhiteSpace(std::string_view text) {
+  size_t bytes = 0;
+  while (bytes < text.size()) {
+    const Utf8Char c = DecodeUtf8(text.substr(bytes));
+    if (!c.valid || !IsWhiteSpace(c.code_point)) break;
+    bytes += c.bytes;
+  }
+  return bytes;
+}
+
+size_t TrailingWhiteSpace(std::string_view text) {
+  size_t end = text.size();
+  while (end > 0) {
+    size_t begin = end - 1;  // of the last character: bytes of the form 10xxxxxx follow its first
+    while (begin > 0 && end - begin < 4 && (static_cast<uint8_t>(text[begin]) & 0xc0) == 0x80) --begin;
+    const Utf8Char c = DecodeUtf8(text.substr(begin, end - begin));
+    if (!c.valid || begin + c.bytes != end || !IsWhiteSpace(c.code_point)) break;
+    end = begin;
+  }
+  return text.size() - end;
 }
 
 void AppendUtf8(char32_t c, std::string* out) {

@@ -20,6 +20,10 @@ struct Utf8Char {
 // The character at the start of `text`, which must not be empty.
 Utf8Char DecodeUtf8(std::string_view text);
 
+// Bytes of Unicode White_Space at the beginning and at the end of a text.
+size_t LeadingWhiteSpace(std::string_view text);
+size_t TrailingWhiteSpace(std::string_view text);
+
 void AppendUtf8(char32_t code_point, std::string* out);
 
 // Turns bytes that arrive in parts into valid UTF-8: an unfinished character waits for its rest, malformed bytes become

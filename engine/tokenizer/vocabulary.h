@@ -8,6 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/tokenizer/normalizer.h"
+#include "engine/tokenizer/pretokenizer.h"
+
 namespace conclave::engine {
 
 using TokenId = int32_t;
@@ -29,6 +32,30 @@ enum class TokenType : uint8_t {
 enum class TokenizerModel : uint8_t {
   kByteLevelBpe,      // GGUF "gpt2": merges by rank over bytes, after a split into words
   kSentencePieceBpe,  // GGUF "llama": merges by piece score over characters, spaces written as U+2581
+  kCharacterBpe,      // tokenizer.json without ByteLevel: merges by rank over characters
+};
+
+// A token that is taken out of a text before any splitting, and how (tokenizers' AddedToken).
+struct AddedToken {
+  TokenId id;
+  bool left_space = false;   // takes the white space before it along
+  bool right_space = false;  // and behind it
+  bool single_word = false;  // only where no word character stands beside it
+  bool normalized = false;   // looked for in the text as the normaliser leaves it
+};
+
+// The steps of a tokenizer.json. GGUF files name a known sequence of them instead, see VocabularyData::pre.
+struct TextPipeline {
+  std::vector<NormalizerStep> normalize;  // before normalised added tokens are looked for
+  std::vector<NormalizerStep> prepare;    // before the split into words
+  std::vector<SplitRule> split;
+  std::vector<AddedToken> added;
+  std::vector<TokenId> prefix, suffix;  // around a text, where the model's own marks are asked for
+  std::vector<bool> in_merges;          // per token: known to the merges; others only come whole
+  std::vector<NormalizerStep> decode;   // of each token's text, where that is not byte-level
+  bool whole_words_first = false;       // ignore_merges
+  bool fuse_unknown = false;            // a run of unknown characters is one unknown token
+  bool strip_first_space = false;       // of a decoded text
 };
 
 struct VocabularyData {
@@ -38,7 +65,8 @@ struct VocabularyData {
   std::vector<std::string> tokens;  // as the checkpoint writes them
   std::vector<TokenType> types;     // one per token
   std::vector<float> scores;        // one per token; SentencePiece only
-  std::vector<std::string> merges;  // "left right", best first; byte-level only
+  std::vector<std::string> merges;  // "left right", best first; not for SentencePiece
+  std::optional<TextPipeline> pipeline;
   bool add_bos = false;
   bool add_eos = false;
   bool add_space_prefix = false;  // SentencePiece: a space before the text and after each special token

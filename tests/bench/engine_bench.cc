@@ -176,7 +176,7 @@ int Main(int argc, char** argv) {
   }
   auto first = std::make_shared<Generation>();
   GenerateRequest request;
-  request.prompt = (*engine)->Tokenize("Hello", Engine::SpecialTokens::kAsText, true);
+  request.prompt = *(*engine)->Tokenize("Hello", Engine::SpecialTokens::kAsText, true);
   request.stopping.output_tokens_max = 1;
   if (!(*engine)->Submit(request, first).ok()) return 1;
   first->Wait();

@@ -118,10 +118,10 @@ class SmolLm2 : public ::testing::TestWithParam<std::string> {
 
 TEST_P(SmolLm2, TokenizesAsTheReferenceDoes) {
   for (const Prompt& p : Prompts()) {
-    EXPECT_EQ(engine_->Tokenize(p.text, Engine::SpecialTokens::kParse, false), p.prompt) << p.text;
+    EXPECT_EQ(*engine_->Tokenize(p.text, Engine::SpecialTokens::kParse, false), p.prompt) << p.text;
   }
   for (const Passage& p : Passages()) {
-    EXPECT_EQ(engine_->Tokenize(p.text, Engine::SpecialTokens::kAsText, false), p.tokens);
+    EXPECT_EQ(*engine_->Tokenize(p.text, Engine::SpecialTokens::kAsText, false), p.tokens);
   }
 }
 
