@@ -26,7 +26,8 @@ std::unique_ptr<Engine> Load(const std::string& path, const std::string& kernel)
   options.threads = 2;
   options.kv_bytes = 64 << 20;
   absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Create(options);
-  if (!engine.ok() && engine.status().code() == absl::StatusCode::kFailedPrecondition) return nullptr;
+  if (engine.status().code() == absl::StatusCode::kFailedPrecondition) return nullptr;
+  if (kernel == "cuda" && engine.status().code() == absl::StatusCode::kUnimplemented) return nullptr;
   EXPECT_OK(engine);
   return engine.ok() ? *std::move(engine) : nullptr;
 }
@@ -77,13 +78,13 @@ TEST_P(Stories260K, LogitsAreNearTheGolden) {
   double worst = 0;
   for (size_t i = 0; i < logits.size(); ++i) worst = std::max(worst, std::abs(double{logits[i]} - expected[i]));
   RecordProperty("largest_difference", fmt::format("{}", worst));
-  // f32 kernels differ from the golden by the order of their sums; the others round activations to 8 bits and the
-  // cache to 16.
+  // f32 kernels differ from the golden by the order of their sums; CUDA also rounds the cache to 16 bits, the others
+  // activations to 8 as well.
   const bool exact = GetParam() == "reference" || GetParam() == "scalar";
-  EXPECT_LT(worst, exact ? 2e-3 : 0.3);
+  EXPECT_LT(worst, exact ? 2e-3 : GetParam() == "cuda" ? 2e-2 : 0.3);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, Stories260K, ::testing::Values("reference", "scalar", "avx2", "avx512"),
+INSTANTIATE_TEST_SUITE_P(Kernels, Stories260K, ::testing::Values("reference", "scalar", "avx2", "avx512", "cuda"),
                          [](const auto& kernel) { return kernel.param; });
 
 }  // namespace

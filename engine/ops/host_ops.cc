@@ -12,7 +12,7 @@ absl::Status CheckSources(std::span<const WeightSource> sources, WeightUse use) 
   if (sources.empty()) return InvalidArgument("a weight needs at least one source");
   for (const WeightSource& source : sources) {
     if (!quant::CanDecode(source.dtype)) {
-      return Unimplemented("weights of format {} are not supported by the CPU backends", Name(source.dtype));
+      return Unimplemented("weights of format {} are not supported", Name(source.dtype));
     }
     const DTypeTraits& traits = Traits(source.dtype);
     if (source.columns <= 0 || source.rows <= 0 || source.columns % traits.block_elements != 0) {
@@ -64,6 +64,20 @@ void DecodeVector(std::span<const WeightSource> sources, float* out) {
   }
 }
 
+absl::Status CheckLimits(const Ops::StepLimits& limits, const KvLayout& layout) {
+  if (limits.tokens_max <= 0 || limits.sequences_max <= 0 || limits.pages_max <= 0 || limits.query_heads <= 0 ||
+      limits.experts_per_token < 0) {
+    return InvalidArgument("step limits must be positive: {} tokens, {} sequences, {} pages, {} query heads",
+                           limits.tokens_max, limits.sequences_max, limits.pages_max, limits.query_heads);
+  }
+  if (layout.kv_heads <= 0 || layout.dim_k <= 0 || layout.dim_v <= 0 || layout.page_tokens <= 0 ||
+      limits.query_heads % layout.kv_heads != 0 || (layout.v_in_k && layout.dim_v > layout.dim_k)) {
+    return InvalidArgument("KV layout is not possible: {} query heads, {} kv heads, widths {} and {}, {} tokens a page",
+                           limits.query_heads, layout.kv_heads, layout.dim_k, layout.dim_v, layout.page_tokens);
+  }
+  return absl::OkStatus();
+}
+
 void CheckBatch(const StepBatch& batch, const Ops::StepLimits& limits) {
   const size_t tokens = batch.tokens.size();
   const size_t sequences = batch.kv_len.size();
@@ -91,16 +105,7 @@ absl::StatusOr<View> HostOps::Allocate(DType dtype, Shape shape) {
 }
 
 absl::Status HostOps::Prepare(const StepLimits& limits, const KvLayout& layout) {
-  if (limits.tokens_max <= 0 || limits.sequences_max <= 0 || limits.pages_max <= 0 || limits.query_heads <= 0 ||
-      limits.experts_per_token < 0) {
-    return InvalidArgument("step limits must be positive: {} tokens, {} sequences, {} pages, {} query heads",
-                           limits.tokens_max, limits.sequences_max, limits.pages_max, limits.query_heads);
-  }
-  if (layout.kv_heads <= 0 || layout.dim_k <= 0 || layout.dim_v <= 0 || layout.page_tokens <= 0 ||
-      limits.query_heads % layout.kv_heads != 0 || (layout.v_in_k && layout.dim_v > layout.dim_k)) {
-    return InvalidArgument("KV layout is not possible: {} query heads, {} kv heads, widths {} and {}, {} tokens a page",
-                           limits.query_heads, layout.kv_heads, layout.dim_k, layout.dim_v, layout.page_tokens);
-  }
+  RETURN_IF_ERROR(CheckLimits(limits, layout));
   limits_ = limits;
   layout_ = layout;
   return absl::OkStatus();

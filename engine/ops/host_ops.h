@@ -27,6 +27,9 @@ absl::Status CheckStack(std::span<const WeightSource> sources, int64_t count, We
 // The sources of a kVector, decoded and joined. `out`: the sum of their columns.
 void DecodeVector(std::span<const WeightSource> sources, float* out);
 
+// OK if the limits are positive and the layout can be.
+absl::Status CheckLimits(const Ops::StepLimits& limits, const KvLayout& layout);
+
 // CHECKs the step's internal consistency against the limits.
 void CheckBatch(const StepBatch& batch, const Ops::StepLimits& limits);
 

@@ -127,7 +127,7 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  virtual std::string_view name() const = 0;  // "reference", "scalar", "avx2", "avx512"
+  virtual std::string_view name() const = 0;  // "reference", "scalar", "avx2", "avx512", "cuda"
   // Element format of the KV cache this backend wants.
   virtual DType kv_dtype() const = 0;
 
@@ -217,11 +217,13 @@ class Ops {
 };
 
 struct OpsOptions {
-  std::string kernel = "auto";  // "reference", "scalar", "avx2", "avx512"; "auto" takes the best this CPU runs
-  int32_t threads = 0;          // 0: one per core
+  // "reference", "scalar", "avx2", "avx512" or "cuda"; "auto" takes the best this CPU runs, never a GPU.
+  std::string kernel = "auto";
+  int32_t threads = 0;  // of the CPU kernels; 0: one per core
 };
 
-// INVALID_ARGUMENT for an unknown kernel (names the known ones); FAILED_PRECONDITION for one this CPU cannot run.
+// INVALID_ARGUMENT for an unknown kernel (names the known ones); FAILED_PRECONDITION for one this machine cannot run,
+// UNIMPLEMENTED for "cuda" in a build without it.
 absl::StatusOr<std::unique_ptr<Ops>> MakeOps(const OpsOptions& options);
 
 }  // namespace conclave::engine

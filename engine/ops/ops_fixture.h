@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/check.h"
+#include "engine/ops/cuda/cuda_ops.h"
 #include "engine/ops/ops.h"
 #include "engine/quant/codec.h"
 
@@ -76,12 +77,14 @@ inline View NewView(Ops* ops, Shape shape) { return Must(ops->Allocate(DType::kF
 inline View NewView(Ops* ops, Shape shape, std::span<const float> values) {
   const View view = NewView(ops, shape);
   CONCLAVE_CHECK(static_cast<size_t>(shape.elements()) == values.size());
-  std::copy(values.begin(), values.end(), view.as<float>());
+  cuda::CopyBytes(view.data, values.data(), values.size_bytes());
   return view;
 }
 
 inline std::vector<float> Values(const View& view) {
-  return {view.as<float>(), view.as<float>() + view.shape.elements()};
+  std::vector<float> values(static_cast<size_t>(view.shape.elements()));
+  cuda::CopyBytes(values.data(), view.data, values.size() * sizeof(float));
+  return values;
 }
 
 // The arrays behind a StepBatch.

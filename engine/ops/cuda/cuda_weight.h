@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weights in device memory, in the precision of the file (packed_layout.h).
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/ops/cuda/device.h"
+#include "engine/ops/cuda/kernels.h"
+#include "engine/ops/ops.h"
+
+namespace conclave::engine::cuda {
+
+struct CudaWeight final : Weight {
+  std::vector<WeightPart> parts;  // consecutive rows of one format
+  const float* vector = nullptr;  // kVector: the values, and no parts
+};
+
+// Owns the weights and their memory.
+class WeightStore {
+ public:
+  // Sources were checked (CheckSources). Uploads on the stream; the sources' bytes are not needed afterwards.
+  absl::StatusOr<const CudaWeight*> Add(std::span<const WeightSource> sources, WeightUse use, const Stream& stream);
+  int64_t bytes() const { return memory_.bytes(); }
+  // Over all matrices: the widest, and the largest part whose product needs it as bf16 first (elements, rows padded).
+  int64_t columns_max() const { return columns_max_; }
+  int64_t dequantized_max() const { return dequantized_max_; }
+  bool has_blocks() const { return has_blocks_; }
+  // Frees what only loading needs.
+  absl::Status Finish(const Stream& stream);
+
+ private:
+  absl::Status AddVector(std::span<const WeightSource> sources, const Stream& stream, CudaWeight* weight);
+  absl::Status AddPart(std::span<const WeightSource> stack, const Stream& stream, CudaWeight* weight);
+  absl::Status UploadPlain(std::span<const WeightSource> stack, int64_t row_bytes, std::byte* data,
+                           const Stream& stream);
+  absl::Status UploadPacked(std::span<const WeightSource> stack, const WeightPart& part, const Stream& stream);
+
+  DeviceMemory memory_;
+  std::unique_ptr<Uploader> uploader_;
+  std::unique_ptr<DeviceMemory> raw_memory_;
+  std::byte* raw_ = nullptr;  // a piece of file bytes, before packing
+  int64_t raw_bytes_ = 0;
+  std::vector<std::unique_ptr<CudaWeight>> weights_;
+  int64_t columns_max_ = 0, dequantized_max_ = 0;
+  bool has_blocks_ = false;
+};
+
+}  // namespace conclave::engine::cuda

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// A call of a math op as data, so that a step's calls can be compared with an earlier step's and enqueued later.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "engine/ops/cuda/step_plan.h"
+
+namespace conclave::engine::cuda {
+
+enum class OpKind : int32_t {
+  kEmbed,
+  kAddRmsNorm,
+  kGemm,
+  kAddBias,
+  kHeadRmsNorm,
+  kRope,
+  kKvWrite,
+  kAttention,
+  kSwiGlu,
+  kSigmoidGate,
+  kGatherRows,
+};
+
+// Eight-byte fields and no padding: compared as bytes.
+struct OpRecord {
+  const void* pointers[5] = {};
+  int64_t sizes[5] = {};
+  float numbers[2] = {};
+  OpKind kind = OpKind::kEmbed;
+  int32_t flag = 0;
+
+  friend bool operator==(const OpRecord& a, const OpRecord& b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
+};
+static_assert(sizeof(OpRecord) == 96);
+
+}  // namespace conclave::engine::cuda
