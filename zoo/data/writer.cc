@@ -138,16 +138,17 @@ absl::StatusOr<Document> Writer::Make(uint64_t index) const {
 absl::StatusOr<std::optional<Document>> Writer::MakeOf(Part part, const Case& c, const std::vector<std::string>& texts,
                                                        uint64_t index) const {
   Dice dice(options_.seed, Mix64(~index));
-  const auto most = std::min(DraftsOf(part, dice), static_cast<int64_t>(texts.size()));
-  if (most == 0) return std::nullopt;
+  const int64_t most = DraftsOf(part, dice);
+  if (most == 0 || texts.empty()) return std::nullopt;
+  // Of a right answer by a wrong way only the answer can be judged.
+  const bool tells_steps = part != Part::kJudge && part != Part::kConsolidate;
   const auto first = static_cast<size_t>(dice.Between(0, static_cast<int64_t>(texts.size()) - 1));
   std::vector<Draft> drafts;
-  for (size_t i = 0; drafts.size() < static_cast<size_t>(most); ++i) {
-    drafts.push_back(Compare(c, texts[(first + i) % texts.size()]));
-    const Draft& draft = drafts.back();
-    const bool tells_steps = part != Part::kJudge && part != Part::kConsolidate;
-    if (tells_steps && draft.right != (draft.wrong_step == 0)) return std::nullopt;
+  for (size_t i = 0; i < texts.size() && drafts.size() < static_cast<size_t>(most); ++i) {
+    Draft draft = Compare(c, texts[(first + i) % texts.size()]);
+    if (!tells_steps || draft.right == (draft.wrong_step == 0)) drafts.push_back(std::move(draft));
   }
+  if (drafts.empty()) return std::nullopt;
   ASSIGN_OR_RETURN(Document document, Fill(part, c, std::move(drafts), dice));
   return document;
 }

@@ -31,7 +31,8 @@ class Writer {
   absl::StatusOr<Document> Make(uint64_t index) const;
 
   // The same about given drafts of one problem: what models wrote. `index` seeds the choices. Nothing for a part that
-  // these drafts cannot teach (a verifier's, when the answer is right by a wrong way), or that sees no draft.
+  // sees no draft. Drafts that a part cannot speak of (of a right answer by a wrong way only the answer can be judged)
+  // are left out; nothing where none remains.
   absl::StatusOr<std::optional<Document>> MakeOf(Part part, const Case& c, const std::vector<std::string>& texts,
                                                  uint64_t index) const;
 

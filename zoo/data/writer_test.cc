@@ -278,6 +278,11 @@ TEST(ZooDocuments, OfWhatModelsWrote) {
   // Right by another way: nothing can be said of its steps, but much of its answer.
   EXPECT_FALSE(writer.MakeOf(Part::kVerifier, c, {other_way}, 0)->has_value());
   EXPECT_EQ((**writer.MakeOf(Part::kJudge, c, {other_way}, 0)).completion, "Yes");
+  for (uint64_t i = 0; i < 10; ++i) {
+    const auto critique = writer.MakeOf(Part::kCritic, c, {other_way, broken, other_way}, i);
+    ASSERT_TRUE(critique->has_value());
+    EXPECT_THAT((**critique).wrong_steps, ::testing::ElementsAre(2));
+  }
   EXPECT_FALSE(writer.MakeOf(Part::kSolver, c, {broken}, 0)->has_value());
 }
 
