@@ -36,7 +36,38 @@ nlohmann::ordered_json ToJson(const engine::ModelInfo& m) {
           {"chat_template", !m.chat_template.empty()}};
 }
 
-int InspectModel(const EngineFlags& flags, const Output& output) {
+struct PlanFlags {
+  double bits_per_weight = 16;
+  int32_t devices = 1;
+  double device_gb = 0;
+};
+
+// A bare config.json: what the model takes, and what fits on given devices.
+absl::StatusOr<nlohmann::ordered_json> Plan(const EngineFlags& flags, const PlanFlags& plan) {
+  ASSIGN_OR_RETURN(const engine::ModelInfo info, engine::PlanModel(ExpandHome(flags.model), plan.bits_per_weight));
+  nlohmann::ordered_json json = ToJson(info);
+  for (const char* unknown : {"name", "quantization", "revision", "kernel", "chat_template"}) json.erase(unknown);
+  if (plan.device_gb <= 0) return json;
+  // Weights and cache are split evenly over the devices; what a step needs besides is not counted.
+  const double left = plan.device_gb * 1e9 * plan.devices - static_cast<double>(info.weight_bytes);
+  json["fits"] = left > 0;
+  json["kv_tokens"] = left > 0 ? static_cast<int64_t>(left / static_cast<double>(info.kv_bytes_per_token)) : 0;
+  return json;
+}
+
+void PrintFields(const nlohmann::ordered_json& json) {
+  for (const auto& [key, value] : json.items()) {
+    std::printf("%-40s %s\n", key.c_str(), value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+  }
+}
+
+int InspectModel(const EngineFlags& flags, const PlanFlags& plan, const Output& output) {
+  if (flags.model.ends_with(".json")) {
+    const auto json = Plan(flags, plan);
+    if (!json.ok()) return Report(json.status());
+    output.json ? static_cast<void>(std::printf("%s\n", json->dump(2).c_str())) : PrintFields(*json);
+    return kOk;
+  }
   auto engine = flags.Load();
   if (!engine.ok()) return Report(engine.status());
   const auto json = ToJson((*engine)->info());
@@ -44,9 +75,7 @@ int InspectModel(const EngineFlags& flags, const Output& output) {
     std::printf("%s\n", json.dump(2).c_str());
     return kOk;
   }
-  for (const auto& [key, value] : json.items()) {
-    std::printf("%-40s %s\n", key.c_str(), value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
-  }
+  PrintFields(json);
   std::printf("\n%s\n", (*engine)->memory().ToString().c_str());
   return kOk;
 }
@@ -54,13 +83,21 @@ int InspectModel(const EngineFlags& flags, const Output& output) {
 }  // namespace
 
 void AddInspectModel(CLI::App* inspect, Chosen* chosen) {
-  auto* command = inspect->add_subcommand("model", "Sizes, formats and costs of a model file");
+  auto* command = inspect->add_subcommand(
+      "model", "Sizes, formats and costs of a model; of a bare config.json, before any download");
   command->footer("Example: conclave inspect model --model llama.gguf --json");
   auto flags = std::make_shared<EngineFlags>();
   auto output = std::make_shared<Output>();
+  auto plan = std::make_shared<PlanFlags>();
   flags->Add(command);
+  command->add_option("--bits-per-weight", plan->bits_per_weight, "Of a plan: 16, 8, 4.5 ..")->capture_default_str();
+  command->add_option("--devices", plan->devices, "Of a plan: devices that share the model")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  command->add_option("--device-gb", plan->device_gb, "Of a plan: memory of each, 10^9 bytes: says whether it fits")
+      ->check(CLI::PositiveNumber);
   AddOutputFlags(command, output.get());
-  command->callback([=] { chosen->action = [=] { return InspectModel(*flags, *output); }; });
+  command->callback([=] { chosen->action = [=] { return InspectModel(*flags, *plan, *output); }; });
 }
 
 void AddInspect(CLI::App* app, Chosen* chosen) {

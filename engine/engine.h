@@ -249,6 +249,10 @@ class Vocabulary {
   std::unique_ptr<Impl> impl_;
 };
 
+// What a config.json of Hugging Face's tells without weights: sizes and costs of a model whose weights take
+// `bits_per_weight` each and whose cache holds halves. Errors as of Engine::Create.
+absl::StatusOr<ModelInfo> PlanModel(const std::string& config_path, double bits_per_weight);
+
 class Engine {
  public:
   // Maps the file, checks and binds every tensor, repacks weights, allocates all big memory and starts the step thread.

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "common/status.h"
+#include "engine/describe.h"
 #include "engine/generation_config.h"
 #include "engine/tokenizer/read_tokenizer.h"
 
@@ -81,34 +82,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const EngineOptions& op
 
 ModelInfo Describe(const LoadedModel& model, const ModelSpec& spec, const EngineOptions& options, int64_t page_bytes) {
   const ModelSize& size = model.bound.size;
-  ModelInfo info = {};
-  info.name = spec.name.empty() ? NameOf(options.model_path) : spec.name;
-  info.family = spec.family;
-  info.quantization = size.quantization;
+  ModelInfo info = DescribeSizes(spec, size, model.costs);
+  if (info.name.empty()) info.name = NameOf(options.model_path);
   info.revision = model.checkpoint->Revision();
-  info.layers = spec.layers;
-  info.hidden = spec.hidden;
-  info.heads = spec.heads;
-  info.kv_heads = spec.kv_heads;
-  info.head_dim = spec.head_dim;
-  info.feed_forward = spec.num_expert_layers() < spec.layers ? spec.feed_forward : spec.experts->feed_forward;
-  info.vocab = spec.vocab;
   info.context_tokens = model.step.context_tokens;
-  info.params_total = info.params_active = size.params_total;
-  info.weight_bytes_per_token = size.bytes_layers + size.bytes_head;
-  info.flops_per_token = model.costs.flops_per_token + model.costs.flops_per_logit_row;
-  if (spec.experts) {
-    const RouterSpec& router = spec.experts->router;
-    info.experts = router.experts;
-    info.experts_per_token = router.top_k;
-    const int64_t choices = int64_t{spec.num_expert_layers()} * router.top_k;
-    info.params_active += choices * size.params_expert - size.params_experts;
-    info.flops_per_token += model.costs.ExpertFlops(choices);
-    for (const int64_t bytes : model.costs.expert_bytes) info.weight_bytes_per_token += bytes * router.top_k;
-  }
-  info.weight_bytes = size.bytes_total;
   info.kv_bytes_per_token = page_bytes / kPageTokens;
-  info.attention_flops_per_token_and_position = model.costs.flops_per_token_and_position;
   info.kernel = model.ops->name();
   info.chat_template = model.tokenizer->chat_template();
   return info;

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/describe.h"
+
+#include "common/file.h"
+#include "common/status.h"
+#include "engine/format/json.h"
+#include "engine/model/hf_spec.h"
+#include "engine/model/planned_size.h"
+
+namespace conclave::engine {
+
+ModelInfo DescribeSizes(const ModelSpec& spec, const ModelSize& size, const CostModel& costs) {
+  ModelInfo info = {};
+  info.name = spec.name;
+  info.family = spec.family;
+  info.quantization = size.quantization;
+  info.layers = spec.layers;
+  info.hidden = spec.hidden;
+  info.heads = spec.heads;
+  info.kv_heads = spec.kv_heads;
+  info.head_dim = spec.head_dim;
+  info.feed_forward = spec.num_expert_layers() < spec.layers ? spec.feed_forward : spec.experts->feed_forward;
+  info.vocab = spec.vocab;
+  info.context_tokens = spec.context_tokens;
+  info.params_total = info.params_active = size.params_total;
+  info.weight_bytes = size.bytes_total;
+  info.weight_bytes_per_token = size.bytes_layers + size.bytes_head;
+  info.kv_bytes_per_token = costs.kv_bytes_per_token;
+  info.flops_per_token = costs.flops_per_token + costs.flops_per_logit_row;
+  info.attention_flops_per_token_and_position = costs.flops_per_token_and_position;
+  if (!spec.experts) return info;
+  const RouterSpec& router = spec.experts->router;
+  info.experts = router.experts;
+  info.experts_per_token = router.top_k;
+  const int64_t choices = int64_t{spec.num_expert_layers()} * router.top_k;
+  info.params_active += choices * size.params_expert - size.params_experts;
+  info.flops_per_token += costs.ExpertFlops(choices);
+  for (const int64_t bytes : costs.expert_bytes) info.weight_bytes_per_token += bytes * router.top_k;
+  return info;
+}
+
+absl::StatusOr<ModelInfo> PlanModel(const std::string& config_path, double bits_per_weight) {
+  if (!(bits_per_weight > 0 && bits_per_weight <= 64)) {
+    return InvalidArgument("{} bits per weight: must be in (0, 64]", bits_per_weight);
+  }
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(config_path, static_cast<int64_t>(kJsonBytesMax)));
+  ASSIGN_OR_RETURN(const std::unique_ptr<JsonDocument> config, JsonDocument::Parse(config_path, text));
+  ASSIGN_OR_RETURN(const ModelSpec spec, ReadHfSpec(*config));
+  const ModelSize size = PlannedSize(spec, bits_per_weight / 8);
+  constexpr int64_t kHalf = 2;
+  return DescribeSizes(spec, size, MakeCostModel(spec, size, PlannedKvBytesPerToken(spec, kHalf)));
+}
+
+}  // namespace conclave::engine
