@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/command.h"
 #include "cli/engine_flags.h"
@@ -17,7 +18,8 @@ struct Arguments {
   Output output;
   std::string prompt, system;
   bool raw = false;
-  engine::Sampling sampling;
+  std::optional<float> temperature, top_p, min_p;
+  std::optional<int32_t> top_k;
   int32_t max_tokens = 256;
   int32_t samples = 1;
   uint64_t seed = 0;
@@ -67,6 +69,15 @@ void PrintJson(const GenerateResult& result, double seconds) {
   std::printf("%s\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
+// The makers' recommendation, where the user does not say.
+engine::Sampling SamplingOf(const Arguments& a, engine::Sampling sampling) {
+  sampling.temperature = a.temperature.value_or(sampling.temperature);
+  sampling.top_k = a.top_k.value_or(sampling.top_k);
+  sampling.top_p = a.top_p.value_or(sampling.top_p);
+  sampling.min_p = a.min_p.value_or(sampling.min_p);
+  return sampling;
+}
+
 absl::Status Generate(const Arguments& a) {
   std::string prompt = a.prompt;
   if (prompt == "-") {
@@ -77,7 +88,7 @@ absl::Status Generate(const Arguments& a) {
   ASSIGN_OR_RETURN(request.prompt, PromptTokens(*engine, a, prompt));
   request.samples = a.samples;
   request.seed = a.seed;
-  request.sampling = a.sampling;
+  request.sampling = SamplingOf(a, engine->info().sampling);
   request.stopping.output_tokens_max = a.max_tokens;
   request.stopping.stop_strings = a.stop;
   const bool stream = !a.output.json && a.samples == 1;
@@ -122,12 +133,13 @@ void AddGenerate(CLI::App* app, Chosen* chosen) {
       ->capture_default_str()
       ->check(CLI::Range(1, engine::kSamplesMax));
   command->add_option("--seed", a->seed, "Same seed, same text")->capture_default_str();
-  command->add_option("--temperature", a->sampling.temperature, "0: greedy")
-      ->capture_default_str()
+  command
+      ->add_option("--temperature", a->temperature,
+                   "0: greedy; default: what generation_config.json recommends, else 1")
       ->check(CLI::Range(0.0, 100.0));
-  command->add_option("--top-k", a->sampling.top_k, "0: off")->capture_default_str()->check(CLI::NonNegativeNumber);
-  command->add_option("--top-p", a->sampling.top_p, "1: off")->capture_default_str()->check(CLI::Range(0.0, 1.0));
-  command->add_option("--min-p", a->sampling.min_p, "0: off")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  command->add_option("--top-k", a->top_k, "0: off; default as above, else off")->check(CLI::NonNegativeNumber);
+  command->add_option("--top-p", a->top_p, "1: off; default as above, else off")->check(CLI::Range(0.0, 1.0));
+  command->add_option("--min-p", a->min_p, "0: off; default as above, else off")->check(CLI::Range(0.0, 1.0));
   command->add_option("--stop", a->stop, "Stop text (repeatable)");
   command->callback([=] { chosen->action = [=] { return Report(Generate(*a)); }; });
 }

@@ -102,12 +102,6 @@ absl::Status CheckKnown(const JsonObject& config) {
   }
   ASSIGN_OR_RETURN(const std::string_view activation, config.StringOr("hidden_act", "silu"));
   if (activation != "silu") return Unknown(config, "\"hidden_act\" is \"{}\"; known is silu", activation);
-  if (const JsonValue* quantization = config.Find("quantization_config")) {
-    ASSIGN_OR_RETURN(const JsonObject object, quantization->Object());
-    ASSIGN_OR_RETURN(const std::string_view method, object.StringOr("quant_method", ""));
-    return Unknown(
-        config, "\"quantization_config.quant_method\" is \"{}\": quantised safetensors are not supported yet", method);
-  }
   return absl::OkStatus();
 }
 
@@ -215,9 +209,24 @@ absl::StatusOr<ModelSpec> ReadHfSpec(const JsonDocument& document) {
   return Unknown(config, "\"model_type\" is \"{}\"; known: {}", type, known);
 }
 
+namespace {
+
+absl::Status RefuseQuantization(const JsonDocument& document) {
+  ASSIGN_OR_RETURN(const JsonObject config, document.root().Object());
+  const JsonValue* quantization = config.Find("quantization_config");
+  if (quantization == nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const JsonObject object, quantization->Object());
+  ASSIGN_OR_RETURN(const std::string_view method, object.StringOr("quant_method", ""));
+  return Unknown(config, "\"quantization_config.quant_method\" is \"{}\": quantised safetensors are not read yet",
+                 method);
+}
+
+}  // namespace
+
 absl::StatusOr<ModelSpec> ReadHfSpec(const HfDirectory& directory) {
   ASSIGN_OR_RETURN(const std::unique_ptr<JsonDocument> config, directory.ReadJson("config.json"));
   if (config == nullptr) return NotFound("{}: no config.json", directory.path());
+  RETURN_IF_ERROR(RefuseQuantization(*config));
   return ReadHfSpec(*config);
 }
 

@@ -5,7 +5,9 @@
 
 #include <map>
 
+#include "common/file.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_dir.h"
 
 namespace conclave::engine {
 namespace {
@@ -108,8 +110,18 @@ TEST(HfSpec, WhatIsNotKnownIsNamed) {
   ExpectUnknown({{"rope_scaling", R"({"type":"dynamic","factor":2})"}}, "\"dynamic\"");
   ExpectUnknown({{"partial_rotary_factor", "0.5"}}, "partial_rotary_factor");
   ExpectUnknown({{"mlp_bias", "true"}}, "mlp_bias");
-  ExpectUnknown({{"quantization_config", R"({"quant_method":"awq","bits":4})"}}, "\"awq\"");
   ExpectUnknown({{"architectures", R"(["LlamaForSequenceClassification"])"}}, "LlamaForSequenceClassification");
+}
+
+// Quantised weights are refused when they are to be loaded, not when their size is asked for.
+TEST(HfSpec, QuantizedWeights) {
+  testing::TempDir dir;
+  std::string config = *ReadFile(std::string(CONCLAVE_SOURCE_DIR) + "/tests/golden/hf/qwen3/config.json");
+  config.insert(config.find('{') + 1, R"("quantization_config":{"quant_method":"awq","bits":4},)");
+  EXPECT_OK(WriteFileAtomically(dir.Path("config.json"), config));
+  EXPECT_OK(ReadHfSpec(**JsonDocument::Parse("config.json", config)));
+  EXPECT_THAT(ReadHfSpec(HfDirectory(dir.path())).status(),
+              StatusIs(absl::StatusCode::kUnimplemented, AllOf(HasSubstr("config.json"), HasSubstr("\"awq\""))));
 }
 
 TEST(HfSpec, SlidingWindows) {
