@@ -11,6 +11,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 
 try:
     import numpy as np
@@ -23,7 +24,7 @@ except ImportError as error:
 sys.path.insert(0, str(Path(__file__).parent))
 
 from zoo_train import __main__ as program  # noqa: E402
-from zoo_train import evaluate, stages, trainer  # noqa: E402
+from zoo_train import cards, evaluate, stages, trainer  # noqa: E402
 from zoo_train.batches import PROMPT_WEIGHT, Batcher, pack_single  # noqa: E402
 from zoo_train.checkpoint_names import from_named, to_named  # noqa: E402
 from zoo_train.generate import Generator  # noqa: E402
@@ -151,6 +152,12 @@ class MeasuresTest(unittest.TestCase):
         self.assertEqual(evaluate.named_step("Draft 1: no mistake.\nDraft 2: step 3 should be 1."), 0)
         self.assertEqual(evaluate.named_step("hm"), -1)
 
+    def test_vote_weights(self):
+        # By hand: two members at 0.2 and 0.6 on 200 items, drawn half way to 0.4: p = 0.3, 0.5; ln(10 p / (1 - p)).
+        np.testing.assert_allclose(cards.vote_weights([0.2, 0.6], 200), [np.log(3 / 0.7), np.log(10)])
+        np.testing.assert_allclose(cards.vote_weights([1.0], 200), [np.log(0.95 * 10 / 0.05)])
+        self.assertEqual(cards.best_by_family([{"a": 0.5, "b": 0.1}, {"a": 0.5, "b": 0.2}]), {"a": 0, "b": 1})
+
     def test_every_family_is_somebodys(self):
         families = tuple("abcdefghijklmnop")
         own = specialities(families, 20, 1)
@@ -159,6 +166,38 @@ class MeasuresTest(unittest.TestCase):
         mixes = mixes_of(families, own)
         np.testing.assert_allclose(mixes.sum(1), 1)
         self.assertAlmostEqual(mixes[0].max(), OWN_PART + (1 - OWN_PART) / 16)
+
+
+class FirstStepTest(unittest.TestCase):
+    """What a run does whose first step fails. The device is only named: nothing is computed."""
+
+    class FakeTrainer:
+        def __init__(self, *errors: str):
+            self.errors, self.steps, self.done = list(errors), 0, 0
+            self.plan, self.shape, self.decoder = SimpleNamespace(name="fake"), TINY_DENSE, "compiled"
+
+        def run(self, deadline, until, save):
+            self.steps += 1
+            if self.errors:
+                raise RuntimeError(self.errors.pop(0))
+
+    def setUp(self):
+        self.run_ = SimpleNamespace(device=SimpleNamespace(type="cuda"), compiled=True, deadline=None)
+        self.addCleanup(torch.use_deterministic_algorithms, False)
+
+    def test_goes_on_with_what_works(self):
+        no_kernel, shape = "x does not have a deterministic implementation", "invalid gradient at index 1"
+        for errors, wanted, steps in (((), (True, True), 1), ((no_kernel,), (False, True), 2),
+                                      ((shape,), (True, False), 2), ((shape, no_kernel), (False, False), 3)):
+            fake = self.FakeTrainer(*errors)
+            self.assertEqual(stages.first_step(self.run_, fake), wanted)
+            self.assertEqual(fake.steps, steps)
+            self.assertEqual(isinstance(fake.decoder, Decoder), not wanted[1])
+            self.assertEqual(torch.is_deterministic_algorithms_warn_only_enabled(), not wanted[0])
+
+    def test_what_fails_uncompiled_too_is_an_error(self):
+        with self.assertRaisesRegex(RuntimeError, "second"):
+            stages.first_step(self.run_, self.FakeTrainer("first", "second"))
 
 
 class RunTest(unittest.TestCase):
@@ -214,7 +253,7 @@ class RunTest(unittest.TestCase):
 
     def test_directories_are_complete(self):
         sums = (self.out / "models" / "SHA256SUMS").read_text()
-        for name in ("member-01", "member-02", "member-03", "mixture", "student"):
+        for name in ("m01", "m02", "m03", "mixture", "student"):
             for file in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
                          "generation_config.json", "README.md"):
                 self.assertIn(f"  {name}/{file}\n", sums)

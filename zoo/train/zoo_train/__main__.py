@@ -58,6 +58,7 @@ def run_of(args: argparse.Namespace) -> stages.Run:
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is written
         torch.utils.deterministic.fill_uninitialized_memory = False
         torch.backends.cuda.matmul.allow_tf32 = False
+        stages.without_mixed_order_reductions()
     return stages.Run(profile, read_source(args.data_program, pairs(args.difficulty)), args.out, args.seed, device,
                       device.type == "cuda" and not args.eager, args.processes, deadline, args.bundle)
 

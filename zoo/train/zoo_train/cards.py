@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model card for each exported directory, from what training and evaluation recorded."""
+"""A model card for each exported directory and an index of all, from what training and evaluation recorded."""
 from __future__ import annotations
 
 import json
+import math
 
 from . import stages
 from .evaluate import NEW_TOKENS
@@ -14,12 +15,20 @@ tags: [conclave, scale-model]
 ---
 # {title}
 
-{what}. One of the models of Conclave's scale model: the question "is a council of small models better than one giant
-mixture?" at 1 : 100,000. It solves small generated puzzles in writing, and nothing else.
+{what}. One of the models of Conclave's scale model: the question "is a council
+of small models better than one giant mixture?" at 1 : 100,000. It solves small generated puzzles in writing, and nothing else.
 
 | | |
 | --- | --- |
 """
+
+AUC_WANTED = 0.75  # of a verifier on its own families
+
+# Weighted votes. A member's accuracy p is drawn to the group's by as many items as SHRINK_ITEMS; ANSWERS_ASSUMED - 1 wrong
+# answers share what is left: weight = ln(p (ANSWERS_ASSUMED - 1) / (1 - p)).
+SHRINK_ITEMS = 200
+ANSWERS_ASSUMED = 11
+P_LEAST, P_MOST = 0.05, 0.95
 
 LIMITS = """
 Text of the system message is dropped by the chat template; the user's goes in verbatim. Figures are of the `{split}`
@@ -43,8 +52,8 @@ def _facts(run: "stages.Run", model: Model, record: dict, evaluation: dict, memb
                       "selection bias balanced without auxiliary loss"))
     facts += [("tokens", f"{record['tokens_per_member']:,} in {record['steps_done']:,} steps, prompts included; the "
                "loss is on completions alone"),
-              ("data", f"{data['documents']:,} documents, {data['tokens']:,} tokens, {len(record['families'])} families; "
-               f"seed {record['seed']}"),
+              ("data", f"{data['documents']:,} documents, {data['tokens']:,} tokens of {len(record['families'])} families' "
+               f"`train` split, written by `conclave-zoo-data`, of which each step draws; seed {record['seed']}"),
               ("optimizer", f"Muon {plan['matrix_rate']} for matrices, AdamW {plan['adam_rate']} for the rest, linear to 0"),
               ("final loss", f"{record['loss'][member]:.4f} nats per token"),
               ("trained on", f"{record['device']}, {record['seconds']:.0f} s"
@@ -77,6 +86,21 @@ def _skills(evaluation: dict, member: int, several: bool) -> list[tuple[str, str
     return rows
 
 
+def _shortfalls(evaluation: dict, member: int, several: bool) -> list[str]:
+    """In words, what was hoped for and is not so."""
+    summary, out = evaluation["summary"], []
+    which = "own" if several else "all"
+    for role, says in (("verifier", "As a verifier it tells right from wrong poorly"),
+                       ("judge", "Its one-word verdict (judge) says little")):
+        value = summary.get(f"{role}_auc_{which}", [1.0] * (member + 1))[member]
+        if value < AUC_WANTED:
+            out.append(f"{says}: AUC {value:.2f}{' on its own families' if several else ''}, {AUC_WANTED} was wanted.")
+    guess = evaluation["critic_constant_guess"]
+    if "critic_accuracy" in summary and summary["critic_accuracy"][member] <= guess:
+        out.append("As a critic it does no better than always naming the same step.")
+    return out
+
+
 def card(run: "stages.Run", model: Model, record: dict, evaluation: dict, member: int) -> str:
     several = model.members > 1
     accuracy = evaluation["accuracy"][member]
@@ -89,16 +113,94 @@ def card(run: "stages.Run", model: Model, record: dict, evaluation: dict, member
     for family, value in accuracy.items():
         name = f"**{family}**" if several and family in record["own"][member] else family
         out += f"| {name} | {difficulty[family]} | {_percent(value)} |\n"
+    shortfalls = _shortfalls(evaluation, member, several)
+    if shortfalls:
+        out += "\nWhat it does not do: " + " ".join(shortfalls) + "\n"
     return out + LIMITS.format(split=evaluation["split"])
 
 
+def vote_weights(accuracies: list[float], items: int) -> list[float]:
+    """Of members with these accuracies on `items` items each."""
+    pool = sum(accuracies) / len(accuracies)
+    shrunk = [(items * a + SHRINK_ITEMS * pool) / (items + SHRINK_ITEMS) for a in accuracies]
+    clipped = [min(P_MOST, max(P_LEAST, p)) for p in shrunk]
+    return [math.log(p * (ANSWERS_ASSUMED - 1) / (1 - p)) for p in clipped]
+
+
+def best_by_family(accuracy: list[dict]) -> dict[str, int]:
+    """family -> the member that is best at it; of equals the first."""
+    return {f: max(range(len(accuracy)), key=lambda m: (accuracy[m][f], -m)) for f in accuracy[0]}
+
+
+def _mean(values) -> float:
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def _index_rows(model: Model, record: dict, evaluation: dict) -> str:
+    several, summary, rows = model.members > 1, evaluation["summary"], ""
+    means = [_mean(a.values()) for a in evaluation["accuracy"]]
+    weights = vote_weights(means, evaluation["items"]["solver"])
+    for member, accuracy in enumerate(evaluation["accuracy"]):
+        name = stages.export_name(model, member)
+        own = record["own"][member] if several else []
+        cells = [f"[{name}]({name}/README.md)", ", ".join(own) or "all",
+                 _percent(_mean(accuracy[f] for f in own)) if own else "",
+                 _percent(_mean(v for f, v in accuracy.items() if f not in own)) if own else "", _percent(means[member])]
+        for role in ("verifier", "judge"):
+            found = summary.get(f"{role}_auc_{'own' if several else 'all'}")
+            cells.append(f"{found[member]:.2f}" if found else "")
+        cells.append(_percent(summary["critic_accuracy"][member]) if "critic_accuracy" in summary else "")
+        cells += [f"{record['loss'][member]:.3f}", f"{weights[member]:.2f}" if several else ""]
+        rows += "| " + " | ".join(cells) + " |\n"
+    return rows
+
+
+def index(read: list[tuple[Model, dict, dict]]) -> str:
+    """Of models/: what is there, and each family's accuracies."""
+    out = """# The trained models
+
+Hugging Face directories in bf16 (safetensors, tokenizer, chat template, card), made by `zoo/train`. Figures are of the
+development split, which shares no question with training; where there are own families, verifier and judge are on those.
+`sha256sum -c SHA256SUMS` checks the files.
+
+| model | own families | right on own | elsewhere | on all | verifier AUC | judge AUC | critic right | loss | vote weight |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+    for model, record, evaluation in read:
+        out += _index_rows(model, record, evaluation)
+    out += f"""
+Vote weight: ln(p ({ANSWERS_ASSUMED} - 1) / (1 - p)) of the accuracy p on all families, drawn to the group's mean by
+{SHRINK_ITEMS} items; that a wrong answer is one of {ANSWERS_ASSUMED - 1} is an assumption. A critic that always named the
+same step would be right in {_percent(read[0][2]["critic_constant_guess"])}.
+
+"""
+    groups = [(m, e["accuracy"]) for m, _, e in read if m.members > 1]
+    singles = [(m, e["accuracy"][0]) for m, _, e in read if m.members == 1]
+    titles = [t for m, _ in groups for t in ("best member", "right", f"mean of {m.name}")] + [m.name for m, _ in singles]
+    out += "| family | difficulty | " + " | ".join(titles) + " |\n" + "| --- " * (len(titles) + 2) + "|\n"
+    for family, difficulty in read[0][1]["difficulties"]:
+        cells = [family, difficulty]
+        for model, accuracy in groups:
+            best = best_by_family(accuracy)[family]
+            cells += [stages.export_name(model, best), _percent(accuracy[best][family]),
+                      _percent(_mean(a[family] for a in accuracy))]
+        cells += [_percent(accuracy[family]) for _, accuracy in singles]
+        out += "| " + " | ".join(cells) + " |\n"
+    return out
+
+
 def write_cards(run: "stages.Run") -> None:
+    read = []
     for model in run.profile.models:
         folder = run.folder / model.name
         if not (folder / "evaluation.json").exists():
             continue
         record, evaluation = (json.loads((folder / f).read_text("utf-8")) for f in ("record.json", "evaluation.json"))
+        read.append((model, record, evaluation))
         for member in range(model.members):
             path = run.folder / "models" / stages.export_name(model, member) / "README.md"
             path.write_text(card(run, model, record, evaluation, member), encoding="utf-8")
+    if read:
+        (run.folder / "models" / "README.md").write_text(index(read), encoding="utf-8")
     stages.checksums(run.folder / "models")

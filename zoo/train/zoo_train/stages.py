@@ -19,6 +19,7 @@ from . import evaluate as ev
 from .checkpoint_names import read_model, write_model
 from .generate import Generator
 from .mixes import everything, mixes_of, specialities
+from .model import Decoder
 from .plans import Model, Profile
 from .pool import Pool, Source, build_pool, load_pool
 from .tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
@@ -79,7 +80,8 @@ def make_data(run: Run) -> Pool:
 
 
 def export_name(model: Model, member: int) -> str:
-    return f"member-{member + 1:02d}" if model.members > 1 else model.name
+    """Members have the names that the prompts of their training call them by."""
+    return f"m{member + 1:02d}" if model.members > 1 else model.name
 
 
 def export(run: Run, model: Model, trainer: Trainer) -> None:
@@ -110,20 +112,37 @@ def bundle_records(run: Run) -> None:
     os.replace(temporary, run.bundle / "records.tar.gz")
 
 
-def first_step(run: Run, trainer: Trainer) -> bool:
-    """True where every kernel has a deterministic form; else the run goes on with those that have."""
+def without_mixed_order_reductions() -> None:
+    """PyTorch 2.10 and 2.11 fuse a norm with the sum over rows that is its gain's gradient, and give that gradient back
+    without its leading dimensions of 1 (pytorch issue 178080), or wrongly (193061). Only `large` is wide enough to meet it."""
+    from torch._inductor import config
+
+    if hasattr(config.triton, "mix_order_reduction"):
+        config.triton.mix_order_reduction = False
+
+
+def first_step(run: Run, trainer: Trainer) -> tuple[bool, bool]:
+    """(every kernel has a deterministic form, compiled). Where the first step fails the run goes on with the kernels
+    that are deterministic, or as the program is written, and says so; a step that fails has changed nothing."""
+    deterministic, compiled = True, run.compiled
     if run.device.type != "cuda":
-        return True
+        return deterministic, compiled
     torch.use_deterministic_algorithms(True)
-    try:
-        trainer.run(run.deadline, until=trainer.done + 1, save=False)
-        return True
-    except RuntimeError as error:
-        if "deterministic" not in str(error):
-            raise
-        print(f"{trainer.plan.name}: not deterministic: {error}", flush=True)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        return False
+    while True:
+        try:
+            trainer.run(run.deadline, until=trainer.done + 1, save=False)
+            return deterministic, compiled
+        except RuntimeError as error:
+            if deterministic and "deterministic" in str(error):
+                deterministic = False
+                torch.use_deterministic_algorithms(True, warn_only=True)
+            elif compiled and not isinstance(error, torch.OutOfMemoryError):
+                compiled = False
+                trainer.decoder = Decoder(trainer.shape)
+            else:
+                raise
+            print(f"{trainer.plan.name}: goes on {'' if compiled else 'un'}compiled, "
+                  f"{'' if deterministic else 'not all '}deterministic, after: {error}", flush=True)
 
 
 def train(run: Run, model: Model) -> Trainer:
@@ -139,7 +158,7 @@ def train(run: Run, model: Model) -> Trainer:
     trainer = Trainer(model.shape, model.plan(run.seed), pool, mixes, run.folder / model.name, run.device,
                       run.compiled, identities, teacher)
     began = time.monotonic()
-    deterministic = first_step(run, trainer)
+    deterministic, compiled = first_step(run, trainer)
     half = model.plan(run.seed).steps // 2
     if trainer.done < half and run.bundle:
         trainer.run(run.deadline, until=half)
@@ -152,8 +171,8 @@ def train(run: Run, model: Model) -> Trainer:
               "late_steps": trainer.late_steps, "tokens_per_member": trainer.done * trainer.plan.tokens_per_step,
               "seconds": round(time.monotonic() - began, 1), "loss": trainer.tail_loss(),
               "device": torch.cuda.get_device_name() if run.device.type == "cuda" else platform.processor() or "cpu",
-              "torch": torch.__version__, "seed": run.seed, "deterministic": deterministic, "families": list(run.families),
-              "difficulties": run.source.difficulties}
+              "torch": torch.__version__, "seed": run.seed, "deterministic": deterministic, "compiled": compiled,
+              "families": list(run.families), "difficulties": run.source.difficulties}
     if model.members > 1:
         record["own"] = run.own(model)
     write_json(run.folder / model.name / "record.json", record)
