@@ -89,6 +89,7 @@ void AddInspectModel(CLI::App* inspect, Chosen* chosen) {
   auto flags = std::make_shared<EngineFlags>();
   auto output = std::make_shared<Output>();
   auto plan = std::make_shared<PlanFlags>();
+  flags->tokenizer_optional = true;
   flags->Add(command);
   command->add_option("--bits-per-weight", plan->bits_per_weight, "Of a plan: 16, 8, 4.5 ..")->capture_default_str();
   command->add_option("--devices", plan->devices, "Of a plan: devices that share the model")

@@ -14,6 +14,7 @@ namespace {
 struct Segment {
   size_t end;
   bool match;
+  bool after_empty;  // an empty match stands before it
 };
 
 // Cuts `piece` into matches and the stretches between. An empty match separates what stands beside it.
@@ -21,23 +22,27 @@ absl::Status FindSegments(const Pcre& pattern, std::string_view piece, Pcre::Scr
                           std::vector<Segment>* segments) {
   segments->clear();
   size_t from = 0, done = 0;
+  bool after_empty = false;
   while (from < piece.size()) {
     MatchRange match = {};
     ASSIGN_OR_RETURN(const bool found, pattern.Find(piece, from, scratch, &match));
     if (!found) break;
-    if (match.begin > done) segments->push_back({match.begin, false});
-    if (match.end > match.begin) segments->push_back({match.end, true});
+    if (match.begin > done) segments->push_back({match.begin, false, after_empty});
+    if (match.end > match.begin) segments->push_back({match.end, true, false});
+    // Where a match ends an empty one is none.
+    after_empty = match.end == match.begin && (segments->empty() || match.begin > done);
     done = match.end;
     from = match.end > match.begin
                ? match.end
                : match.end + (match.end < piece.size() ? DecodeUtf8(piece.substr(match.end)).bytes : 1);
   }
-  if (done < piece.size()) segments->push_back({piece.size(), false});
+  if (done < piece.size()) segments->push_back({piece.size(), false, after_empty});
   return absl::OkStatus();
 }
 
 // Whether the cut between two neighbouring segments goes away.
 bool Joined(SplitBehavior behavior, const Segment& left, const Segment& right) {
+  if (right.after_empty) return false;
   switch (behavior) {
     case SplitBehavior::kIsolated:
       return false;

@@ -89,6 +89,32 @@ TEST(PretokenizerTest, NamesAreUnique) {
   }
 }
 
+// Pieces by tokenizers 0.23, pre_tokenizers.Split with these behaviours; the first alternative matches nothing.
+TEST(PretokenizerTest, Behaviors) {
+  const auto split = [](SplitBehavior behavior, bool invert) {
+    const SplitRule rule = {.pattern = "(?=[A-Z])|[0-9]", .behavior = behavior, .invert = invert};
+    const auto pretokenizer = Pretokenizer::Create(std::span(&rule, 1));
+    EXPECT_OK(pretokenizer);
+    const std::string text = "aBcD12x3E";
+    std::vector<uint32_t> ends;
+    EXPECT_OK((*pretokenizer)->Split(text, &ends));
+    std::string pieces;
+    for (uint32_t begin = 0; const uint32_t end : ends) {
+      pieces += (begin == 0 ? "" : "|") + text.substr(begin, end - begin);
+      begin = end;
+    }
+    return pieces;
+  };
+  EXPECT_EQ(split(SplitBehavior::kIsolated, false), "a|Bc|D|1|2|x|3|E");
+  EXPECT_EQ(split(SplitBehavior::kIsolated, true), "a|Bc|D|1|2|x|3|E");
+  EXPECT_EQ(split(SplitBehavior::kMergedWithPrevious, false), "a|Bc|D1|2|x3|E");
+  EXPECT_EQ(split(SplitBehavior::kMergedWithPrevious, true), "a|Bc|D|1|2x|3E");
+  EXPECT_EQ(split(SplitBehavior::kMergedWithNext, false), "a|Bc|D|1|2x|3E");
+  EXPECT_EQ(split(SplitBehavior::kMergedWithNext, true), "a|Bc|D1|2|x3|E");
+  EXPECT_EQ(split(SplitBehavior::kContiguous, false), "a|Bc|D|12|x|3|E");
+  EXPECT_EQ(split(SplitBehavior::kContiguous, true), "a|Bc|D|12|x|3|E");
+}
+
 TEST(PretokenizerTest, UnknownNamesAndBadPatternsAreErrors) {
   EXPECT_THAT(FindPretokenizer("gpt-9"),
               StatusIs(absl::StatusCode::kInvalidArgument, AllOf(HasSubstr("\"gpt-9\""), HasSubstr("llama-bpe"))));
