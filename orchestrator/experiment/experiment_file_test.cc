@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "common/file.h"
 #include "orchestrator/experiment/benchmark/split.h"
 #include "tests/testing/shared_data.h"
@@ -94,6 +96,17 @@ replicates: 0
 TEST(ExperimentFile, AnUnknownFieldIsAnError) {
   EXPECT_THAT(Load(fmt::format("{}replicatez: 3\n", kGood)),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(":6")));
+}
+
+// The live study runs on a fresh clone: its items are generated, its members shipped (fleet_file_test).
+TEST(ExperimentFile, TheScaleModelLoads) {
+  const auto loaded = LoadExperiment(CONCLAVE_SOURCE_DIR "/graphs/experiments/scale_model.textproto", {});
+  ASSERT_OK(loaded);
+  EXPECT_EQ(loaded->plan.items.size(), 2000u);
+  std::set<std::string> families;
+  for (const auto& item : loaded->plan.items) families.insert(item.stratum);
+  EXPECT_EQ(families.size(), 19u);
+  EXPECT_EQ(loaded->plan.arms.size(), 9u);
 }
 
 // Its answers lie beside the checkout; without them the file itself must still be in order.

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "common/file.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
@@ -34,6 +36,15 @@ bind { name: "voters" member: "dense/*" }
   ASSERT_EQ(fleet->Bindings().size(), 2u);
   EXPECT_EQ(fleet->Bindings()[1].members(0), "dense/*");
   EXPECT_EQ(fleet->MemberNames(), (std::vector<std::string>{"dense/a", "dense/b"}));
+}
+
+TEST(FleetFile, TheScaleModelsMembersAreShipped) {
+  const auto fleet = LoadFleet(CONCLAVE_SOURCE_DIR "/zoo/fleet.textproto", "/home/x");
+  ASSERT_OK(fleet);
+  ASSERT_EQ(fleet->fleet.member_size(), 22);  // twenty members, the mixture, the student
+  for (const auto& member : fleet->fleet.member()) {
+    EXPECT_TRUE(std::filesystem::exists(member.model().path() + "/model.safetensors")) << member.model().path();
+  }
 }
 
 TEST(FleetFile, NamesEveryMistakeWithItsLine) {
