@@ -142,6 +142,7 @@ pb::GetLoadResponse ToProto(const engine::EngineLoad& load) {
   out.set_kv_block_total_count(load.kv_pages_total);
   out.set_kv_block_token_count(load.kv_page_tokens);
   out.set_draining(load.draining);
+  out.set_step_count(load.steps);
   return out;
 }
 

@@ -154,6 +154,7 @@ grpc::Status ScriptedWorker::GetModel(grpc::ServerContext*, const pb::GetModelRe
 
 grpc::Status ScriptedWorker::GetLoad(grpc::ServerContext*, const pb::GetLoadRequest*, pb::GetLoadResponse* response) {
   response->set_running_count(running_);
+  response->set_step_count(steps_);
   return grpc::Status::OK;
 }
 

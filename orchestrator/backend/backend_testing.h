@@ -42,6 +42,8 @@ class ScriptedWorker final : public inference::v1::InferenceService::Service {
   // Totals of all Usage messages that were sent or would have been.
   inference::v1::Usage totals() const;
   void set_yes_logprob(double yes) { yes_logprob_ = yes; }
+  // Its engine's steps; they stand still unless a test moves them.
+  void set_steps(int64_t steps) { steps_ = steps; }
   // Ends everything as a killed process would: connections break.
   void Kill();
 
@@ -63,6 +65,7 @@ class ScriptedWorker final : public inference::v1::InferenceService::Service {
   std::string address_;
   std::atomic<int32_t> running_ = 0, requests_ = 0;
   std::atomic<double> yes_logprob_ = -0.1;
+  std::atomic<int64_t> steps_ = 1;
   std::atomic<bool> killed_ = false;
   mutable Mutex mutex_;
   CondVar changed_;

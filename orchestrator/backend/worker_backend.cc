@@ -18,6 +18,7 @@
 #include "common/status.h"
 #include "conclave/inference/v1/inference.grpc.pb.h"
 #include "orchestrator/backend/callback_queue.h"
+#include "orchestrator/backend/progress_watch.h"
 #include "orchestrator/backend/worker_call.h"
 #include "orchestrator/backend/worker_pool.h"
 #include "protos/rpc_status.h"
@@ -44,7 +45,10 @@ std::string MakeRequestPrefix() {
 class WorkerBackend final : public Backend {
  public:
   WorkerBackend(std::vector<WorkerMember> members, const WorkerBackendOptions& options)
-      : options_(options), members_(std::move(members)), request_prefix_(MakeRequestPrefix()) {}
+      : options_(options),
+        members_(std::move(members)),
+        request_prefix_(MakeRequestPrefix()),
+        watch_(options.stall_ns) {}
 
   absl::Status Connect(int64_t timeout_ns);
   ~WorkerBackend() override;
@@ -60,6 +64,7 @@ class WorkerBackend final : public Backend {
     pb::GetModelResponse described;  // empty until it has answered once
     bool asking = false;
     int64_t ask_after_ns = 0;
+    bool stalled = false;  // down until its engine has made a step, or has nothing left
   };
   struct Record {
     CallRequest request;
@@ -72,6 +77,7 @@ class WorkerBackend final : public Backend {
     int64_t waiting_since_ns = 0;
     int64_t abandon_ns = 0;  // when cancelled on the worker
     bool cancelled = false;
+    bool stalled = false;  // abandoned because nothing came
     // Set under the lock, run after it.
     CallOutcome end;
   };
@@ -80,6 +86,7 @@ class WorkerBackend final : public Backend {
     std::vector<std::shared_ptr<WorkerCall>> begin, cancel, abandon;
     std::vector<Record> ended;
     std::vector<int32_t> ask;
+    std::vector<int32_t> ask_load;
   };
 
   int64_t Now() const { return options_.clock->NowNs(); }
@@ -89,6 +96,9 @@ class WorkerBackend final : public Backend {
   void End(CallId id, absl::Status status, bool retryable, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnCallEnd(CallId id, int32_t worker, WorkerCallEnd end);
   void Ask(int32_t worker);
+  void AskLoad(int32_t worker);
+  void OnLoad(int32_t worker, const grpc::Status& status, const pb::GetLoadResponse& response);
+  void Watch(int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnDescribed(int32_t worker, const grpc::Status& status, const pb::GetModelResponse& response);
   void Housekeep();
   void HousekeepOnce(Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -103,6 +113,7 @@ class WorkerBackend final : public Backend {
   std::vector<Worker> workers_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<WorkerPool> pool_ ABSL_GUARDED_BY(mutex_);
   std::unordered_map<CallId, Record> records_ ABSL_GUARDED_BY(mutex_);
+  ProgressWatch watch_ ABSL_GUARDED_BY(mutex_);
   int32_t asking_ ABSL_GUARDED_BY(mutex_) = 0;
   int32_t begun_ ABSL_GUARDED_BY(mutex_) = 0;  // WorkerCalls whose end is awaited
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
@@ -233,6 +244,7 @@ void WorkerBackend::Do(Todo todo) {
   for (const auto& call : todo.cancel) call->CancelOnWorker();
   for (const auto& call : todo.abandon) call->Abandon();
   for (const int32_t worker : todo.ask) Ask(worker);
+  for (const int32_t worker : todo.ask_load) AskLoad(worker);
   for (Record& record : todo.ended) record.sink->OnDone(record.request.id, std::move(record.end));
 }
 
@@ -247,6 +259,7 @@ std::shared_ptr<WorkerCall> WorkerBackend::MakeCall(CallId id, Record* record, i
   const Worker& worker = workers_[static_cast<size_t>(index)];
   ++record->attempts;
   ++begun_;
+  watch_.OnBegin(id, index, Now());
   record->call = WorkerCall::Create(
       {.request = record->request,
        .request_id = fmt::format("{}{:x}.{}", request_prefix_, id, record->attempts),
@@ -276,7 +289,16 @@ void WorkerBackend::OnCallEnd(CallId id, int32_t index, WorkerCallEnd end) {
     Worker& worker = workers_[static_cast<size_t>(index)];
     Record& record = records_.at(id);
     pool_->Remove(id);
+    watch_.OnEnd(id);
     record.call = nullptr;
+    if (record.stalled && !end.outcome.status.ok()) {
+      end.outcome.status = Unavailable("worker {}: stalled: neither a word nor a step of its engine for {} s",
+                                       worker.address, options_.stall_ns / 1'000'000'000);
+      end.outcome.retryable = true;
+      end.retry_delay_ns.reset();
+      worker.stalled = true;
+    }
+    record.stalled = false;
     if (end.outcome.retryable && !stop_) {
       // What waits for this worker goes elsewhere, and it is asked whether it is back.
       pool_->SetDown(index);
@@ -329,7 +351,10 @@ void WorkerBackend::OnDescribed(int32_t index, const grpc::Status& status, const
     Worker& worker = workers_[static_cast<size_t>(index)];
     worker.asking = false;
     worker.ask_after_ns = Now() + kDescribeAgainNs;
-    if (status.ok() && !stop_) {
+    if (status.ok() && !stop_ && worker.stalled) {
+      todo.ask_load.push_back(index);  // it answers, but does its engine work?
+      ++asking_;
+    } else if (status.ok() && !stop_) {
       worker.described = response;
       pool_->SetUp(index);
       Pump(&todo);
@@ -339,6 +364,52 @@ void WorkerBackend::OnDescribed(int32_t index, const grpc::Status& status, const
   MutexLock lock(&mutex_);  // last: the destructor waits for it
   --asking_;
   changed_.SignalAll();
+}
+
+void WorkerBackend::AskLoad(int32_t index) {
+  struct Exchange {
+    grpc::ClientContext context;
+    pb::GetLoadRequest request;
+    pb::GetLoadResponse response;
+  };
+  auto exchange = std::make_shared<Exchange>();
+  SetDeadline(&exchange->context, kDescribeTimeoutNs);
+  pb::InferenceService::Stub* stub = nullptr;
+  {
+    MutexLock lock(&mutex_);
+    stub = workers_[static_cast<size_t>(index)].stub.get();
+  }
+  stub->async()->GetLoad(
+      &exchange->context, &exchange->request, &exchange->response,
+      [this, exchange, index](const grpc::Status& status) { OnLoad(index, status, exchange->response); });
+}
+
+void WorkerBackend::OnLoad(int32_t index, const grpc::Status& status, const pb::GetLoadResponse& response) {
+  MutexLock lock(&mutex_);
+  Worker& worker = workers_[static_cast<size_t>(index)];
+  if (status.ok()) {
+    const bool grew = watch_.OnSteps(index, response.step_count(), Now());
+    const bool idle = response.running_count() == 0 && response.queued_count() == 0;
+    if (grew || idle) worker.stalled = false;
+  }
+  --asking_;  // last: the destructor waits for it
+  changed_.SignalAll();
+}
+
+// Asks workers of silent calls how they do, and gives up calls of workers that do nothing.
+void WorkerBackend::Watch(int64_t now_ns, Todo* todo) {
+  for (const auto& [id, record] : records_) {
+    if (record.call != nullptr) watch_.OnMessages(id, record.call->messages(), now_ns);
+  }
+  for (const int32_t worker : watch_.TakeToAsk(now_ns)) {
+    todo->ask_load.push_back(worker);
+    ++asking_;
+  }
+  for (const CallId id : watch_.TakeStalled(now_ns)) {
+    Record& record = records_.at(id);
+    record.stalled = true;
+    todo->abandon.push_back(record.call);
+  }
 }
 
 void WorkerBackend::Housekeep() {
@@ -382,6 +453,7 @@ void WorkerBackend::HousekeepOnce(Todo* todo) {
     End(id, Unavailable("NO_WORKER: no worker of member \"{}\" can be reached", records_.at(id).request.member),
         /*retryable=*/true, todo);
   }
+  Watch(now, todo);
   Pump(todo);
 }
 

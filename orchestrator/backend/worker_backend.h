@@ -4,7 +4,8 @@
 //
 // What is tried again here, unseen by the run: a worker that is full and says when to come back. What the run decides:
 // a call whose worker was lost ends as retryable, and the same seed gives the same text on another replica. A call to
-// a member none of whose workers can be reached waits for one (a worker may be restarting) for unreachable_ns.
+// a member none of whose workers can be reached waits for one (a worker may be restarting) for unreachable_ns. A call
+// whose worker stalls while its connection lives is lost, too, and the worker gets no calls until it works again.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +35,7 @@ struct WorkerBackendOptions {
   int64_t call_timeout_ns = 600'000'000'000;  // of calls that name none
   int64_t unreachable_ns = 15'000'000'000;    // how long a call waits for a worker
   int64_t cancel_grace_ns = 2'000'000'000;    // how long a cancelled call may take to report its work
+  int64_t stall_ns = 60'000'000'000;          // silent for so long, and no engine step either: the call is lost
   const Clock* clock = &Clock::System();
 };
 

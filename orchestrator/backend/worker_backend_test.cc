@@ -147,6 +147,23 @@ TEST(WorkerBackend, ACallDoesNotWaitForeverForAWorker) {
   EXPECT_TRUE(outcome.retryable);
 }
 
+TEST(WorkerBackend, AWorkerThatStallsWhileItsConnectionLivesLosesItsCallAndGetsNoneUntilItWorks) {
+  ScriptedWorker stalled(Always({.pieces = {"a"}, .hang = true}));
+  ScriptedWorker other(Always({.pieces = {"ok"}}));
+  auto backend = Connect({{.name = "m", .addresses = {stalled.address(), other.address()}}},
+                         {.unreachable_ns = 100 * kNsPerMs, .stall_ns = 100 * kNsPerMs});
+  CollectingSink sink;
+  backend->Start(Request(1, "m"), &sink);  // ties go to the first replica
+  sink.AwaitDeltas(1, 1);
+  const CallOutcome lost = sink.Await(1);
+  EXPECT_THAT(lost.status,
+              StatusIs(absl::StatusCode::kUnavailable, AllOf(HasSubstr(stalled.address()), HasSubstr("stalled"))));
+  EXPECT_TRUE(lost.retryable);
+  EXPECT_EQ(lost.usage.output_token_count(), 1);
+  backend->Start(Request(2, "m"), &sink);
+  EXPECT_EQ(sink.Await(2).text, "ok");
+}
+
 TEST(WorkerBackend, AFullWorkerIsTriedAgainUnseen) {
   std::atomic<int> refusals = 2;
   ScriptedWorker worker([&](const pb::GenerateRequest&) -> ScriptedAnswer {

@@ -71,11 +71,12 @@ class GenerateCall final : public WorkerCall,
     });
   }
   void Abandon() override { context_.TryCancel(); }
-  bool answered() const override { return answered_; }
+  bool answered() const override { return messages_ > 0; }
+  int64_t messages() const override { return messages_; }
 
   void OnReadDone(bool ok) override {
     if (!ok) return;  // OnDone follows
-    answered_ = true;
+    ++messages_;
     Take();
     if (static_cast<int64_t>(text_.size()) > kCallTextBytesMax && broken_.ok()) {
       broken_ = ResourceExhausted("worker {}: a text of more than {} bytes; lower max_output_tokens", start_.where,
@@ -100,7 +101,7 @@ class GenerateCall final : public WorkerCall,
     out.model_revision = model_revision_;
     if (usage_.has_value()) {
       out.usage = *usage_;
-    } else if (answered_) {
+    } else if (answered()) {
       out.usage = EstimateLostWork(start_.model, prompt_tokens_, cached_tokens_, output_tokens_);
       out.estimated = true;
     }
@@ -144,7 +145,7 @@ class GenerateCall final : public WorkerCall,
   pb::GenerateRequest request_;
   pb::GenerateResponse response_;
   std::shared_ptr<GenerateCall> self_;
-  std::atomic<bool> answered_ = false;
+  std::atomic<int64_t> messages_ = 0;
   // Reads do not overlap, so what follows needs no lock.
   absl::Status broken_;
   std::string text_;
@@ -172,6 +173,7 @@ class ScoreCall final : public WorkerCall, public std::enable_shared_from_this<S
   void CancelOnWorker() override { context_.TryCancel(); }
   void Abandon() override { context_.TryCancel(); }
   bool answered() const override { return answered_; }
+  int64_t messages() const override { return answered_ ? 1 : 0; }
 
  private:
   void End(const grpc::Status& status) {

@@ -46,6 +46,8 @@ class WorkerCall {
   virtual void Abandon() = 0;
   // Whether the worker has answered anything yet.
   virtual bool answered() const = 0;
+  // Messages that came so far.
+  virtual int64_t messages() const = 0;
 };
 
 }  // namespace conclave::orchestrator
