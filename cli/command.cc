@@ -10,7 +10,20 @@
 
 namespace conclave::cli {
 
+namespace {
+
+constexpr char kUsagePayload[] = "conclave.dev/usage";
+
+}  // namespace
+
+absl::Status UsageError(std::string_view message) {
+  absl::Status status = InvalidArgument("{}", message);
+  status.SetPayload(kUsagePayload, absl::Cord("1"));
+  return status;
+}
+
 ExitCode ExitCodeFor(const absl::Status& status) {
+  if (status.GetPayload(kUsagePayload).has_value()) return kUsage;
   switch (status.code()) {
     case absl::StatusCode::kOk:
       return kOk;

@@ -22,6 +22,9 @@ enum ExitCode : int {
   kExhausted = 75,  // out of budget or time
 };
 
+// INVALID_ARGUMENT for arguments that are wrong whatever any file says: exits with kUsage.
+absl::Status UsageError(std::string_view message);
+
 // The exit code that a status stands for: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, DATA_LOSS, OUT_OF_RANGE and
 // UNIMPLEMENTED are bad input; UNAVAILABLE nobody reachable; RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED exhausted.
 ExitCode ExitCodeFor(const absl::Status& status);

@@ -2,6 +2,7 @@
 // `conclave`, the command line: flags and wiring only.
 #include <csignal>
 #include <cstdio>
+#include <string>
 
 #include "cli/command.h"
 
@@ -13,7 +14,6 @@ int main(int argc, char** argv) {
       "model."};
   app.set_version_flag("--version", "conclave 0.1.0");
   app.require_subcommand(1);
-  app.failure_message(CLI::FailureMessage::simple);
   app.footer("First try: conclave ask \"What is 17 * 23?\" --model ~/.cache/conclave/SmolLM2-135M-Instruct.Q4_1.gguf");
 
   Chosen chosen;
@@ -33,7 +33,14 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? conclave::cli::kOk : conclave::cli::kUsage;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    std::string command = "conclave";
+    for (const CLI::App* sub = &app; !sub->get_subcommands().empty();) {
+      sub = sub->get_subcommands().front();
+      command += " " + sub->get_name();
+    }
+    std::fprintf(stderr, "conclave: %s; see %s --help\n", error.what(), command.c_str());
+    return conclave::cli::kUsage;
   }
   return chosen.action ? chosen.action() : conclave::cli::kUsage;
 }

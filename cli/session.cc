@@ -83,7 +83,7 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(const SessionFlags& flags
     return Open(flags, std::move(checked));
   }
   if (flags.fleet.empty()) {
-    return InvalidArgument(
+    return UsageError(
         "nobody to ask: name a --fleet FILE, a --model FILE.gguf for every seat, or a serving --orchestrator ADDRESS");
   }
   ASSIGN_OR_RETURN(auto fleet, orchestrator::LoadFleet(flags.fleet, home));
@@ -125,7 +125,7 @@ absl::StatusOr<RunFinished> Session::Run(const RunRequest& request, const std::f
 absl::StatusOr<deliberation::v1::Binding> ParseBinding(const std::string& argument) {
   const size_t equals = argument.find('=');
   if (equals == argument.npos || equals == 0 || equals + 1 == argument.size()) {
-    return InvalidArgument("--bind {}: ROLE=MEMBER or ROLE=MEMBER,MEMBER is needed", argument);
+    return UsageError(fmt::format("--bind {}: ROLE=MEMBER or ROLE=MEMBER,MEMBER is needed", argument));
   }
   deliberation::v1::Binding binding;
   binding.set_name(argument.substr(0, equals));

@@ -74,7 +74,7 @@ absl::Status Models(const Arguments& a) {
   named.orchestrator = a.orchestrator;
   const std::string address = named.OrchestratorAddress();
   if (address.empty() && a.fleet.empty()) {
-    return InvalidArgument("whose members? name a --fleet FILE or a serving --orchestrator ADDRESS");
+    return UsageError("whose members? name a --fleet FILE or a serving --orchestrator ADDRESS");
   }
   ASSIGN_OR_RETURN(const std::vector<Served> members,
                    address.empty() ? MembersOfFleet(a) : MembersOfOrchestrator(address, a.orchestrator.tls));

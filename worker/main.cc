@@ -6,19 +6,17 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "common/bounded_queue.h"
 #include "common/check.h"
+#include "common/clock.h"
+#include "common/signals.h"
 #include "common/status.h"
 #include "engine/engine.h"
 #include "protos/rpc_status.h"
@@ -142,41 +140,8 @@ int ExitCodeOf(const absl::Status& status) {
   }
 }
 
-// SIGTERM and SIGINT, taken by one thread: before the worker serves they end the process as usual, then they come here.
-// One per process, never destroyed.
-class Signals {
- public:
-  // Before any other thread starts, because threads inherit what is blocked.
-  Signals() {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-    std::signal(SIGPIPE, SIG_IGN);
-    std::thread([this, signals] { Take(signals); }).detach();
-  }
-  void BeginServing() { serving_ = true; }
-  // The next signal; nothing after the time.
-  std::optional<int> Wait(absl::Duration timeout) {
-    const std::vector<int> taken = taken_.WaitAndDrain(timeout);
-    return taken.empty() ? std::nullopt : std::optional<int>(taken.front());
-  }
-
- private:
-  void Take(const sigset_t& signals) {
-    for (int signal = 0; sigwait(&signals, &signal) == 0;) {
-      if (!serving_) std::_Exit(128 + signal);  // a load can take minutes, and nobody is served yet
-      taken_.TryPush(int{signal});
-    }
-  }
-
-  std::atomic<bool> serving_ = false;
-  conclave::BoundedQueue<int> taken_{16};
-};
-
 // Returns when everything has ended; exits the process at a second signal or when the engine does not let go.
-void DrainUntilIdle(Server* server, Signals* signals, int64_t grace_seconds) {
+void DrainUntilIdle(Server* server, conclave::TerminationSignals* signals, int64_t grace_seconds) {
   constexpr int64_t kHangSeconds = 10;  // over the grace: a step takes far less
   const int64_t give_up_ns = conclave::Clock::System().NowNs() + (grace_seconds + kHangSeconds) * kNsPerSecond;
   server->BeginDrain(grace_seconds * kNsPerSecond);
@@ -193,7 +158,7 @@ void DrainUntilIdle(Server* server, Signals* signals, int64_t grace_seconds) {
 }
 
 int Run(Flags flags) {
-  auto* const signals = new Signals;
+  auto* const signals = new conclave::TerminationSignals;
   flags.server.instance_id = MakeInstanceId();
   flags.server.version = CONCLAVE_VERSION;
   flags.server.plaintext =

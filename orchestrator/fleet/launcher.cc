@@ -174,7 +174,7 @@ class LaunchedFleet::Impl {
     }
     std::vector<std::unique_ptr<Backend>> backends;
     if (!members.empty()) {
-      ASSIGN_OR_RETURN(auto workers, ConnectWorkers(std::move(members), {}, options_.start_timeout_ns));
+      ASSIGN_OR_RETURN(auto workers, ConnectWorkers(std::move(members), {}, options_.connect_timeout_ns));
       backends.push_back(std::move(workers));
     }
     ASSIGN_OR_RETURN(auto recorded, OpenRecordings(fleet.fleet));

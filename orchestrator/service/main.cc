@@ -5,15 +5,16 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
+#include "common/signals.h"
 #include "common/status.h"
 #include "orchestrator/fleet/fleet_file.h"
 #include "orchestrator/fleet/launcher.h"
@@ -112,19 +113,8 @@ void FillDefaults(const orchestrator::LoadedFleet& fleet, Flags* flags) {
   if (flags->worker_binary.empty()) flags->worker_binary = (program / "conclave-worker").string();
 }
 
-// Taken by sigwait in main, so no other thread may receive them.
-sigset_t BlockSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
-  return signals;
-}
-
 int Run(Flags flags) {
-  const sigset_t signals = BlockSignals();
+  auto* const signals = new conclave::TerminationSignals;
   auto fleet = orchestrator::LoadFleet(flags.fleet, Home());
   if (!fleet.ok()) return Fail(kExitBadInput, fleet.status());
   FillDefaults(*fleet, &flags);
@@ -170,14 +160,16 @@ int Run(Flags flags) {
   auto server = orchestrator::Server::Start(flags.server, std::move(service));
   if (!server.ok()) return Fail(kExitFailed, std::string(conclave::Message(server.status())));
   if (flags.insecure_listen) spdlog::warn("--insecure-listen: prompts and answers cross the network in plaintext");
+  signals->BeginServing();
   fmt::print("serving conclave.deliberation.v1 on {}\n", (*server)->address());
   std::fflush(stdout);
   spdlog::info("ask it: conclave ask \"..\" --orchestrator {0}, or set CONCLAVE_ORCHESTRATOR={0}",
                (*server)->address());
 
-  int signal = 0;
-  sigwait(&signals, &signal);
-  spdlog::info("signal {}: stopping", signal);
+  std::optional<int> signal;
+  while (!signal.has_value()) signal = signals->Wait(absl::InfiniteDuration());
+  signals->EndServing();  // a second one ends it at once
+  spdlog::info("signal {}: stopping", *signal);
   (*server)->BeginDrain();
   (*executor)->Stop();  // watchers are told; calls in flight end
   server->reset();
