@@ -18,7 +18,7 @@ struct LaunchOptions {
   int32_t cores = 1;          // shared by the workers that name no thread count
   int64_t start_timeout_ns = 120'000'000'000;
   int64_t connect_timeout_ns = 5'000'000'000;  // to workers that serve, those that were started and those that were not
-  int restarts_max = 3;  // of one worker that dies
+  int restarts_max = 3;                        // of one worker that dies
   std::string log_level = "warn";
 };
 
