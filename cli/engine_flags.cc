@@ -53,7 +53,9 @@ class GatheringSink final : public engine::GenerateSink {
 void EngineFlags::Add(CLI::App* command, bool model_required) {
   auto* option = command->add_option("--model", model, "GGUF file or Hugging Face directory");
   if (model_required) option->required();
-  command->add_option("--device", device, "cpu")->capture_default_str();
+  command->add_option("--device", device, "cpu, or cuda for the first GPU")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   command->add_option("--kernel", kernel, "reference, scalar, avx2, avx512 or auto")->capture_default_str();
   command->add_option("--threads", threads, "Threads; 0: one per core")
       ->capture_default_str()
@@ -62,13 +64,13 @@ void EngineFlags::Add(CLI::App* command, bool model_required) {
 }
 
 absl::StatusOr<std::unique_ptr<engine::Engine>> EngineFlags::Load() const {
-  if (device != "cpu") {
-    return Unimplemented("--device {}: this build runs models on the cpu only", device);
+  if (device == "cuda" && kernel != "auto") {
+    return InvalidArgument("--kernel {} is for --device cpu; leave it out with --device cuda", kernel);
   }
   engine::EngineOptions options;
   options.model_path = ExpandHome(model);
   options.tokenizer_optional = tokenizer_optional;
-  options.kernel = kernel;
+  options.kernel = device == "cuda" ? "cuda" : kernel;
   options.threads = threads;
   options.kv_bytes = kv_bytes;
   return engine::Engine::Create(options);

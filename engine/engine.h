@@ -37,7 +37,7 @@ inline constexpr size_t kTextBytesMax = 64 << 20;  // of one text to tokenize; c
 struct EngineOptions {
   std::string model_path;             // a GGUF file or a Hugging Face directory
   bool tokenizer_optional = false;    // load a directory without tokenizer.json: token 5 is then the text "<5>"
-  std::string kernel = "auto";        // reference | scalar | avx2 | avx512 | auto
+  std::string kernel = "auto";        // reference | scalar | avx2 | avx512 | cuda | auto (of the CPU)
   int32_t threads = 0;                // 0: one per core
   int64_t kv_bytes = 256 << 20;       // memory for KV pages; fewer are allocated if no set of sequences could use more
   int32_t context_tokens_max = 0;     // 0: the model's own, or what kv_bytes holds if that is less

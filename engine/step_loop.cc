@@ -23,7 +23,7 @@ StepLoop::StepLoop(const StepLoopOptions& options, const CostModel& costs, Decod
       pool_(options.kv_pages, options.page_tokens),
       batch_(options.step_tokens_max, options.sequences_max,
              options.sequences_max * (options.context_tokens / options.page_tokens + 1), options.logit_rows_max),
-      logits_(static_cast<size_t>(options.logit_rows_max) * decoder->spec().vocab),
+      logits_(decoder->host_logits()),
       expert_counters_(decoder->spec().num_expert_layers(),
                        decoder->spec().experts ? decoder->spec().experts->router.experts : 0) {
   if (decoder->spec().experts) {
@@ -252,7 +252,7 @@ void StepLoop::CarryOut() {
                                  sequence.request->experts_per_token);
   }
   const size_t logits = static_cast<size_t>(batch_.num_logit_rows()) * decoder_->spec().vocab;
-  absl::Status status = decoder_->Forward(batch_.batch(), std::span(logits_).first(logits));
+  absl::Status status = decoder_->Forward(batch_.batch(), logits_.first(logits));
   if (status.ok()) status = TakeRouting();
   if (!status.ok()) {
     const absl::Status fault = Unavailable("DEVICE_FAULT: {}; restart the process", Message(status));

@@ -124,7 +124,7 @@ class StepLoop {
   std::vector<std::unique_ptr<Sequence>> admitted_;  // scratch of a step
   std::vector<Work> work_;
   std::vector<PageCopy> copies_;
-  std::vector<float> logits_;  // [O, V]
+  const std::span<float> logits_;  // [O, V], the decoder's
   ExpertCounters expert_counters_;
   std::vector<int32_t> expert_ids_;    // of the last step, [expert layers, T, k]
   std::vector<float> expert_weights_;  // the same, if a trace was asked for

@@ -12,7 +12,7 @@ namespace conclave::engine {
 
 std::span<const float> StepLoop::LogitRow(int32_t row) const {
   const size_t vocab = decoder_->spec().vocab;
-  return std::span(logits_).subspan(row * vocab, vocab);
+  return logits_.subspan(row * vocab, vocab);
 }
 
 void StepLoop::Harvest(const Work& work, int32_t first_row, int64_t now_ns) {

@@ -49,6 +49,7 @@ struct Flags {
   conclave::worker::ServerOptions server;
   std::string name;
   std::string log_level = "info";
+  std::string device = "cpu";
   int64_t grace_seconds = 30;
   bool insecure_listen = false;
 };
@@ -63,6 +64,10 @@ void AddFlags(CLI::App* app, Flags* flags) {
       ->type_name("PATH");
   app->add_option("--name", flags->name, "Name callers use; default: the one in the file")->type_name("NAME");
   app->add_option("--threads", engine.threads, "CPU threads; 0: one per core")->check(range(0, 1024))->type_name("N");
+  app->add_option("--device", flags->device, "cpu, or cuda for the first GPU")
+      ->check(CLI::IsMember({"cpu", "cuda"}).description(""))
+      ->type_name("NAME")
+      ->capture_default_str();
   app->add_option("--kernel", engine.kernel, "CPU kernels: auto, reference, scalar, avx2 or avx512")
       ->check(CLI::IsMember({"auto", "reference", "scalar", "avx2", "avx512"}).description(""))
       ->type_name("NAME")
@@ -168,6 +173,12 @@ int Run(Flags flags) {
           conclave::rpc::ServerCredentials(flags.server.listen, flags.server.tls, flags.server.plaintext);
       !credentials.ok()) {
     return Fail(kExitUsage, std::string(conclave::Message(credentials.status())));
+  }
+  if (flags.device == "cuda") {
+    if (flags.engine.kernel != "auto") {
+      return Fail(kExitUsage, "--kernel is for --device cpu; leave it out with --device cuda");
+    }
+    flags.engine.kernel = "cuda";
   }
   // A step must hold one token of every sequence, and some prefill beside them.
   constexpr int32_t kPrefillTokensMin = 256;

@@ -59,6 +59,7 @@ absl::Status Decoder::Allocate() {
   ASSIGN_OR_RETURN(activated_, ops_->Allocate(DType::kF32, Shape{T, F}));
   ASSIGN_OR_RETURN(rows_, ops_->Allocate(DType::kF32, Shape{O, D}));
   ASSIGN_OR_RETURN(logits_, ops_->Allocate(DType::kF32, Shape{O, V}));
+  ASSIGN_OR_RETURN(host_logits_, ops_->AllocateHost(O * V));
   const KvLayout layout = Layout(spec_, limits_.page_tokens);
   // One buffer for all layers: devices round buffers up, to megabytes where pages are huge.
   const int64_t P = limits_.kv_pages, page_bytes = ops_->kv_page_bytes(layout);

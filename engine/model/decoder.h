@@ -38,6 +38,8 @@ class Decoder {
   static int64_t KvPageBytes(const ModelSpec& spec, int32_t page_tokens, const Ops& ops);
 
   const ModelSpec& spec() const { return spec_; }
+  // Where Forward's logits go fastest: room for the largest step's, [O, V].
+  std::span<float> host_logits() const { return host_logits_; }
 
   // Computes the step and writes the logits of batch.logit_rows, [O, V], to `logits`. An error is a device fault.
   absl::Status Forward(const StepBatch& batch, std::span<float> logits);
@@ -74,6 +76,7 @@ class Decoder {
   View activated_;  // [T, F]
   View rows_;       // [O, D]: the tokens whose logits are wanted
   View logits_;     // [O, V]
+  std::span<float> host_logits_;
   // Latent attention.
   View low_query_;     // [T, query_rank]
   View key_;           // [T, C + R]

@@ -173,7 +173,8 @@ TEST_P(DecoderTest, EqualsThePlainTransformer) {
   std::vector<int32_t> tokens;
   for (int32_t i = 0; i < 53; ++i) tokens.push_back((i * 37 + 11) % 256);
   const std::vector<double> expected = PlainTransformer(*file, options).Logits(tokens);
-  for (const char* kernel : {"reference", "scalar"}) {
+  for (const std::string kernel : {"reference", "scalar", "cuda"}) {
+    if (kernel == "cuda" && !MakeOps({.kernel = kernel}).ok()) continue;  // no such device
     for (const int32_t chunk : {53, 16, 7, 1}) {
       auto ops = *MakeOps({.kernel = kernel, .threads = 2});
       const auto bound = BindWeights(*file, *spec, ops.get());
@@ -190,7 +191,8 @@ TEST_P(DecoderTest, EqualsThePlainTransformer) {
       ASSERT_EQ(logits.size(), expected.size());
       double worst = 0;
       for (size_t i = 0; i < logits.size(); ++i) worst = std::max(worst, std::abs(logits[i] - expected[i]));
-      EXPECT_LT(worst, 1e-4) << kernel << ", chunks of " << chunk;
+      // CUDA caches keys and values as halves. Its steps of one token are replayed as graphs from the third on.
+      EXPECT_LT(worst, kernel == "cuda" ? 1e-2 : 1e-4) << kernel << ", chunks of " << chunk;
     }
   }
 }

@@ -104,6 +104,11 @@ absl::StatusOr<View> HostOps::Allocate(DType dtype, Shape shape) {
   return View{data, dtype, shape};
 }
 
+absl::StatusOr<std::span<float>> HostOps::AllocateHost(int64_t elements) {
+  ASSIGN_OR_RETURN(float* data, results_.AllocateArray<float>(elements));
+  return std::span<float>(data, static_cast<size_t>(elements));
+}
+
 absl::Status HostOps::Prepare(const StepLimits& limits, const KvLayout& layout) {
   RETURN_IF_ERROR(CheckLimits(limits, layout));
   limits_ = limits;

@@ -36,6 +36,7 @@ void CheckBatch(const StepBatch& batch, const Ops::StepLimits& limits);
 class HostOps : public Ops {
  public:
   absl::StatusOr<View> Allocate(DType dtype, Shape shape) override;
+  absl::StatusOr<std::span<float>> AllocateHost(int64_t elements) override;
   absl::Status Prepare(const StepLimits& limits, const KvLayout& layout) override;
   int64_t weight_bytes() const override { return weight_bytes_; }
   int64_t buffer_bytes() const override { return buffers_.bytes(); }
@@ -55,7 +56,7 @@ class HostOps : public Ops {
   void CheckExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
                       const WeightStack& down) const;
 
-  HostMemory buffers_;
+  HostMemory buffers_, results_;
   int64_t weight_bytes_ = 0;
   StepLimits limits_ = {};
   KvLayout layout_ = {};

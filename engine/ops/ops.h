@@ -147,6 +147,8 @@ class Ops {
   virtual bool uses_sources_in_place() const = 0;
   // A buffer, zeroed, owned by the Ops. Its pages become resident when first written.
   virtual absl::StatusOr<View> Allocate(DType dtype, Shape shape) = 0;
+  // Host memory that EndStep fills fastest, [elements], owned by the Ops; not part of buffer_bytes.
+  virtual absl::StatusOr<std::span<float>> AllocateHost(int64_t elements) = 0;
   // Sizes private workspaces for the largest step. Called once, after the weights and before the first step.
   // INVALID_ARGUMENT for a KV layout the backend cannot do (page_tokens must be a multiple of 16, except for
   // reference).

@@ -61,8 +61,8 @@ class Conformance : public ::testing::TestWithParam<const char*> {
   // average: 1.3e-6; a lone output scatters around that), except in small products of plain formats.
   double GemmBound(DType dtype, int64_t m, bool exact) const {
     if (ops_->name() == "cuda") {
-      const bool in_f32 = dtype == DType::kF32 || (IsPlain(dtype) && m <= 4);
-      return in_f32 ? 1e-11 : exact && m <= 8 && !IsPlain(dtype) ? 1e-11 : 4e-5;
+      const bool in_f32 = dtype == DType::kF32 || (IsPlain(dtype) && m <= 2);
+      return in_f32 ? 1e-11 : exact && m <= 96 && !IsPlain(dtype) ? 1e-11 : 4e-5;
     }
     return exact || !rounds() || IsPlain(dtype) ? 1e-11 : 4e-4;
   }
@@ -99,7 +99,7 @@ TEST_P(Conformance, GemmOfEveryFormatAndOddShapes) {
   }
   Prepare({});
   for (const Case& c : cases) {
-    for (const int64_t m : {1, 2, 5, 6, 13, 40}) {
+    for (const int64_t m : {1, 2, 5, 6, 13, 40, 70}) {
       for (const bool exact : {false, true}) {
         const std::vector<float> x =
             exact ? Integers(&rng_, m * c.k) : Normal(&rng_, static_cast<size_t>(m * c.k), 60.0f);

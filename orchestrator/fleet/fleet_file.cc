@@ -79,8 +79,8 @@ class FleetCheck {
 
   void CheckModel(const LocalModel& model, const std::string& name, int line) {
     if (model.path().empty()) Add(line, "member \"{}\": model needs a path", name);
-    if (!model.device().empty() && model.device() != "cpu") {
-      Add(line, "member \"{}\": device is \"{}\"; this build knows \"cpu\"", name, model.device());
+    if (!model.device().empty() && model.device() != "cpu" && model.device() != "cuda") {
+      Add(line, "member \"{}\": device is \"{}\"; known: cpu, cuda", name, model.device());
     }
     static const std::set<std::string> kernels = {"", "auto", "reference", "scalar", "avx2", "avx512"};
     if (!kernels.contains(model.kernel())) {

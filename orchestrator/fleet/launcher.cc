@@ -55,6 +55,7 @@ std::vector<std::string> Arguments(const Group& group, const LaunchOptions& opti
   arguments.insert(arguments.end(), {"--threads", std::to_string(count)});
   if (group.model.has_kv_bytes())
     arguments.insert(arguments.end(), {"--kv-bytes", std::to_string(group.model.kv_bytes())});
+  if (!group.model.device().empty()) arguments.insert(arguments.end(), {"--device", group.model.device()});
   if (!group.model.kernel().empty()) arguments.insert(arguments.end(), {"--kernel", group.model.kernel()});
   return arguments;
 }

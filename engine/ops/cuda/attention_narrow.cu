@@ -12,8 +12,8 @@ constexpr int kWarps = 4;
 template <int kTiles>
 __global__ void __launch_bounds__(kWarps * 32) NarrowKernel(AttentionArgs a) {
   extern __shared__ float shared[];  // [kWarps - 1][2 kTiles * 4 + 4][32]
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   if (static_cast<int>(blockIdx.x) >= a.step[a.offsets.counts]) return;
   const AttentionItem item = reinterpret_cast<const AttentionItem*>(a.step + a.offsets.narrow)[blockIdx.x];
   const int kv_head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -87,8 +87,8 @@ __global__ void __launch_bounds__(kWarps * 32) NarrowKernel(AttentionArgs a) {
 
 // A warp per head and token.
 __global__ void MergeKernel(AttentionArgs a) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   const int token = blockIdx.y, lane = threadIdx.x % 32, heads = a.group * a.kv.kv_heads, dim = a.kv.dim_v;
   const int head = static_cast<int>(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32);
   const int begin = a.step[a.offsets.merge_of_token + token], end = a.step[a.offsets.merge_of_token + token + 1];

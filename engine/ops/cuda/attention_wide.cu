@@ -17,8 +17,8 @@ __device__ void CopyAsync(uint4* to, const void* from, bool exists) {
 template <int kTiles, int kBlocks>
 __global__ void __launch_bounds__(kThreads) WideKernel(AttentionArgs a) {
   extern __shared__ uint4 stages[];  // [2][kBlocks][tiles_k + tiles_v][32]
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   if (static_cast<int>(blockIdx.x) >= a.step[a.offsets.counts + 1]) return;
   // The last rows see the most: they go first.
   const int index = a.step[a.offsets.counts + 1] - 1 - static_cast<int>(blockIdx.x);

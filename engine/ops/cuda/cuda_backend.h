@@ -10,6 +10,7 @@
 #include "engine/ops/cuda/blas_lt.h"
 #include "engine/ops/cuda/cuda_weight.h"
 #include "engine/ops/cuda/device.h"
+#include "engine/ops/cuda/fusion.h"
 #include "engine/ops/cuda/kernels.h"
 #include "engine/ops/cuda/op_record.h"
 #include "engine/ops/cuda/step_plan.h"
@@ -29,6 +30,7 @@ class CudaOps final : public Ops {
                                                      StackUse use) override;
   bool uses_sources_in_place() const override { return false; }
   absl::StatusOr<View> Allocate(DType dtype, Shape shape) override;
+  absl::StatusOr<std::span<float>> AllocateHost(int64_t elements) override;
   absl::Status Prepare(const StepLimits& limits, const KvLayout& layout) override;
   int64_t weight_bytes() const override { return weights_.bytes(); }
   int64_t buffer_bytes() const override { return buffers_.bytes(); }
@@ -86,6 +88,8 @@ class CudaOps final : public Ops {
   // ---- Enqueueing (issue.cc)
   void BeginIssue();
   void Issue(const OpRecord& record);
+  void IssueAll(std::span<const OpRecord> records);  // fuses what it can
+  const RopeTableOf& ReadyRope(int32_t index);
   void IssueAddRmsNorm(const OpRecord& r);
   void IssueGemm(const OpRecord& r);
   void MultiplyPart(const Product& product, const WeightPart& part);
@@ -113,12 +117,14 @@ class CudaOps final : public Ops {
   int64_t step_words_max_ = 0;
   int32_t* step_words_ = nullptr;  // device
   PinnedMemory staged_step_, staged_logits_;
-  uint16_t* shadow_ = nullptr;  // [tokens_max, columns_max rounded up]
+  std::list<PinnedMemory> results_;  // AllocateHost's
+  uint16_t* shadow_ = nullptr;       // [tokens_max, columns_max rounded up]
   int64_t shadow_elements_ = 0;
   const void* shadow_of_ = nullptr;
   int64_t shadow_rows_ = 0, shadow_width_ = 0;
   uint16_t* dequantized_ = nullptr;
   int64_t dequantized_elements_ = 0;
+  float* split_sums_ = nullptr;  // of QuantGemm
   float* partial_values_ = nullptr;
   float2* partial_sums_ = nullptr;
   std::vector<std::unique_ptr<RopeTableOf>> ropes_;

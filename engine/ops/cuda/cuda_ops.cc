@@ -44,6 +44,8 @@ void CopyBytes(void* to, const void* from, size_t bytes) {
   }
   CONCLAVE_CHECK(cudaDeviceSynchronize() == cudaSuccess);
   CONCLAVE_CHECK(cudaMemcpy(to, from, bytes, cudaMemcpyDefault) == cudaSuccess);
+  // From pageable memory the copy above may return before its last piece has arrived.
+  CONCLAVE_CHECK(cudaDeviceSynchronize() == cudaSuccess);
 }
 
 CudaOps::CudaOps(const DeviceFacts& facts) {
@@ -98,6 +100,12 @@ absl::StatusOr<View> CudaOps::Allocate(DType dtype, Shape shape) {
   return View{data, dtype, shape};
 }
 
+absl::StatusOr<std::span<float>> CudaOps::AllocateHost(int64_t elements) {
+  PinnedMemory& memory = results_.emplace_back();
+  RETURN_IF_ERROR(memory.Reserve(elements * static_cast<int64_t>(sizeof(float))));
+  return std::span<float>(reinterpret_cast<float*>(memory.data()), static_cast<size_t>(elements));
+}
+
 int64_t CudaOps::kv_page_bytes(const KvLayout& layout) const { return KvShapeOf(layout).page_bytes; }
 
 absl::Status CudaOps::Prepare(const StepLimits& limits, const KvLayout& layout) {
@@ -140,6 +148,7 @@ absl::Status CudaOps::PrepareWorkspaces() {
   RETURN_IF_ERROR(allocate(&partial_sums_, plan_shape_.partial_rows_max, "partial results of attention"));
   shadow_elements_ = int64_t{limits_.tokens_max} * RoundUpTo(weights_.columns_max(), kTileColumns);
   RETURN_IF_ERROR(allocate(&shadow_, shadow_elements_, "bf16 activations"));
+  if (weights_.has_blocks()) RETURN_IF_ERROR(allocate(&split_sums_, kQuantGemmPartialElements, "sums of products"));
   dequantized_elements_ = std::min(weights_.dequantized_max(), kDequantizedElementsMax);
   // Any slice is at least a tile of rows.
   dequantized_elements_ = std::max(dequantized_elements_, kTileRows * RoundUpTo(weights_.columns_max(), kTileColumns));

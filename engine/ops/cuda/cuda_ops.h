@@ -15,7 +15,7 @@ namespace conclave::engine::cuda {
 //
 // Between BeginStep and EndStep, buffers must not be read from outside: a step whose shape and calls repeat is replayed
 // as one graph at EndStep. Keys and values are kept as f16. Products of plain formats with up to 4 rows multiply in
-// f32; all others round activations to bf16 (F16 weights with more than 16 rows also the weights) and add in f32.
+// f32; all others round activations to bf16 (F16 weights with more than 6 rows also the weights) and add in f32.
 absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps();
 
 // Copies between host and device memory in either direction, after all that is enqueued. For tests and benchmarks.

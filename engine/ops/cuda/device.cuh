@@ -28,8 +28,9 @@ void Launch(const Stream& s, void (*kernel)(Params...), dim3 grid, dim3 block, s
   cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
 }
 
-// Every kernel calls both: the next one may be set up from the first on; before the second only constant memory
-// (weights) may be read and nothing written.
+// Every kernel calls AwaitPrevious and then AllowNext. Before the first only constant memory (weights) may be read, and
+// nothing written. In this order a kernel is set up only when the one before the last has ended, so that nobody reads
+// lines of a cache that were filled before the data was written.
 __device__ inline void AllowNext() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   cudaTriggerProgrammaticLaunchCompletion();

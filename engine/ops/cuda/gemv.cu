@@ -84,8 +84,8 @@ __global__ void __launch_bounds__(kThreads) GemvKernel(GemvArgs a) {
   };
   int k = (part * 32 + lane) * kElements;
   load(k, now);
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   float sums[kRows][kM] = {};
   for (; k < a.k; k += kAhead * stride) {
     load(k + kAhead * stride, next);
@@ -129,11 +129,14 @@ __global__ void __launch_bounds__(kThreads) GemvKernel(GemvArgs a) {
   *out = a.add ? *out + sum : sum;
 }
 
-// Warps per group of rows: enough groups to fill the device, and no more parts than there are pieces.
+// Warps per group of rows: as many as still run at once (16 per multiprocessor), and no more than there are pieces.
 int Split(const Stream& s, int64_t n, int64_t k, int elements) {
-  const int64_t groups = (n + kRows - 1) / kRows, wanted = int64_t{s.multiprocessors} * 16;
+  const int64_t groups = (n + kRows - 1) / kRows;
   int split = 1;
-  while (split < kWarps && groups * split < wanted && k >= int64_t{split} * 2 * 32 * elements * kAhead) split *= 2;
+  while (split < kWarps && groups * split * 2 <= int64_t{s.multiprocessors} * 16 &&
+         k >= int64_t{split} * 2 * 32 * elements * kAhead) {
+    split *= 2;
+  }
   return split;
 }
 
@@ -154,10 +157,8 @@ void Start(const Stream& s, const Product& p, const WeightPart& part) {
   const dim3 grid(static_cast<unsigned>((part.rows + rows_per_block - 1) / rows_per_block));
   if (p.m == 1) {
     Launch(s, GemvKernel<kType, 1>, grid, dim3(kThreads), 0, a);
-  } else if (p.m == 2) {
-    Launch(s, GemvKernel<kType, 2>, grid, dim3(kThreads), 0, a);
   } else {
-    Launch(s, GemvKernel<kType, 4>, grid, dim3(kThreads), 0, a);
+    Launch(s, GemvKernel<kType, 2>, grid, dim3(kThreads), 0, a);
   }
 }
 
@@ -166,8 +167,8 @@ void Start(const Stream& s, const Product& p, const WeightPart& part) {
 constexpr int kTile = 64, kDepth = 16;
 
 __global__ void __launch_bounds__(256) F32GemmKernel(GemvArgs a) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   __shared__ float xs[kDepth][kTile + 1], ws[kDepth][kTile + 1];
   const int m0 = blockIdx.y * kTile, n0 = blockIdx.x * kTile;
   const int tm = threadIdx.x / 16 * 4, tn = threadIdx.x % 16 * 4;

@@ -51,10 +51,14 @@ struct Product {
   int64_t m;
   bool add;
 };
-inline constexpr int kGemvRowsMax = 4;       // of plain formats
+inline constexpr int kGemvRowsMax = 2;       // of plain formats
 inline constexpr int kQuantGemvRowsMax = 8;  // of block formats
+inline constexpr int kQuantGemmRowsMax = 32;
+inline constexpr int64_t kQuantGemmPartialElements = int64_t{8} << 20;
 void PlainGemv(const Stream& s, const Product& p, const WeightPart& part);
 void QuantGemv(const Stream& s, const Product& p, const WeightPart& part);
+// partial: room for the sums of blocks that divide the columns.
+void QuantGemm(const Stream& s, const Product& p, const WeightPart& part, float* partial, int64_t partial_elements);
 void F32Gemm(const Stream& s, const Product& p, const WeightPart& part);
 void MakeShadow(const Stream& s, const float* x, int64_t rows, int64_t width, const Shadow& shadow);
 
@@ -91,6 +95,19 @@ struct KvRows {
   int64_t row_stride, tokens;
 };
 void WriteKv(const Stream& s, std::byte* pages, const KvShape& shape, const KvRows& rows, const int32_t* kv_slots);
+// Norms (each may be absent) and rotation of the heads of q and k, and WriteKv, in one: the same numbers bit for bit.
+// The rows are q | k | v of equal width; afterwards the rows of k are as after Rotate.
+struct FusedHeads {
+  float* q;  // [T, H + 2 G, width]
+  int64_t row_stride, tokens, query_heads, width, pairs;
+  bool interleaved;
+  const float *q_gain, *k_gain;
+  float q_eps, k_eps;
+  const float2* rope;
+};
+inline constexpr int64_t kFusedWidthMax = 256;
+void FuseHeads(const Stream& s, const FusedHeads& heads, std::byte* pages, const KvShape& shape,
+               const int32_t* kv_slots);
 inline constexpr int kCopiedPagesPerLaunch = 128;
 struct PageCopies {
   int32_t from[kCopiedPagesPerLaunch], to[kCopiedPagesPerLaunch];

@@ -19,8 +19,8 @@ __device__ __half ToHalf(float v) { return __float2half_rn(fminf(fmaxf(v, -65504
 
 // One element of a key or value per thread; grid y: tokens.
 __global__ void WriteKvKernel(std::byte* pages, KvShape kv, KvRows rows, const int32_t* kv_slots) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   const int64_t t = blockIdx.y;
   const int i = static_cast<int>(blockIdx.x * kThreads + threadIdx.x), k_width = kv.kv_heads * kv.dim_k;
   const int slot = kv_slots[t], page = slot / kv.page_tokens, position = slot % kv.page_tokens;
@@ -46,9 +46,55 @@ __global__ void WriteKvKernel(std::byte* pages, KvShape kv, KvRows rows, const i
       ToHalf(rows.v[t * rows.row_stride + j]);
 }
 
-__global__ void CopyPagesKernel(std::byte* pages, int64_t page_bytes, PageCopies copies) {
-  AllowNext();
+// A warp per head of a token; grid y: tokens.
+__global__ void FuseHeadsKernel(FusedHeads h, std::byte* pages, KvShape kv, const int32_t* kv_slots) {
+  __shared__ float heads_of_block[kThreads / 32][kFusedWidthMax];
   AwaitPrevious();
+  AllowNext();
+  const int64_t t = blockIdx.y, queries = h.query_heads,
+                head = int64_t{blockIdx.x} * (kThreads / 32) + threadIdx.x / 32;
+  const int lane = threadIdx.x % 32, width = static_cast<int>(h.width);
+  if (head >= queries + 2 * kv.kv_heads) return;
+  float* row = h.q + t * h.row_stride + head * width;
+  float* values = heads_of_block[threadIdx.x / 32];
+  const bool is_query = head < queries, is_value = head >= queries + kv.kv_heads;
+  const float* gain = is_value ? nullptr : is_query ? h.q_gain : h.k_gain;
+  float squares = 0;
+  for (int i = lane; i < width; i += 32) {
+    values[i] = row[i];
+    squares += values[i] * values[i];
+  }
+  if (gain != nullptr) {
+    const float scale = 1.0f / sqrtf(WarpSum(squares) / static_cast<float>(width) + (is_query ? h.q_eps : h.k_eps));
+    for (int i = lane; i < width; i += 32) values[i] = values[i] * scale * gain[i];
+  }
+  __syncwarp();
+  for (int pair = is_value ? static_cast<int>(h.pairs) : lane; pair < h.pairs; pair += 32) {
+    float& a = values[h.interleaved ? 2 * pair : pair];
+    float& b = values[h.interleaved ? 2 * pair + 1 : pair + h.pairs];
+    const float2 turn = h.rope[t * h.pairs + pair];
+    const float a0 = a, b0 = b;
+    a = a0 * turn.x - b0 * turn.y;
+    b = a0 * turn.y + b0 * turn.x;
+  }
+  __syncwarp();
+  const int slot = kv_slots[t], page = slot / kv.page_tokens, position = slot % kv.page_tokens;
+  const int64_t kv_head = head - queries - (is_value ? kv.kv_heads : 0);
+  __half* tiles = reinterpret_cast<__half*>(pages + page * kv.page_bytes) +
+                  kv_head * int64_t{kv.page_tokens} * 16 * (kv.tiles_k + kv.tiles_v) +
+                  (is_value ? int64_t{kv.page_tokens} * 16 * kv.tiles_k : 0) +
+                  position / 16 * int64_t{is_value ? kv.tiles_v : kv.tiles_k} * 256;
+  for (int i = lane; i < width; i += 32) {
+    if (!is_value) row[i] = values[i];
+    if (is_query) continue;
+    const int at = is_value ? TileIndex(i % 16, position % 16) : TileIndex(position % 16, i % 16);
+    tiles[i / 16 * 256 + at] = ToHalf(values[i]);
+  }
+}
+
+__global__ void CopyPagesKernel(std::byte* pages, int64_t page_bytes, PageCopies copies) {
+  AwaitPrevious();
+  AllowNext();
   const int from = copies.from[blockIdx.y], to = copies.to[blockIdx.y];
   const int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * 16;
   if (from == to || i >= page_bytes) return;
@@ -62,6 +108,14 @@ void WriteKv(const Stream& s, std::byte* pages, const KvShape& shape, const KvRo
   const int width = shape.kv_heads * (shape.dim_k + (shape.v_in_k ? 0 : shape.dim_v));
   Launch(s, WriteKvKernel, dim3((width + kThreads - 1) / kThreads, static_cast<unsigned>(rows.tokens)), dim3(kThreads),
          0, pages, shape, rows, kv_slots);
+}
+
+void FuseHeads(const Stream& s, const FusedHeads& heads, std::byte* pages, const KvShape& shape,
+               const int32_t* kv_slots) {
+  const int64_t count = heads.query_heads + 2 * shape.kv_heads, per_block = kThreads / 32;
+  Launch(s, FuseHeadsKernel,
+         dim3(static_cast<unsigned>((count + per_block - 1) / per_block), static_cast<unsigned>(heads.tokens)),
+         dim3(kThreads), 0, heads, pages, shape, kv_slots);
 }
 
 void CopyPages(const Stream& s, std::byte* pages, int64_t page_bytes, const PageCopies& copies, int count) {

@@ -24,8 +24,8 @@ __device__ float PlainValue(DType dtype, const uint8_t* data, int64_t index) {
 
 // A thread writes 8 columns of a row.
 __global__ void DequantizeKernel(WeightPart part, int64_t begin, int64_t rows, uint16_t* out, int64_t stride) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   const int64_t eights = stride / 8, i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= rows * eights) return;
   const int64_t row = i / eights, n = begin + row, k = i % eights * 8;
@@ -47,8 +47,8 @@ __global__ void DequantizeKernel(WeightPart part, int64_t begin, int64_t rows, u
 }
 
 __global__ void EmbedKernel(float* y, WeightPart part, const int32_t* tokens) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   const int64_t t = blockIdx.x, n = tokens[t] - part.first_row;
   if (n < 0 || n >= part.rows) return;
   for (int64_t k = threadIdx.x; k < part.columns; k += kThreads) {

@@ -81,8 +81,8 @@ __device__ void AddRmsNormRow(float* residual, float* y, const float* x, const f
 __global__ void __launch_bounds__(kNormThreads)
     AddRmsNormKernel(float* residual, float* y, const float* x, const float* gain, float eps, int64_t width,
                      Shadow shadow) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   const int64_t row = blockIdx.x, at = row * width;
   const float* added = x == nullptr ? nullptr : x + at;
   if (width % 4 == 0) {
@@ -95,8 +95,8 @@ __global__ void __launch_bounds__(kNormThreads)
 // A warp per head.
 __global__ void HeadRmsNormKernel(float* x, int64_t row_stride, const float* gain, float eps, int64_t heads,
                                   int64_t width, int64_t total) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   const int64_t item = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / 32, lane = threadIdx.x % 32;
   if (item >= total) return;
   float* head = x + item / heads * row_stride + item % heads * width;
@@ -107,8 +107,8 @@ __global__ void HeadRmsNormKernel(float* x, int64_t row_stride, const float* gai
 }
 
 __global__ void AddBiasKernel(float* y, const float* bias, int64_t width, int64_t total) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i < total) y[i] += bias[i % width];
 }
@@ -117,8 +117,8 @@ __device__ float SiluTimes(float gate, float up) { return gate / (1.0f + expf(-g
 
 // A thread makes 4 columns of a row; grid y: rows.
 __global__ void SwiGluKernel(float* y, const float* gate_up, int64_t width, Shadow shadow) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   const int64_t row = blockIdx.y, column = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
   const float* gate = gate_up + row * 2 * width + column;
   if (width % 4 == 0 && column < width) {
@@ -140,16 +140,16 @@ __global__ void SwiGluKernel(float* y, const float* gate_up, int64_t width, Shad
 }
 
 __global__ void SigmoidGateKernel(float* y, const float* gate, int64_t width, int64_t total) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i < total) y[i] *= 1.0f / (1.0f + expf(-gate[i / width]));
 }
 
 // y and the shadow may each be absent; rows null: in order.
 __global__ void CopyRowsKernel(float* y, const float* x, const int32_t* rows, int64_t width, Shadow shadow) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   const int64_t row = blockIdx.y, i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i < width) {
     const float value = x[(rows == nullptr ? row : rows[row]) * width + i];
@@ -161,8 +161,8 @@ __global__ void CopyRowsKernel(float* y, const float* x, const int32_t* rows, in
 
 __global__ void RopeTableKernel(float2* table, const int32_t* positions, const float* frequency, float magnitude,
                                 int64_t pairs, int64_t total) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= total) return;
   double sine, cosine;
@@ -171,8 +171,8 @@ __global__ void RopeTableKernel(float2* table, const int32_t* positions, const f
 }
 
 __global__ void RotateKernel(RopeRows r, const float2* table) {
-  AllowNext();
   AwaitPrevious();
+  AllowNext();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= r.tokens * r.heads * r.pairs) return;
   const int64_t pair = i % r.pairs, head = i / r.pairs % r.heads, t = i / r.pairs / r.heads;

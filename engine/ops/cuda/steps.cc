@@ -90,7 +90,7 @@ absl::Status CudaOps::Capture(Recorded* recorded) {
   RETURN_IF_ERROR(
       ToStatus(cudaStreamBeginCapture(stream_.stream, cudaStreamCaptureModeThreadLocal), "recording a step"));
   BeginIssue();
-  for (const OpRecord& record : recorded->records) Issue(record);
+  IssueAll(recorded->records);
   cudaGraph_t graph = nullptr;
   const absl::Status ended = ToStatus(cudaStreamEndCapture(stream_.stream, &graph), "recording a step");
   if (ended.ok()) {
@@ -134,8 +134,11 @@ absl::Status CudaOps::EndStep(const View& logits, std::span<float> host) {
   in_step_ = false;
   RETURN_IF_ERROR(fault_);
   const auto bytes = static_cast<int64_t>(host.size_bytes());
-  if (bytes > 0) RETURN_IF_ERROR(staged_logits_.Reserve(bytes));
-  std::byte* staged = staged_logits_.data();
+  std::byte* const to = reinterpret_cast<std::byte*>(host.data());
+  const bool pinned = std::ranges::any_of(
+      results_, [to](const PinnedMemory& memory) { return to >= memory.data() && to < memory.data() + memory.size(); });
+  if (bytes > 0 && !pinned) RETURN_IF_ERROR(staged_logits_.Reserve(bytes));
+  std::byte* const staged = pinned ? to : staged_logits_.data();
   if (bytes > 0) {
     Note(ToStatus(
         cudaMemcpyAsync(staged, logits.data, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_.stream),
@@ -143,7 +146,7 @@ absl::Status CudaOps::EndStep(const View& logits, std::span<float> host) {
   }
   Note(ToStatus(cudaStreamSynchronize(stream_.stream), "running a step"));
   step_open_ = false;
-  if (fault_.ok() && bytes > 0) std::memcpy(host.data(), staged, static_cast<size_t>(bytes));
+  if (fault_.ok() && bytes > 0 && !pinned) std::memcpy(host.data(), staged, static_cast<size_t>(bytes));
   if (fault_.ok() && !replayed) RecordStep();
   return fault_;
 }
