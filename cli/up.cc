@@ -30,6 +30,7 @@ absl::Status Up(const Arguments& a) {
   const std::string graphs = DefaultGraphsDirectory();
   const std::vector<std::string> words = {binary, "--fleet", a.fleet, "--graphs", graphs};
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
   execv(argv[0], argv.data());

@@ -163,7 +163,7 @@ void DrainUntilIdle(Server* server, conclave::TerminationSignals* signals, int64
 }
 
 int Run(Flags flags) {
-  auto* const signals = new conclave::TerminationSignals;
+  static auto* const signals = new conclave::TerminationSignals;  // never destroyed
   flags.server.instance_id = MakeInstanceId();
   flags.server.version = CONCLAVE_VERSION;
   flags.server.plaintext =

@@ -114,7 +114,7 @@ void FillDefaults(const orchestrator::LoadedFleet& fleet, Flags* flags) {
 }
 
 int Run(Flags flags) {
-  auto* const signals = new conclave::TerminationSignals;
+  static auto* const signals = new conclave::TerminationSignals;  // never destroyed
   auto fleet = orchestrator::LoadFleet(flags.fleet, Home());
   if (!fleet.ok()) return Fail(kExitBadInput, fleet.status());
   FillDefaults(*fleet, &flags);
