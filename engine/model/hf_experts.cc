@@ -4,27 +4,13 @@
 #include <cmath>
 
 #include "common/status.h"
+#include "engine/model/hf_config.h"
 
 namespace conclave::engine {
 namespace {
 
 // The epsilon of the norms of DeepSeek's query rank and latent, whatever rms_norm_eps says.
 constexpr float kDeepseekRankEpsilon = 1e-6f;
-
-template <typename... Args>
-absl::Status Unknown(const JsonObject& config, fmt::format_string<Args...> format, Args&&... args) {
-  return Unimplemented("{}: {}", config.self().file(), fmt::format(format, std::forward<Args>(args)...));
-}
-
-absl::StatusOr<int32_t> Count(const JsonObject& config, std::string_view key, uint32_t max) {
-  ASSIGN_OR_RETURN(const JsonValue value, config.Get(key));
-  ASSIGN_OR_RETURN(const int64_t count, value.Integer(1, max));
-  return static_cast<int32_t>(count);
-}
-
-absl::StatusOr<int32_t> CountOr(const JsonObject& config, std::string_view key, uint32_t max, int32_t fallback) {
-  return config.Has(key) ? Count(config, key, max) : absl::StatusOr<int32_t>(fallback);
-}
 
 // experts, top_k and the width of one; every layer has them.
 absl::Status ReadCommon(const JsonObject& config, std::string_view experts_key, std::string_view width_key,

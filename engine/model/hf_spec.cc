@@ -4,6 +4,7 @@
 #include <array>
 
 #include "common/status.h"
+#include "engine/model/hf_config.h"
 #include "engine/model/hf_experts.h"
 #include "engine/model/hf_rope.h"
 
@@ -74,21 +75,6 @@ constexpr std::array kFamilies = {
     // Kimi-K2: DeepSeek-V3's architecture under a name of its own.
     Family{.model_type = "kimi_k2", .kv_heads_required = false, .latent = true, .experts = ReadDeepseekV3Experts},
 };
-
-template <typename... Args>
-absl::Status Unknown(const JsonObject& config, fmt::format_string<Args...> format, Args&&... args) {
-  return Unimplemented("{}: {}", config.self().file(), fmt::format(format, std::forward<Args>(args)...));
-}
-
-absl::StatusOr<int32_t> Count(const JsonObject& config, std::string_view key, uint32_t max) {
-  ASSIGN_OR_RETURN(const JsonValue value, config.Get(key));
-  ASSIGN_OR_RETURN(const int64_t count, value.Integer(1, max));
-  return static_cast<int32_t>(count);
-}
-
-absl::StatusOr<int32_t> CountOr(const JsonObject& config, std::string_view key, uint32_t max, int32_t fallback) {
-  return config.Has(key) ? Count(config, key, max) : absl::StatusOr<int32_t>(fallback);
-}
 
 absl::Status CheckKnown(const JsonObject& config) {
   if (const JsonValue* list = config.Find("architectures")) {
