@@ -8,7 +8,7 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "protos/rpc_status.h"
-#include "worker/wire.h"
+#include "protos/rpc_wire.h"
 
 namespace conclave::worker {
 
@@ -259,7 +259,7 @@ void GenerateStream::DecideWrite(Actions* actions) {
   queue_.pop_front();
   queue_bytes_ -= event.bytes;
   event.message.set_sequence_number(++sequence_number_);
-  absl::StatusOr<grpc::ByteBuffer> bytes = Serialize(event.message);
+  absl::StatusOr<grpc::ByteBuffer> bytes = rpc::Serialize(event.message);
   CONCLAVE_CHECK_MSG(bytes.ok(), "an event is far below the message limit");
   writing_ = *std::move(bytes);
   write_in_flight_ = true;

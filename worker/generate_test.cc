@@ -3,6 +3,7 @@
 #include <grpc/grpc.h>
 
 #include "common/status.h"
+#include "protos/rpc_calls.h"
 #include "protos/rpc_status.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/limits.h"
@@ -260,7 +261,7 @@ TEST(Generate, AFullEngineQueueIsWorthARetry) {
   const absl::Status status = GenerateCall(worker.stub.get(), TextRequest("x", "same")).Finish();
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted));
   EXPECT_EQ(rpc::Reason(status), "OVERLOADED");
-  EXPECT_EQ(rpc::RetryDelayNs(status), kOverloadRetryNs);
+  EXPECT_EQ(rpc::RetryDelayNs(status), rpc::kOverloadRetryNs);
   // The refused request does not keep its id.
   worker.host.set_submit_error(absl::OkStatus());
   GenerateCall again(worker.stub.get(), TextRequest("x", "same"));

@@ -43,10 +43,6 @@ inline constexpr int32_t kWaitingCallsMax = 1024;
 inline constexpr int64_t kWaitingCallBytesMax = 64 << 20;
 // Parsing can expand a message fifty-fold: larger ones are parsed one at a time.
 inline constexpr int64_t kLargeCallBytes = 256 << 10;
-// GetModel, GetLoad, CancelRequests and Drain are answered where they arrive; 1,024 ids need 40 KiB.
-inline constexpr int64_t kSmallCallBytesMax = 64 << 10;
-
-// What RESOURCE_EXHAUSTED OVERLOADED advises to wait.
-inline constexpr int64_t kOverloadRetryNs = 500'000'000;
+// GetModel, GetLoad, CancelRequests and Drain are answered where they arrive: rpc::kSmallCallBytesMax.
 
 }  // namespace conclave::worker

@@ -8,9 +8,9 @@
 
 #include "common/check.h"
 #include "protos/rpc_status.h"
+#include "protos/rpc_wire.h"
 #include "worker/convert.h"
 #include "worker/validate.h"
-#include "worker/wire.h"
 
 namespace conclave::worker {
 namespace {
@@ -19,7 +19,7 @@ constexpr int32_t kVocab = 1000;
 
 template <typename Request, typename... Vocab>
 absl::Status ParseAndValidate(const grpc::ByteBuffer& bytes, Request* request, Vocab... vocab) {
-  if (absl::Status status = Parse(bytes, request); !status.ok()) return status;
+  if (absl::Status status = rpc::Parse(bytes, request); !status.ok()) return status;
   return Validate(*request, vocab...);
 }
 

@@ -9,12 +9,12 @@
 
 #include "common/hash.h"
 #include "common/status.h"
+#include "protos/rpc_calls.h"
 #include "protos/rpc_status.h"
 #include "worker/convert.h"
-#include "worker/grpc_calls.h"
+#include "worker/generate_reactor.h"
 #include "worker/limits.h"
 #include "worker/validate.h"
-#include "worker/wire.h"
 
 namespace conclave::worker {
 namespace {
@@ -24,7 +24,7 @@ constexpr int64_t kNsPerSecond = 1'000'000'000;
 // The engine knows no details; a full queue is worth a retry.
 absl::Status FromEngine(const absl::Status& status) {
   if (!absl::IsResourceExhausted(status)) return status;
-  return rpc::WithRetryDelay(status, kOverloadRetryNs);
+  return rpc::WithRetryDelay(status, rpc::kOverloadRetryNs);
 }
 
 pb::ScoreResponse ToResponse(const engine::ScoreResult& result,
@@ -69,7 +69,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* Service::Generate(Context* context, 
     stream->Fail(draining);
   } else if (!pool_.TryRun(static_cast<int64_t>(bytes->Length()),
                            [this, stream, deadline_ns, copy = *bytes] { StartGenerate(copy, deadline_ns, stream); })) {
-    stream->Fail(Overloaded("too many calls wait to be read"));
+    stream->Fail(rpc::Overloaded("too many calls wait to be read"));
   }
   return reactor;
 }
@@ -80,7 +80,7 @@ void Service::StartGenerate(const grpc::ByteBuffer& bytes, int64_t deadline_ns,
   if (stream->cancelled()) return stream->Fail(gone);  // neither parsed nor tokenized for nobody
   pb::GenerateRequest request;
   engine::GenerateRequest prepared;
-  absl::Status status = Parse(bytes, &request);
+  absl::Status status = rpc::Parse(bytes, &request);
   if (status.ok()) status = PrepareGenerate(request, &prepared);
   if (!status.ok()) return stream->Fail(status);
 
@@ -127,20 +127,21 @@ grpc::ServerUnaryReactor* Service::Score(Context* context, const grpc::ByteBuffe
   const auto run = [this, reactor, reply, copy = *bytes] {
     pb::ScoreRequest request;
     engine::ScoreRequest prepared;
-    absl::Status status = Parse(copy, &request);
+    absl::Status status = rpc::Parse(copy, &request);
     if (status.ok()) status = PrepareScore(request, &prepared);
-    if (!status.ok()) return Finish(reactor, status, pb::ScoreResponse(), reply);
+    if (!status.ok()) return rpc::Finish(reactor, status, pb::ScoreResponse(), reply);
     auto done = [reactor, reply, continuations = prepared.continuations](absl::StatusOr<engine::ScoreResult> result) {
-      Finish(reactor, result.status(), result.ok() ? ToResponse(*result, continuations) : pb::ScoreResponse(), reply);
+      rpc::Finish(reactor, result.status(), result.ok() ? ToResponse(*result, continuations) : pb::ScoreResponse(),
+                  reply);
     };
     status = FromEngine(host_->Score(std::move(prepared), std::move(done)));
-    if (!status.ok()) Finish(reactor, status, pb::ScoreResponse(), reply);
+    if (!status.ok()) rpc::Finish(reactor, status, pb::ScoreResponse(), reply);
   };
   absl::Status refused = Draining();
   if (refused.ok() && !pool_.TryRun(static_cast<int64_t>(bytes->Length()), run)) {
-    refused = Overloaded("too many calls wait to be read");
+    refused = rpc::Overloaded("too many calls wait to be read");
   }
-  if (!refused.ok()) Finish(reactor, refused, pb::ScoreResponse(), reply);
+  if (!refused.ok()) rpc::Finish(reactor, refused, pb::ScoreResponse(), reply);
   return reactor;
 }
 
@@ -164,7 +165,7 @@ absl::Status Service::PrepareScore(const pb::ScoreRequest& request, engine::Scor
 // ---- Text
 
 grpc::ServerUnaryReactor* Service::Tokenize(Context* context, const grpc::ByteBuffer* bytes, grpc::ByteBuffer* reply) {
-  return AnswerInPool<pb::TokenizeRequest, pb::TokenizeResponse>(
+  return rpc::AnswerInPool<pb::TokenizeRequest, pb::TokenizeResponse>(
       &pool_, context, *bytes, reply, [this](const pb::TokenizeRequest& request, pb::TokenizeResponse* response) {
         RETURN_IF_ERROR(CheckModel(request.model()));
         RETURN_IF_ERROR(Validate(request, host_->info().vocab));
@@ -177,7 +178,7 @@ grpc::ServerUnaryReactor* Service::Tokenize(Context* context, const grpc::ByteBu
 
 grpc::ServerUnaryReactor* Service::Detokenize(Context* context, const grpc::ByteBuffer* bytes,
                                               grpc::ByteBuffer* reply) {
-  return AnswerInPool<pb::DetokenizeRequest, pb::DetokenizeResponse>(
+  return rpc::AnswerInPool<pb::DetokenizeRequest, pb::DetokenizeResponse>(
       &pool_, context, *bytes, reply, [this](const pb::DetokenizeRequest& request, pb::DetokenizeResponse* response) {
         RETURN_IF_ERROR(CheckModel(request.model()));
         RETURN_IF_ERROR(Validate(request, host_->info().vocab));
@@ -208,7 +209,7 @@ absl::StatusOr<Service::TokenizedPrompt> Service::TokenizePrompt(const pb::Promp
 // ---- State and control
 
 grpc::ServerUnaryReactor* Service::GetModel(Context* context, const grpc::ByteBuffer* bytes, grpc::ByteBuffer* reply) {
-  return AnswerHere<pb::GetModelRequest, pb::GetModelResponse>(
+  return rpc::AnswerHere<pb::GetModelRequest, pb::GetModelResponse>(
       context, *bytes, reply, [this](const pb::GetModelRequest&, pb::GetModelResponse* response) {
         *response->mutable_model() = ToProto(host_->info());
         response->set_instance_id(options_.instance_id);
@@ -219,7 +220,7 @@ grpc::ServerUnaryReactor* Service::GetModel(Context* context, const grpc::ByteBu
 }
 
 grpc::ServerUnaryReactor* Service::GetLoad(Context* context, const grpc::ByteBuffer* bytes, grpc::ByteBuffer* reply) {
-  return AnswerHere<pb::GetLoadRequest, pb::GetLoadResponse>(
+  return rpc::AnswerHere<pb::GetLoadRequest, pb::GetLoadResponse>(
       context, *bytes, reply, [this](const pb::GetLoadRequest&, pb::GetLoadResponse* response) {
         *response = ToProto(host_->load());
         response->set_queued_count(response->queued_count() + pool_.waiting());
@@ -230,7 +231,7 @@ grpc::ServerUnaryReactor* Service::GetLoad(Context* context, const grpc::ByteBuf
 
 grpc::ServerUnaryReactor* Service::CancelRequests(Context* context, const grpc::ByteBuffer* bytes,
                                                   grpc::ByteBuffer* reply) {
-  return AnswerHere<pb::CancelRequestsRequest, pb::CancelRequestsResponse>(
+  return rpc::AnswerHere<pb::CancelRequestsRequest, pb::CancelRequestsResponse>(
       context, *bytes, reply, [this](const pb::CancelRequestsRequest& request, pb::CancelRequestsResponse* response) {
         RETURN_IF_ERROR(Validate(request));
         const absl::Status status = rpc::WithReason(Cancelled("cancelled by CancelRequests"), "CANCELLED_BY_REQUEST");
@@ -253,7 +254,7 @@ grpc::ServerUnaryReactor* Service::CancelRequests(Context* context, const grpc::
 }
 
 grpc::ServerUnaryReactor* Service::Drain(Context* context, const grpc::ByteBuffer* bytes, grpc::ByteBuffer* reply) {
-  return AnswerHere<pb::DrainRequest, pb::DrainResponse>(
+  return rpc::AnswerHere<pb::DrainRequest, pb::DrainResponse>(
       context, *bytes, reply, [this](const pb::DrainRequest& request, pb::DrainResponse* response) {
         RETURN_IF_ERROR(Validate(request));
         const int64_t grace_ns = request.has_grace()

@@ -17,11 +17,11 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "common/call_pool.h"
 #include "common/clock.h"
 #include "common/mutex.h"
 #include "conclave/inference/v1/inference.grpc.pb.h"
 #include "conclave/inference/v1/inference.pb.h"
-#include "worker/call_pool.h"
 #include "worker/generate_stream.h"
 #include "worker/metrics.h"
 #include "worker/model_host.h"
@@ -29,7 +29,7 @@
 
 namespace conclave::worker {
 
-// Every method raw: gRPC hands over bytes, and this room parses them (why: wire.h).
+// Every method raw: gRPC hands over bytes, and this room parses them (why: protos/rpc_wire.h).
 template <typename Base>
 using RawGenerate = pb::InferenceService::WithRawCallbackMethod_Generate<Base>;
 template <typename Base>

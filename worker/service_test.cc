@@ -6,6 +6,7 @@
 
 #include "common/hash.h"
 #include "common/status.h"
+#include "protos/rpc_calls.h"
 #include "protos/rpc_status.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/limits.h"
@@ -209,7 +210,7 @@ TEST(Service, CallsBeyondThePoolsQueueAreTurnedAwayAndStateIsStillAnswered) {
   while (queued() < engines + kWaitingCallsMax) std::this_thread::yield();
   const absl::Status refused = GenerateCall(worker.stub.get(), TextRequest("x")).Finish();
   EXPECT_EQ(rpc::Reason(refused), "OVERLOADED");
-  EXPECT_EQ(rpc::RetryDelayNs(refused), kOverloadRetryNs);
+  EXPECT_EQ(rpc::RetryDelayNs(refused), rpc::kOverloadRetryNs);
 
   worker.host.set_on_tokenize(nullptr);
   worker.host.set_submit_error(Unavailable("never mind"));

@@ -9,10 +9,10 @@
 #include "common/hash.h"
 #include "common/status.h"
 #include "protos/rpc_status.h"
+#include "protos/rpc_wire.h"
 #include "tests/testing/status_matchers.h"
 #include "worker/limits.h"
 #include "worker/stream_table.h"
-#include "worker/wire.h"
 #include "worker/worker_testing.h"
 
 namespace conclave::worker {
@@ -26,7 +26,7 @@ class FakeTransport final : public StreamTransport {
  public:
   void StartWrite(const grpc::ByteBuffer* bytes) override {
     pb::GenerateResponse event;
-    ASSERT_TRUE(Parse(*bytes, &event).ok());
+    ASSERT_TRUE(rpc::Parse(*bytes, &event).ok());
     written.push_back(event);
     EXPECT_FALSE(write_in_flight) << "one write at a time";
     EXPECT_EQ(finishes, 0) << "no write after Finish";

@@ -2,7 +2,6 @@
 #include "worker/worker_testing.h"
 
 #include <grpcpp/create_channel.h>
-#include <grpcpp/generic/generic_stub.h>
 
 #include <chrono>
 #include <latch>
@@ -12,6 +11,7 @@
 #include "common/status.h"
 #include "protos/rpc_endpoint.h"
 #include "protos/rpc_status.h"
+#include "tests/testing/raw_call.h"
 
 namespace conclave::worker {
 
@@ -227,20 +227,7 @@ std::string TextOf(const Events& events, int32_t sample) {
 }
 
 absl::StatusOr<std::string> CallRaw(ServedWorker* worker, const std::string& method, std::string_view bytes) {
-  grpc::GenericStub stub(worker->channel);
-  grpc::ClientContext context;
-  const grpc::Slice slice(bytes.data(), bytes.size());
-  const grpc::ByteBuffer request(&slice, 1);
-  grpc::ByteBuffer response;
-  grpc::Status status;
-  std::latch done(1);
-  stub.UnaryCall(&context, method, {}, &request, &response,
-                 [&](grpc::Status got) { status = std::move(got), done.count_down(); });
-  done.wait();
-  RETURN_IF_ERROR(rpc::FromGrpc(status));
-  grpc::Slice reply;
-  CONCLAVE_CHECK(response.DumpToSingleSlice(&reply).ok());
-  return std::string(reinterpret_cast<const char*>(reply.begin()), reply.size());
+  return testing::CallRaw(worker->channel, method, bytes);
 }
 
 pb::GenerateRequest TextRequest(std::string_view text, std::string_view request_id) {

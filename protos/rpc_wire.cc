@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "worker/wire.h"
+#include "protos/rpc_wire.h"
 
 #include <google/protobuf/stubs/logging.h>
 #include <grpcpp/support/proto_buffer_reader.h>
@@ -11,7 +11,7 @@
 #include "protos/rpc_endpoint.h"
 #include "protos/rpc_status.h"
 
-namespace conclave::worker {
+namespace conclave::rpc {
 namespace {
 
 // What protobuf logs while this thread parses: the only place where it says which string is not UTF-8.
@@ -45,23 +45,27 @@ absl::Status Parse(const grpc::ByteBuffer& bytes, google::protobuf::Message* mes
   if (parsed) return absl::OkStatus();
   const std::string& type = message->GetDescriptor()->name();
   if (const std::string field = QuotedName(log); !field.empty()) {
-    return rpc::WithReason(InvalidArgument("{}: the string {} is not UTF-8", type, field), "MALFORMED_MESSAGE");
+    return WithReason(InvalidArgument("{}: the string {} is not UTF-8", type, field), "MALFORMED_MESSAGE");
   }
-  return rpc::WithReason(InvalidArgument("{}: {} bytes that are no such message", type, bytes.Length()),
-                         "MALFORMED_MESSAGE");
+  return WithReason(InvalidArgument("{}: {} bytes that are no such message", type, bytes.Length()),
+                    "MALFORMED_MESSAGE");
 }
 
-absl::StatusOr<grpc::ByteBuffer> Serialize(const google::protobuf::Message& message) {
-  const size_t size = message.ByteSizeLong();
-  if (size > static_cast<size_t>(rpc::kClientReceiveBytesMax)) {
-    return rpc::WithReason(ResourceExhausted("{}: {} bytes, clients receive at most {}; ask for less in one call",
-                                             message.GetDescriptor()->name(), size, rpc::kClientReceiveBytesMax),
-                           "RESPONSE_TOO_LARGE");
-  }
-  grpc::Slice slice(size);
+grpc::ByteBuffer ToBytes(const google::protobuf::Message& message) {
+  grpc::Slice slice(message.ByteSizeLong());
   // A fresh Slice has one owner, so writing through it is what it is for; its accessor is const all the same.
   message.SerializeWithCachedSizesToArray(const_cast<uint8_t*>(slice.begin()));
   return grpc::ByteBuffer(&slice, 1);
 }
 
-}  // namespace conclave::worker
+absl::StatusOr<grpc::ByteBuffer> Serialize(const google::protobuf::Message& message) {
+  const size_t size = message.ByteSizeLong();
+  if (size > static_cast<size_t>(kClientReceiveBytesMax)) {
+    return WithReason(ResourceExhausted("{}: {} bytes, clients receive at most {}; ask for less in one call",
+                                        message.GetDescriptor()->name(), size, kClientReceiveBytesMax),
+                      "RESPONSE_TOO_LARGE");
+  }
+  return ToBytes(message);
+}
+
+}  // namespace conclave::rpc

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// gRPC's callback API, used in one way: a stream's transport, and unary calls answered where they arrive or in the
-// pool. For service.cc.
+// gRPC's callback API over raw bytes, used in one way by every service of ours: a call is admitted first and parsed
+// then, because a message can expand fifty-fold in memory (rpc_wire.h). Small calls are answered where they arrive,
+// the others in a CallPool.
 #pragma once
 
 #include <grpcpp/server_context.h>
@@ -8,72 +9,56 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <cstdint>
-#include <memory>
 #include <string_view>
-#include <utility>
 
 #include "absl/status/status.h"
+#include "common/call_pool.h"
 #include "common/status.h"
 #include "protos/rpc_status.h"
-#include "worker/call_pool.h"
-#include "worker/generate_stream.h"
-#include "worker/limits.h"
-#include "worker/wire.h"
+#include "protos/rpc_wire.h"
 
-namespace conclave::worker {
+namespace conclave::rpc {
 
-// A stream's transport over gRPC's callback API. Keeps the stream alive until OnDone, which is always the last
-// reaction.
-class Reactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public StreamTransport {
- public:
-  Reactor(std::shared_ptr<GenerateStream> stream, grpc::CallbackServerContext* context)
-      : stream_(std::move(stream)), context_(context) {}
+// What a call that is answered where it arrives may weigh; 1,024 ids need 40 KiB.
+inline constexpr int64_t kSmallCallBytesMax = 64 << 10;
 
-  void StartWrite(const grpc::ByteBuffer* bytes) override { ServerWriteReactor::StartWrite(bytes); }
-  void Finish(const grpc::Status& status) override { ServerWriteReactor::Finish(status); }
-  void TryCancel() override { context_->TryCancel(); }
-
-  void OnWriteDone(bool ok) override { stream_->OnWriteDone(ok); }
-  void OnCancel() override { stream_->OnCancel(); }
-  void OnDone() override {
-    stream_->OnTransportDone();
-    delete this;
-  }
-
- private:
-  const std::shared_ptr<GenerateStream> stream_;
-  grpc::CallbackServerContext* const context_;
-};
+// What RESOURCE_EXHAUSTED OVERLOADED advises to wait.
+inline constexpr int64_t kOverloadRetryNs = 500'000'000;
 
 inline absl::Status Overloaded(std::string_view what) {
-  return rpc::WithRetryDelay(
-      rpc::WithReason(ResourceExhausted("{}; try again, or ask another worker", what), "OVERLOADED"), kOverloadRetryNs);
+  return WithRetryDelay(WithReason(ResourceExhausted("{}; try again, or ask another server", what), "OVERLOADED"),
+                        kOverloadRetryNs);
+}
+
+// INVALID_ARGUMENT INVALID_REQUEST beyond kSmallCallBytesMax, MALFORMED_MESSAGE as Parse.
+template <typename Request>
+absl::Status ParseSmall(const grpc::ByteBuffer& bytes, Request* request) {
+  if (static_cast<int64_t>(bytes.Length()) > kSmallCallBytesMax) {
+    return WithReason(
+        InvalidArgument("{}: {} bytes, at most {}", Request::descriptor()->name(), bytes.Length(), kSmallCallBytesMax),
+        "INVALID_REQUEST");
+  }
+  return Parse(bytes, request);
 }
 
 // Finishes a unary call with a message or an error. `reply` is valid until then.
 inline void Finish(grpc::ServerUnaryReactor* reactor, const absl::Status& status,
                    const google::protobuf::Message& message, grpc::ByteBuffer* reply) {
-  if (!status.ok()) return reactor->Finish(rpc::ToGrpc(status));
+  if (!status.ok()) return reactor->Finish(ToGrpc(status));
   const absl::StatusOr<grpc::ByteBuffer> bytes = Serialize(message);
   if (bytes.ok()) *reply = *bytes;  // shares the bytes
-  reactor->Finish(rpc::ToGrpc(bytes.status()));
+  reactor->Finish(ToGrpc(bytes.status()));
 }
 
-// A unary call answered where it arrives: small, and without the engine.
+// A unary call answered where it arrives: small, and without waiting for anything.
+// `handle`: absl::Status(const Request&, Response*).
 template <typename Request, typename Response, typename Handle>
 grpc::ServerUnaryReactor* AnswerHere(grpc::CallbackServerContext* context, const grpc::ByteBuffer& bytes,
                                      grpc::ByteBuffer* reply, Handle handle) {
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   Request request;
   Response response;
-  absl::Status status;
-  if (static_cast<int64_t>(bytes.Length()) > kSmallCallBytesMax) {
-    status = rpc::WithReason(
-        InvalidArgument("{}: {} bytes, at most {}", Request::descriptor()->name(), bytes.Length(), kSmallCallBytesMax),
-        "INVALID_REQUEST");
-  } else {
-    status = Parse(bytes, &request);
-  }
+  absl::Status status = ParseSmall(bytes, &request);
   if (status.ok()) status = handle(request, &response);
   Finish(reactor, status, response, reply);
   return reactor;
@@ -95,4 +80,4 @@ grpc::ServerUnaryReactor* AnswerInPool(CallPool* pool, grpc::CallbackServerConte
   return reactor;
 }
 
-}  // namespace conclave::worker
+}  // namespace conclave::rpc

@@ -11,7 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "common/mutex.h"
 
-namespace conclave::worker {
+namespace conclave {
 
 // Thread-safe. Calls begin in the order of arrival, except that at most one large call is in work at a time and small
 // ones may pass it: parsing can expand a message fifty-fold, so this bounds memory, and a small call is never stuck
@@ -25,13 +25,15 @@ class CallPool {
     int64_t large_bytes = 0;  // calls of more bytes are large
   };
   explicit CallPool(const Limits& limits);
-  // Runs what is queued, then ends the threads.
-  ~CallPool();
+  ~CallPool() { Join(); }
   CallPool(const CallPool&) = delete;
   CallPool& operator=(const CallPool&) = delete;
 
   // False when the queue is full: `call` will not run and the caller answers its own client. Never blocks.
   bool TryRun(int64_t bytes, std::function<void()> call);
+
+  // Refuses what comes later, runs what is queued, then ends the threads. For one thread; again is no harm.
+  void Join();
 
   int32_t waiting() const;
 
@@ -55,4 +57,4 @@ class CallPool {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace conclave::worker
+}  // namespace conclave

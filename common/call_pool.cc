@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "worker/call_pool.h"
+#include "common/call_pool.h"
 
 #include <algorithm>
 #include <utility>
 
-namespace conclave::worker {
+namespace conclave {
 
 CallPool::CallPool(const Limits& limits) : limits_(limits) {
   for (int32_t i = 0; i < limits_.threads; ++i) threads_.emplace_back([this] { Work(); });
 }
 
-CallPool::~CallPool() {
+void CallPool::Join() {
   {
     MutexLock lock(&mutex_);
     stopping_ = true;
     changed_.SignalAll();
   }
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 bool CallPool::TryRun(int64_t bytes, std::function<void()> call) {
@@ -66,4 +67,4 @@ void CallPool::Work() {
   mutex_.Unlock();
 }
 
-}  // namespace conclave::worker
+}  // namespace conclave

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "worker/call_pool.h"
+#include "common/call_pool.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 #include <latch>
 #include <memory>
 
-namespace conclave::worker {
+namespace conclave {
 namespace {
 
 using ::testing::ElementsAre;
@@ -72,4 +72,4 @@ TEST(CallPool, OneLargeCallAtATimeAndSmallOnesPass) {
 }
 
 }  // namespace
-}  // namespace conclave::worker
+}  // namespace conclave
