@@ -19,22 +19,31 @@ constexpr int64_t kPullBytes = 256 << 10;
 EventStream::EventStream(Options options, EventTransport* transport)
     : options_(options), transport_(transport), last_write_ns_(options.clock->NowNs()) {}
 
-void EventStream::Follow(std::string run_id, int64_t after_sequence_number) {
+void EventStream::Follow(std::string run_id, int64_t after_sequence_number, const Reading& reading) {
   Actions actions;
   {
     MutexLock lock(&mutex_);
     run_id_ = std::move(run_id);
+    reading_ = reading;
     last_queued_ = last_written_ = after_sequence_number;
-    pulling_ = true;
+    pulling_ = !ending_;
     actions = NextLocked();
+    actions.cancel_run = reader_gone_ && reading_.cancel_on_disconnect;
   }
   Do(std::move(actions));
 }
 
-void EventStream::Observe(std::string run_id) {
-  MutexLock lock(&mutex_);
-  run_id_ = std::move(run_id);
-  observing_ = true;
+void EventStream::Observe(std::string run_id, const Reading& reading) {
+  Actions actions;
+  {
+    MutexLock lock(&mutex_);
+    run_id_ = std::move(run_id);
+    reading_ = reading;
+    observing_ = !ending_;
+    actions.unwatch = ending_;  // it ended before there was a run to leave
+    actions.cancel_run = reader_gone_ && reading_.cancel_on_disconnect;
+  }
+  Do(std::move(actions));
 }
 
 void EventStream::Fail(const absl::Status& status) { OnEnd(status); }
@@ -104,6 +113,7 @@ EventStream::Actions EventStream::NextLocked() {
 
 void EventStream::Do(Actions actions) {
   if (actions.unwatch) options_.executor->Unwatch(shared_from_this());
+  if (actions.cancel_run) options_.executor->CancelRun(run_id(), [](const auto&) {});
   // Between lock and call the transport cannot go: it goes after Finish or a write's end, and neither has happened.
   EventTransport* transport = nullptr;
   {
@@ -120,10 +130,12 @@ void EventStream::Do(Actions actions) {
 void EventStream::Pull(bool last_chance) {
   std::string run_id;
   int64_t after = 0;
+  bool stream_tokens = false;
   {
     MutexLock lock(&mutex_);
     run_id = run_id_;
     after = last_queued_;
+    stream_tokens = reading_.stream_tokens;
   }
   const auto page = options_.executor->ReadEvents(run_id, after, kPullEvents, kPullBytes);
   if (!page.ok()) return OnEnd(page.status());
@@ -151,7 +163,7 @@ void EventStream::Pull(bool last_chance) {
     pulling_ = false;
     observing_ = true;
   }
-  options_.executor->Attach(run_id, after, options_.stream_tokens, shared_from_this(),
+  options_.executor->Attach(run_id, after, stream_tokens, shared_from_this(),
                             [self = shared_from_this()](Executor::Attached attached) {
                               if (attached == Executor::Attached::kYes) return;
                               {
@@ -186,8 +198,10 @@ void EventStream::OnCancel() {
     MutexLock lock(&mutex_);
     queue_.clear();
     queue_bytes_ = 0;
+    reader_gone_ = true;
     EndLocked(Cancelled("the reader is gone"));
     actions = NextLocked();
+    actions.cancel_run = reading_.cancel_on_disconnect && !run_id_.empty();
   }
   Do(std::move(actions));
 }
@@ -222,6 +236,11 @@ std::string EventStream::run_id() const {
 bool EventStream::ended() const {
   MutexLock lock(&mutex_);
   return transport_ == nullptr;
+}
+
+bool EventStream::reader_gone() const {
+  MutexLock lock(&mutex_);
+  return reader_gone_;
 }
 
 }  // namespace conclave::orchestrator

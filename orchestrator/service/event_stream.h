@@ -42,16 +42,21 @@ class EventStream final : public RunObserver, public std::enable_shared_from_thi
   struct Options {
     Executor* executor = nullptr;
     const Clock* clock = &Clock::System();
-    bool stream_tokens = false;
   };
   // `transport` must live until OnTransportDone.
   EventStream(Options options, EventTransport* transport);
 
+  // What the reader asked for.
+  struct Reading {
+    bool stream_tokens = false;
+    bool cancel_on_disconnect = false;  // the run, when the reader goes before its end
+  };
+
   // ---- How it begins: one of these.
   // Pulls what is stored after a number, then follows.
-  void Follow(std::string run_id, int64_t after_sequence_number);
+  void Follow(std::string run_id, int64_t after_sequence_number, const Reading& reading);
   // A new run that this already observes.
-  void Observe(std::string run_id);
+  void Observe(std::string run_id, const Reading& reading);
   // There is no run.
   void Fail(const absl::Status& status);
 
@@ -69,6 +74,8 @@ class EventStream final : public RunObserver, public std::enable_shared_from_thi
   // "" until one of the beginnings.
   std::string run_id() const;
   bool ended() const;
+  // Nobody reads any more: whatever would be done for the call is in vain.
+  bool reader_gone() const;
 
  private:
   struct Actions {
@@ -77,6 +84,7 @@ class EventStream final : public RunObserver, public std::enable_shared_from_thi
     grpc::Status status;
     bool pull = false;
     bool unwatch = false;
+    bool cancel_run = false;
   };
   void EndLocked(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Actions NextLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -87,6 +95,7 @@ class EventStream final : public RunObserver, public std::enable_shared_from_thi
   mutable Mutex mutex_;
   EventTransport* transport_ ABSL_GUARDED_BY(mutex_);
   std::string run_id_ ABSL_GUARDED_BY(mutex_);
+  Reading reading_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<const deliberation::v1::Event>> queue_ ABSL_GUARDED_BY(mutex_);
   int64_t queue_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t last_queued_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -95,6 +104,7 @@ class EventStream final : public RunObserver, public std::enable_shared_from_thi
   bool pulling_ ABSL_GUARDED_BY(mutex_) = false;     // the store still has what must come first
   bool pull_asked_ ABSL_GUARDED_BY(mutex_) = false;  // a read is under way
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool reader_gone_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;     // Finish once the queue is empty
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;   // Finish was called
   bool observing_ ABSL_GUARDED_BY(mutex_) = false;  // the executor may call

@@ -85,7 +85,7 @@ class EventStreamTest : public ::testing::Test {
 };
 
 TEST_F(EventStreamTest, OneWriteAtATimeInOrderThenTheEnd) {
-  stream_->Observe("r");
+  stream_->Observe("r", {});
   for (int64_t i = 1; i <= 3; ++i) stream_->OnEvent(Numbered(i));
   stream_->OnEnd(absl::OkStatus());
   for (int64_t i = 1; i <= 3; ++i) {
@@ -97,7 +97,7 @@ TEST_F(EventStreamTest, OneWriteAtATimeInOrderThenTheEnd) {
 }
 
 TEST_F(EventStreamTest, AReaderThatFallsTooFarBehindIsToldWhereToGoOn) {
-  stream_->Observe("r");
+  stream_->Observe("r", {});
   // The first is being written, then as many wait as may.
   int64_t number = 1;
   for (; number <= static_cast<int64_t>(kSubscriberEventsMax) + 1; ++number) stream_->OnEvent(Numbered(number));
@@ -112,7 +112,7 @@ TEST_F(EventStreamTest, AReaderThatFallsTooFarBehindIsToldWhereToGoOn) {
 }
 
 TEST_F(EventStreamTest, ExactlyAsManyEventsAsMayWaitDoWait) {
-  stream_->Observe("r");
+  stream_->Observe("r", {});
   for (int64_t i = 1; i <= static_cast<int64_t>(kSubscriberEventsMax) + 1; ++i) stream_->OnEvent(Numbered(i));
   stream_->OnEnd(absl::OkStatus());
   for (size_t i = 0; i <= kSubscriberEventsMax; ++i) {
@@ -123,7 +123,7 @@ TEST_F(EventStreamTest, ExactlyAsManyEventsAsMayWaitDoWait) {
 }
 
 TEST_F(EventStreamTest, BytesAreBoundedToo) {
-  stream_->Observe("r");
+  stream_->Observe("r", {});
   stream_->OnEvent(Numbered(1));
   stream_->OnEvent(Numbered(2, static_cast<size_t>(kSubscriberBytesMax)));  // alone, one may be larger
   stream_->OnEvent(Numbered(3));
@@ -137,7 +137,7 @@ TEST_F(EventStreamTest, HeartbeatsComeOnlyOnAnIdleStream) {
   clock_.AdvanceNs(kHeartbeatNs + 1);
   stream_->Tick();
   EXPECT_TRUE(transport_.written().empty());
-  stream_->Observe("r");
+  stream_->Observe("r", {});
   stream_->OnEvent(Numbered(1));
   transport_.AwaitWrite();
   stream_->OnWriteDone(true);
@@ -167,7 +167,7 @@ TEST_F(EventStreamTest, WhatIsStoredIsPulledNotPushed) {
   ASSERT_TRUE(
       WriteAndWait(store_.get(), {CreateRun{.run_id = "r"}, AppendEvents{"r", 1, records}, UpdateRun{"r", "", true}})
           .status.ok());
-  stream_->Follow("r", 10);
+  stream_->Follow("r", 10, {});
   for (int64_t i = 11; i <= kEvents + 1; ++i) {
     transport_.AwaitWrite();
     stream_->OnWriteDone(true);

@@ -9,6 +9,7 @@
 #include "orchestrator/graph/compile.h"
 #include "orchestrator/graph/cost_bound.h"
 #include "orchestrator/service/validate.h"
+#include "protos/rpc_calls.h"
 #include "protos/rpc_status.h"
 
 namespace conclave::orchestrator {
@@ -22,79 +23,81 @@ absl::Status Draining() {
 
 // gRPC's half of a Run or Watch. Deletes itself after the last reaction.
 template <typename Response>
-class EventReactor final : public grpc::ServerWriteReactor<Response>, public EventTransport {
+class EventReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public EventTransport {
  public:
-  explicit EventReactor(const EventStream::Options& options)
-      : executor_(options.executor), stream_(std::make_shared<EventStream>(options, this)) {}
+  explicit EventReactor(const EventStream::Options& options) : stream_(std::make_shared<EventStream>(options, this)) {}
 
   const std::shared_ptr<EventStream>& stream() const { return stream_; }
-  void set_cancel_on_disconnect() { cancel_on_disconnect_ = true; }
 
   // ---- EventTransport
   void Write(const pb::Event& event) override {
     *response_.mutable_event() = event;
-    this->StartWrite(&response_);
+    bytes_ = rpc::ToBytes(response_);
+    StartWrite(&bytes_);
   }
-  void Finish(const grpc::Status& status) override { grpc::ServerWriteReactor<Response>::Finish(status); }
+  void Finish(const grpc::Status& status) override { ServerWriteReactor::Finish(status); }
 
   // ---- grpc
   void OnWriteDone(bool ok) override { stream_->OnWriteDone(ok); }
-  void OnCancel() override {
-    const std::string run_id = stream_->run_id();
-    if (cancel_on_disconnect_ && !run_id.empty()) executor_->CancelRun(run_id, [](const auto&) {});
-    stream_->OnCancel();
-  }
+  void OnCancel() override { stream_->OnCancel(); }
   void OnDone() override {
     stream_->OnTransportDone();
     delete this;
   }
 
  private:
-  Executor* const executor_;
   const std::shared_ptr<EventStream> stream_;
-  std::atomic<bool> cancel_on_disconnect_ = false;
   Response response_;
+  grpc::ByteBuffer bytes_;  // what is being written
 };
 
 }  // namespace
+
+Service::Service(Options options) : options_(std::move(options)), pool_(options_.calls) {}
 
 absl::Status Service::Admit(const std::shared_ptr<EventStream>& stream) {
   MutexLock lock(&mutex_);
   std::erase_if(streams_, [](const auto& s) { return s->ended(); });
   if (static_cast<int32_t>(streams_.size()) >= kStreamsMax) {
-    return rpc::WithReason(ResourceExhausted("{} streams are open, at most {}", streams_.size(), kStreamsMax),
-                           "OVERLOADED");
+    return rpc::Overloaded(fmt::format("{} streams are open, at most {}", streams_.size(), kStreamsMax));
   }
   streams_.push_back(stream);
   return absl::OkStatus();
 }
 
-grpc::ServerWriteReactor<pb::RunResponse>* Service::Run(Context*, const pb::RunRequest* request) {
-  auto* reactor = new EventReactor<pb::RunResponse>(
-      {.executor = options_.executor, .clock = options_.clock, .stream_tokens = request->stream_tokens()});
-  if (request->cancel_on_disconnect()) reactor->set_cancel_on_disconnect();
+// ---- Run
+
+Service::EventWriter* Service::Run(Context*, const grpc::ByteBuffer* bytes) {
+  auto* reactor = new EventReactor<pb::RunResponse>({.executor = options_.executor, .clock = options_.clock});
   const std::shared_ptr<EventStream> stream = reactor->stream();
-  absl::Status status = draining_ ? Draining() : Validate(*request);
-  if (status.ok()) status = Admit(stream);
+  absl::Status status = draining_ ? Draining() : Admit(stream);
   if (!status.ok()) {
     stream->Fail(status);
-  } else if (!work_.Post([this, copy = *request, stream] { BeginRun(copy, stream); })) {
-    stream->Fail(Draining());
+  } else if (!pool_.TryRun(static_cast<int64_t>(bytes->Length()),
+                           [this, copy = *bytes, stream] { BeginRun(copy, stream); })) {
+    stream->Fail(draining_ ? Draining() : rpc::Overloaded("too many calls wait to be read"));
   }
   return reactor;
 }
 
-void Service::BeginRun(const pb::RunRequest& request, const std::shared_ptr<EventStream>& stream) {
-  absl::StatusOr<NewRun> run = Build(request);
+void Service::BeginRun(const grpc::ByteBuffer& bytes, const std::shared_ptr<EventStream>& stream) {
+  // Not acknowledged, so nothing is lost: neither parsed nor begun for nobody.
+  if (stream->reader_gone()) return;
+  pb::RunRequest request;
+  absl::Status status = rpc::Parse(bytes, &request);
+  if (status.ok()) status = Validate(request);
+  if (!status.ok()) return stream->Fail(status);
+  const EventStream::Reading reading = {request.stream_tokens(), request.cancel_on_disconnect()};
+  absl::StatusOr<NewRun> run = Build(std::move(request));
   if (!run.ok()) return stream->Fail(run.status());
-  options_.executor->StartRun(*std::move(run), stream, [stream](absl::StatusOr<StartedRun> started) {
+  options_.executor->StartRun(*std::move(run), stream, [stream, reading](absl::StatusOr<StartedRun> started) {
     if (!started.ok()) return stream->Fail(started.status());
-    if (started->existing) return stream->Follow(started->run_id, 0);
-    stream->Observe(started->run_id);
+    if (started->existing) return stream->Follow(started->run_id, 0, reading);
+    stream->Observe(started->run_id, reading);
   });
 }
 
-absl::StatusOr<NewRun> Service::Build(const pb::RunRequest& request) const {
+absl::StatusOr<NewRun> Service::Build(pb::RunRequest request) const {
   NewRun run;
   absl::StatusOr<std::shared_ptr<const CompiledGraph>> graph =
       request.has_graph() ? options_.graphs->Compile(request.graph()) : options_.graphs->Find(request.graph_name());
@@ -105,78 +108,107 @@ absl::StatusOr<NewRun> Service::Build(const pb::RunRequest& request) const {
   }
   run.graph = *std::move(graph);
   ASSIGN_OR_RETURN(run.spec, BuildRunSpec(*run.graph, request, options_.bindings, options_.backend->Describe()));
-  run.request = request;
+  run.request = std::move(request);
   return run;
 }
 
-grpc::ServerWriteReactor<pb::WatchResponse>* Service::Watch(Context*, const pb::WatchRequest* request) {
-  auto* reactor = new EventReactor<pb::WatchResponse>(
-      {.executor = options_.executor, .clock = options_.clock, .stream_tokens = request->stream_tokens()});
+// ---- Watch and state
+
+Service::EventWriter* Service::Watch(Context*, const grpc::ByteBuffer* bytes) {
+  auto* reactor = new EventReactor<pb::WatchResponse>({.executor = options_.executor, .clock = options_.clock});
   const std::shared_ptr<EventStream> stream = reactor->stream();
-  absl::Status status = Validate(*request);
-  if (status.ok()) status = Admit(stream);
+  pb::WatchRequest request;
+  absl::Status status = Admit(stream);
+  if (status.ok()) status = rpc::ParseSmall(*bytes, &request);
+  if (status.ok()) status = Validate(request);
   if (status.ok()) {
-    stream->Follow(request->run_id(), request->after_sequence_number());
+    stream->Follow(request.run_id(), request.after_sequence_number(), {.stream_tokens = request.stream_tokens()});
   } else {
     stream->Fail(status);
   }
   return reactor;
 }
 
-grpc::ServerUnaryReactor* Service::GetRun(Context* context, const pb::GetRunRequest* request,
-                                          pb::GetRunResponse* response) {
+grpc::ServerUnaryReactor* Service::GetRun(Context* context, const grpc::ByteBuffer* bytes, grpc::ByteBuffer* reply) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  options_.executor->GetRun(request->run_id(), [reactor, response](absl::StatusOr<pb::Run> run) {
-    if (run.ok()) *response->mutable_run() = *std::move(run);
-    reactor->Finish(rpc::ToGrpc(run.status()));
+  pb::GetRunRequest request;
+  if (const absl::Status status = rpc::ParseSmall(*bytes, &request); !status.ok()) {
+    rpc::Finish(reactor, status, pb::GetRunResponse(), reply);
+    return reactor;
+  }
+  options_.executor->GetRun(request.run_id(), [reactor, reply](absl::StatusOr<pb::Run> run) {
+    pb::GetRunResponse response;
+    if (run.ok()) *response.mutable_run() = *std::move(run);
+    rpc::Finish(reactor, run.status(), response, reply);
   });
   return reactor;
 }
 
-grpc::ServerUnaryReactor* Service::ListRuns(Context* context, const pb::ListRunsRequest* request,
-                                            pb::ListRunsResponse* response) {
+grpc::ServerUnaryReactor* Service::ListRuns(Context* context, const grpc::ByteBuffer* bytes, grpc::ByteBuffer* reply) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const absl::StatusOr<Page> page = Validate(*request);
+  pb::ListRunsRequest request;
+  absl::Status status = rpc::ParseSmall(*bytes, &request);
+  absl::StatusOr<Page> page = status.ok() ? Validate(request) : status;
   if (!page.ok()) {
-    reactor->Finish(rpc::ToGrpc(page.status()));
+    rpc::Finish(reactor, page.status(), pb::ListRunsResponse(), reply);
     return reactor;
   }
-  options_.executor->OnReader([executor = options_.executor, page = *page, reactor, response] {
+  options_.executor->OnReader([executor = options_.executor, page = *page, reactor, reply] {
     // One more than asked for tells whether there is a next page.
+    pb::ListRunsResponse response;
     auto runs = executor->ListRuns(page.before_number, page.size + 1);
     if (runs.ok()) {
       const bool more = static_cast<int32_t>(runs->size()) > page.size;
       if (more) runs->pop_back();
-      for (Executor::ListedRun& run : *runs) *response->add_runs() = std::move(run.run);
-      if (more) response->set_next_page_token(PageToken(runs->back().number));
+      for (Executor::ListedRun& run : *runs) *response.add_runs() = std::move(run.run);
+      if (more) response.set_next_page_token(PageToken(runs->back().number));
     }
-    reactor->Finish(rpc::ToGrpc(runs.status()));
+    rpc::Finish(reactor, runs.status(), response, reply);
   });
   return reactor;
 }
 
-grpc::ServerUnaryReactor* Service::CancelRun(Context* context, const pb::CancelRunRequest* request,
-                                             pb::CancelRunResponse* response) {
+grpc::ServerUnaryReactor* Service::CancelRun(Context* context, const grpc::ByteBuffer* bytes, grpc::ByteBuffer* reply) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  options_.executor->CancelRun(request->run_id(), [reactor, response](absl::StatusOr<pb::RunState> state) {
-    if (state.ok()) response->set_state(*state);
-    reactor->Finish(rpc::ToGrpc(state.status()));
-  });
-  return reactor;
-}
-
-grpc::ServerUnaryReactor* Service::ValidateGraph(Context* context, const pb::ValidateGraphRequest* request,
-                                                 pb::ValidateGraphResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::Status status = Validate(*request);
-  if (!status.ok()) {
-    reactor->Finish(rpc::ToGrpc(status));
-  } else if (!work_.Post([this, request, response, reactor] {
-               reactor->Finish(rpc::ToGrpc(FillValidation(*request, response)));
-             })) {
-    reactor->Finish(rpc::ToGrpc(Draining()));
+  pb::CancelRunRequest request;
+  if (const absl::Status status = rpc::ParseSmall(*bytes, &request); !status.ok()) {
+    rpc::Finish(reactor, status, pb::CancelRunResponse(), reply);
+    return reactor;
   }
+  options_.executor->CancelRun(request.run_id(), [reactor, reply](absl::StatusOr<pb::RunState> state) {
+    pb::CancelRunResponse response;
+    if (state.ok()) response.set_state(*state);
+    rpc::Finish(reactor, state.status(), response, reply);
+  });
   return reactor;
+}
+
+grpc::ServerUnaryReactor* Service::ListMembers(Context* context, const grpc::ByteBuffer* bytes,
+                                               grpc::ByteBuffer* reply) {
+  return rpc::AnswerHere<pb::ListMembersRequest, pb::ListMembersResponse>(
+      context, *bytes, reply, [this](const pb::ListMembersRequest&, pb::ListMembersResponse* response) {
+        for (MemberFacts& facts : options_.backend->Describe()) {
+          pb::ListMembersResponse::Member* member = response->add_members();
+          member->set_name(std::move(facts.name));
+          member->set_backend(std::move(facts.backend));
+          member->set_location(std::move(facts.location));
+          member->set_available(facts.available);
+          if (facts.model.has_value()) *member->mutable_model() = *std::move(facts.model);
+        }
+        return absl::OkStatus();
+      });
+}
+
+// ---- ValidateGraph
+
+grpc::ServerUnaryReactor* Service::ValidateGraph(Context* context, const grpc::ByteBuffer* bytes,
+                                                 grpc::ByteBuffer* reply) {
+  return rpc::AnswerInPool<pb::ValidateGraphRequest, pb::ValidateGraphResponse>(
+      &pool_, context, *bytes, reply,
+      [this](const pb::ValidateGraphRequest& request, pb::ValidateGraphResponse* response) {
+        RETURN_IF_ERROR(Validate(request));
+        return FillValidation(request, response);
+      });
 }
 
 absl::Status Service::FillValidation(const pb::ValidateGraphRequest& request,
@@ -203,21 +235,6 @@ absl::Status Service::FillValidation(const pb::ValidateGraphRequest& request,
     response->add_errors(std::string(Message(cost.status())));
   }
   return absl::OkStatus();
-}
-
-grpc::ServerUnaryReactor* Service::ListMembers(Context* context, const pb::ListMembersRequest*,
-                                               pb::ListMembersResponse* response) {
-  for (MemberFacts& facts : options_.backend->Describe()) {
-    pb::ListMembersResponse::Member* member = response->add_members();
-    member->set_name(std::move(facts.name));
-    member->set_backend(std::move(facts.backend));
-    member->set_location(std::move(facts.location));
-    member->set_available(facts.available);
-    if (facts.model.has_value()) *member->mutable_model() = *std::move(facts.model);
-  }
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(grpc::Status::OK);
-  return reactor;
 }
 
 void Service::Tick() {

@@ -5,15 +5,17 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 
-#include <chrono>
-#include <fstream>
+#include <future>
+#include <optional>
 
 #include "common/check.h"
 #include "common/status.h"
 #include "orchestrator/backend/fake_backend.h"
 #include "orchestrator/service/server.h"
 #include "orchestrator/store/memory_store.h"
+#include "protos/rpc_calls.h"
 #include "protos/rpc_status.h"
+#include "tests/testing/raw_call.h"
 #include "tests/testing/status_matchers.h"
 
 namespace conclave::orchestrator {
@@ -30,7 +32,7 @@ constexpr int64_t kNever = int64_t{3600} * 1'000'000'000;
 
 class ServiceTest : public ::testing::Test {
  protected:
-  void Serve(FakeBackend::AnswerFunction answer) {
+  void Serve(FakeBackend::AnswerFunction answer, std::optional<CallPool::Limits> calls = {}) {
     backend_ = std::make_unique<FakeBackend>(std::vector<std::string>{"a", "b"}, std::move(answer));
     executor_ = *Executor::Start({.store = store_.get(), .backend = backend_.get()});
     graphs_ = *GraphLibrary::Open(CONCLAVE_SOURCE_DIR "/graphs");
@@ -38,11 +40,13 @@ class ServiceTest : public ::testing::Test {
     options.executor = executor_.get();
     options.backend = backend_.get();
     options.graphs = graphs_.get();
+    if (calls.has_value()) options.calls = *calls;
     auto server = Server::Start({}, std::move(options));
     CONCLAVE_CHECK_MSG(server.ok(), server.status().ToString().c_str());
     server_ = *std::move(server);
-    stub_ = pb::DeliberationService::NewStub(
-        grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(), rpc::ChannelArguments()));
+    channel_ =
+        grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(), rpc::ChannelArguments());
+    stub_ = pb::DeliberationService::NewStub(channel_);
   }
   void TearDown() override {
     if (executor_ != nullptr) executor_->Stop();
@@ -87,6 +91,7 @@ class ServiceTest : public ::testing::Test {
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<GraphLibrary> graphs_;
   std::unique_ptr<Server> server_;
+  std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<pb::DeliberationService::Stub> stub_;
 };
 
@@ -153,6 +158,88 @@ TEST_F(ServiceTest, BadRequestsSayWhatIsWrong) {
   request.mutable_inputs()->clear();
   EXPECT_THAT(Run(request, &events), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("question")));
   EXPECT_THAT(events, IsEmpty());
+}
+
+// ---- Bad bytes, and too many
+
+std::string Method(const char* name) { return std::string("/") + std::string(kServiceName) + "/" + name; }
+
+TEST_F(ServiceTest, BytesThatAreNoMessageGetAClearError) {
+  Serve(Fixed);
+  for (const char* name : {"Run", "Watch", "GetRun", "ListRuns", "CancelRun", "ListMembers", "ValidateGraph"}) {
+    const absl::Status status = testing::CallRaw(channel_, Method(name), "\x0A\x7F short").status();
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(name))) << name;
+    EXPECT_EQ(rpc::Reason(status), "MALFORMED_MESSAGE") << name;
+  }
+}
+
+TEST_F(ServiceTest, SmallCallsHaveASmallLimit) {
+  Serve(Fixed);
+  for (const char* name : {"Watch", "GetRun", "CancelRun"}) {
+    const auto call = [&](int64_t bytes) {
+      pb::GetRunRequest request;  // run_id is field 1 of all three
+      while (static_cast<int64_t>(request.ByteSizeLong()) < bytes) request.mutable_run_id()->push_back('r');
+      EXPECT_EQ(static_cast<int64_t>(request.ByteSizeLong()), bytes);
+      return testing::CallRaw(channel_, Method(name), request.SerializeAsString()).status();
+    };
+    EXPECT_THAT(call(rpc::kSmallCallBytesMax), StatusIs(absl::StatusCode::kNotFound)) << name;
+    EXPECT_THAT(call(rpc::kSmallCallBytesMax + 1), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("65536")));
+  }
+}
+
+TEST_F(ServiceTest, MillionsOfEmptySubMessagesAreRefusedByTheirNumber) {
+  Serve(Fixed);
+  const int field = pb::RunRequest::kBindingsFieldNumber;
+  std::string bytes;
+  for (int i = 0; i < 1'000'000; ++i) {
+    bytes.push_back(static_cast<char>(field << 3 | 2));  // length-delimited, of no byte
+    bytes.push_back(0);
+  }
+  EXPECT_THAT(testing::CallRaw(channel_, Method("Run"), bytes).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("1000000 entries")));
+}
+
+TEST_F(ServiceTest, CallsBeyondTheirQueueAreTurnedAwayUnread) {
+  const int64_t size = static_cast<int64_t>(Request("7").ByteSizeLong());
+  Serve(Fixed, CallPool::Limits{.threads = 1, .calls_max = 8, .bytes_max = size, .large_bytes = size});
+  std::vector<pb::Event> events;
+  EXPECT_OK(Run(Request("7"), &events));
+  const absl::Status refused = Run(Request("77"), &events);
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_EQ(rpc::Reason(refused), "OVERLOADED");
+  EXPECT_EQ(rpc::RetryDelayNs(refused), rpc::kOverloadRetryNs);
+  // What it says is not looked at before there is room for it.
+  const absl::Status unread =
+      testing::CallRaw(channel_, Method("ValidateGraph"), std::string(size + 1, '\xFF')).status();
+  EXPECT_EQ(rpc::Reason(unread), "OVERLOADED");
+}
+
+// ---- Cancelling
+
+class NobodyReads final : public EventTransport {
+ public:
+  void Write(const pb::Event&) override { FAIL() << "a write after the reader left"; }
+  void Finish(const grpc::Status&) override {}
+};
+
+TEST_F(ServiceTest, AReaderThatLeftBeforeItsRunBeganStillCancelsIt) {
+  Serve([](const CallRequest&) { return Says("#### 1", kNever); });
+  NewRun run;
+  run.request = Request();
+  run.graph = *graphs_->Find("vote");
+  run.spec = *BuildRunSpec(*run.graph, run.request, {}, backend_->Describe());
+  NobodyReads transport;
+  const auto stream = std::make_shared<EventStream>(EventStream::Options{.executor = executor_.get()}, &transport);
+  stream->OnCancel();
+  stream->OnTransportDone();
+  std::promise<std::string> run_id;
+  executor_->StartRun(std::move(run), stream, [&](const absl::StatusOr<StartedRun>& started) {
+    stream->Observe(started->run_id, {.cancel_on_disconnect = true});
+    run_id.set_value(started->run_id);
+  });
+  std::vector<pb::Event> events;
+  ASSERT_OK(Watch(run_id.get_future().get(), 0, &events));
+  EXPECT_EQ(events.back().run_finished().state(), pb::RUN_STATE_CANCELLED);
 }
 
 TEST_F(ServiceTest, CancelEndsTheRunAndItsCalls) {
