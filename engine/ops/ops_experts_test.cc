@@ -234,7 +234,7 @@ TEST_P(Experts, FfnOfEveryFormatAndOddShapes) {
                                 {DType::kBF16, DType::kF16, 4, 4, 24, 17},
                                 {DType::kQ4_0, DType::kBF16, 6, 3, 96, 33},
                                 {DType::kQ4_K, DType::kQ6_K, 9, 2, 512, 256}};
-  for (const DType dtype : testing::kWeightDTypes) {
+  for (const DType dtype : testing::WeightDTypes(GetParam())) {
     const int64_t block = Traits(dtype).block_elements;
     cases.push_back({dtype, dtype, 7, 3, IsPlain(dtype) ? 40 : 3 * block, IsPlain(dtype) ? 20 : block});
   }

@@ -8,6 +8,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/check.h"
@@ -17,9 +18,16 @@
 
 namespace conclave::engine::testing {
 
-inline constexpr DType kWeightDTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ4_0,
-                                          DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
-                                          DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+inline constexpr DType kWeightDTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ4_0,   DType::kQ4_1,
+                                          DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ4_K,   DType::kQ5_K,
+                                          DType::kQ6_K, DType::kQ2_K, DType::kQ3_K, DType::kIQ4_NL, DType::kIQ4_XS};
+// The last of them are not read by the CUDA backend, which says so.
+inline constexpr size_t kNotOnCuda = 4;
+
+inline std::span<const DType> WeightDTypes(std::string_view backend) {
+  const std::span<const DType> all = kWeightDTypes;
+  return backend == "cuda" ? all.first(all.size() - kNotOnCuda) : all;
+}
 
 inline std::vector<float> Normal(std::mt19937* rng, size_t n, float sigma = 1.0f) {
   std::normal_distribution<float> normal(0.0f, sigma);

@@ -49,7 +49,7 @@ TEST_P(Heads, HeadGemmOfEveryFormatAndOddShapes) {
     int64_t heads, rows, columns, rest;
   };
   std::vector<Case> cases = {{DType::kF32, 3, 5, 7, 2}, {DType::kBF16, 16, 33, 24, 0}, {DType::kF32, 1, 16, 1, 4}};
-  for (const DType dtype : testing::kWeightDTypes) {
+  for (const DType dtype : testing::WeightDTypes(GetParam())) {
     const int64_t block = Traits(dtype).block_elements;
     cases.push_back({dtype, 5, 40, IsPlain(dtype) ? 16 : block, 8});
     cases.push_back({dtype, 2, 19, IsPlain(dtype) ? 40 : 2 * block, 0});

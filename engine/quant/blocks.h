@@ -8,7 +8,7 @@
 namespace conclave::engine::quant {
 
 inline constexpr int kBlock = 32;        // elements of a simple block
-inline constexpr int kSuperBlock = 256;  // elements of a K-quant block: 8 sub-blocks of 32
+inline constexpr int kSuperBlock = 256;  // elements of a K-quant block: 8 sub-blocks of 32, or 16 of 16
 
 // In Q4 and Q5 blocks byte j holds element j in its low nibble and element j + 16 in its high nibble.
 struct BlockQ4_0 {  // (q - 8) d
@@ -52,6 +52,30 @@ struct BlockQ6_K {  // (q - 32) (d * scale), one signed scale per 16 elements
   int8_t scales[16];
   uint16_t d;
 };
+struct BlockQ2_K {     // q (d * scale) - dmin * min, per 16 elements
+  uint8_t scales[16];  // scale in the low nibble, min in the high one
+  uint8_t q[64];       // see Q2Element
+  uint16_t d, dmin;
+};
+struct BlockQ3_K {     // (q - 4) (d * scale), one scale per 16 elements
+  uint8_t high[32];    // bit s of byte l is bit 2 of element l of sub-block s of 32
+  uint8_t q[64];       // the two lower bits, as in Q2_K
+  uint8_t scales[12];  // see Q3Scale
+  uint16_t d;
+};
+// The four bits number a value of kIq4Values.
+struct BlockIQ4_NL {  // value d
+  uint16_t d;
+  uint8_t q[16];
+};
+struct BlockIQ4_XS {  // value (d * scale), one scale per 32 elements; sub-block s is bytes 16 s .. of q, as in IQ4_NL
+  uint16_t d;
+  uint16_t scales_high;  // see Iq4XsScale
+  uint8_t scales_low[4];
+  uint8_t q[128];
+};
+static_assert(sizeof(BlockQ2_K) == 84 && sizeof(BlockQ3_K) == 110 && sizeof(BlockIQ4_NL) == 18 &&
+              sizeof(BlockIQ4_XS) == 136);
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 &&
               sizeof(BlockQ5_1) == 24 && sizeof(BlockQ8_0) == 34 && sizeof(BlockQ4_K) == 144 &&
               sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210);
@@ -64,6 +88,31 @@ inline ScaleMin UnpackScaleMin(const uint8_t* scales, int j) {
   if (j < 4) return {static_cast<uint8_t>(scales[j] & 63), static_cast<uint8_t>(scales[j + 4] & 63)};
   return {static_cast<uint8_t>((scales[j + 4] & 15) | ((scales[j - 4] >> 6) << 4)),
           static_cast<uint8_t>((scales[j + 4] >> 4) | ((scales[j] >> 6) << 4))};
+}
+
+// Element e (0..255) of the two-bit plane of Q2_K and Q3_K: byte l of a half holds elements l, l + 32, l + 64, l + 96.
+inline uint8_t Q2Element(const uint8_t* q, int e) {
+  return static_cast<uint8_t>((q[e / 128 * 32 + e % 32] >> (e % 128 / 32 * 2)) & 3);
+}
+
+// Element e of a Q3_K block, 0..7, the offset of 4 not yet removed.
+inline uint8_t Q3Element(const BlockQ3_K& block, int e) {
+  return static_cast<uint8_t>(Q2Element(block.q, e) | ((block.high[e % 32] >> (e / 32) & 1) << 2));
+}
+
+// The scale of the 16 elements j (0..15) of a Q3_K block, -32..31: four bits in bytes 0..7, two above them in 8..11.
+inline int8_t Q3Scale(const BlockQ3_K& block, int j) {
+  const int low = (block.scales[j % 8] >> (j / 8 * 4)) & 15, high = (block.scales[8 + j % 4] >> (j / 4 * 2)) & 3;
+  return static_cast<int8_t>((low | (high << 4)) - 32);
+}
+
+// ggml's kvalues_iq4nl.
+inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+// The scale of sub-block s (0..7), -32..31.
+inline int8_t Iq4XsScale(const BlockIQ4_XS& block, int s) {
+  const int low = (block.scales_low[s / 2] >> (s % 2 * 4)) & 15, high = (block.scales_high >> (2 * s)) & 3;
+  return static_cast<int8_t>((low | (high << 4)) - 32);
 }
 
 // Element e (0..255) of a Q6_K block, 0..63, the offset of 32 not yet removed.

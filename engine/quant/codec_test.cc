@@ -28,6 +28,10 @@ constexpr Golden kGoldens[] = {
     {DType::kQ4_K, 0x6fbb3c0641bdce31u, {1.40568542f, 2.42149353f, 1.91358948f, 5.9755249f}},
     {DType::kQ5_K, 0x55ac216ed5be560du, {9.53215027f, 14.1032867f, 3.94520569f, 11.5162964f}},
     {DType::kQ6_K, 0x87131107f925474eu, {6.20788574f, -22.1710205f, -15.5862274f, -45.3175659f}},
+    {DType::kQ2_K, 0xe6ef109a66327c4bu, {0.204299927f, -0.217300415f, -0.152893066f, 0.0650634766f}},
+    {DType::kQ3_K, 0xcefc37c72e4ad757u, {0.0f, 0.0f, -0.0562133789f, -0.243591309f}},
+    {DType::kIQ4_NL, 0xf5bf3dba6e6781ccu, {0.877288818f, 0.577163696f, -2.93199158f, -0.507904053f}},
+    {DType::kIQ4_XS, 0x31a0642e9619c888u, {-17.7766418f, -5.07904053f, 0.507904053f, 42.0175171f}},
 };
 
 constexpr int kBlocks = 64;
@@ -43,10 +47,11 @@ std::vector<std::byte> PseudoRandomBlocks(DType dtype) {
     state ^= state << 5;
     byte = static_cast<std::byte>(state >> 11);
   }
-  const bool two_halves =
-      dtype == DType::kQ4_1 || dtype == DType::kQ5_1 || dtype == DType::kQ4_K || dtype == DType::kQ5_K;
+  const bool two_halves = dtype == DType::kQ4_1 || dtype == DType::kQ5_1 || dtype == DType::kQ4_K ||
+                          dtype == DType::kQ5_K || dtype == DType::kQ2_K;
+  const size_t halves_at = dtype == DType::kQ6_K ? 208 : dtype == DType::kQ2_K ? 80 : dtype == DType::kQ3_K ? 108 : 0;
   for (size_t block = 0; block < kBlocks; ++block) {
-    std::byte* half = bytes.data() + block * size + (dtype == DType::kQ6_K ? 208 : 0);
+    std::byte* half = bytes.data() + block * size + halves_at;
     for (int i = 0; i <= (two_halves ? 1 : 0); ++i)
       half[2 * i + 1] = (half[2 * i + 1] & std::byte{0x83}) | std::byte{0x24};
   }
@@ -82,9 +87,10 @@ TEST(EncodeRow, ErrorIsAboutHalfAStep) {
     double rms_max;  // relative to the values' own
   };
   // Half a step of uniform error is step / sqrt(12), the step about 2 x 2.4 sigma / codes for a block of 32.
-  const Case cases[] = {{DType::kF32, 0},      {DType::kF16, 3e-4},  {DType::kBF16, 3e-3},  {DType::kQ4_0, 0.12},
-                        {DType::kQ4_1, 0.09},  {DType::kQ5_0, 0.05}, {DType::kQ5_1, 0.045}, {DType::kQ8_0, 0.007},
-                        {DType::kQ4_K, 0.095}, {DType::kQ5_K, 0.05}, {DType::kQ6_K, 0.03}};
+  const Case cases[] = {{DType::kF32, 0},      {DType::kF16, 3e-4},    {DType::kBF16, 3e-3},  {DType::kQ4_0, 0.12},
+                        {DType::kQ4_1, 0.09},  {DType::kQ5_0, 0.05},   {DType::kQ5_1, 0.045}, {DType::kQ8_0, 0.007},
+                        {DType::kQ4_K, 0.095}, {DType::kQ5_K, 0.05},   {DType::kQ6_K, 0.03},  {DType::kQ2_K, 0.45},
+                        {DType::kQ3_K, 0.25},  {DType::kIQ4_NL, 0.12}, {DType::kIQ4_XS, 0.12}};
   for (const Case& c : cases) {
     std::vector<float> values(2048), back(2048);
     for (float& v : values) v = normal(rng);
@@ -102,7 +108,7 @@ TEST(EncodeRow, ErrorIsAboutHalfAStep) {
 
 TEST(EncodeRow, ZerosStayZero) {
   for (const DType dtype : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ4_K,
-                            DType::kQ5_K, DType::kQ6_K}) {
+                            DType::kQ5_K, DType::kQ6_K, DType::kQ2_K, DType::kQ3_K, DType::kIQ4_NL, DType::kIQ4_XS}) {
     std::vector<float> values(256), back(256, 1.0f);
     std::vector<std::byte> row(static_cast<size_t>(RowBytes(dtype, 256)));
     EncodeRow(dtype, values, row.data());
@@ -113,7 +119,8 @@ TEST(EncodeRow, ZerosStayZero) {
 
 TEST(CanDecode, NamesWhatIsSupported) {
   EXPECT_TRUE(CanDecode(DType::kQ4_K));
-  EXPECT_FALSE(CanDecode(DType::kQ2_K));
+  EXPECT_TRUE(CanDecode(DType::kIQ4_XS));
+  EXPECT_FALSE(CanDecode(DType::kF8_E4M3));
   EXPECT_FALSE(CanDecode(DType::kI32));
 }
 

@@ -86,6 +86,38 @@ void Decode(const BlockQ6_K& b, float* y) {
   }
 }
 
+void Decode(const BlockQ2_K& b, float* y) {
+  const float d = HalfToFloat(b.d), dmin = HalfToFloat(b.dmin);
+  for (int e = 0; e < kSuperBlock; ++e) {
+    const uint8_t sub = b.scales[e / 16];
+    const float scale = d * static_cast<float>(sub & 15), min = dmin * static_cast<float>(sub >> 4);
+    y[e] = scale * static_cast<float>(Q2Element(b.q, e)) - min;
+  }
+}
+
+void Decode(const BlockQ3_K& b, float* y) {
+  const float d = HalfToFloat(b.d);
+  for (int e = 0; e < kSuperBlock; ++e) {
+    const float scale = d * static_cast<float>(Q3Scale(b, e / 16));
+    y[e] = scale * static_cast<float>(Q3Element(b, e) - 4);
+  }
+}
+
+void DecodeIq4(float scale, const uint8_t* q, float* y) {
+  for (int j = 0; j < 16; ++j) {
+    y[j] = scale * static_cast<float>(kIq4Values[q[j] & 15]);
+    y[j + 16] = scale * static_cast<float>(kIq4Values[q[j] >> 4]);
+  }
+}
+
+void Decode(const BlockIQ4_NL& b, float* y) { DecodeIq4(HalfToFloat(b.d), b.q, y); }
+
+void Decode(const BlockIQ4_XS& b, float* y) {
+  for (int s = 0; s < 8; ++s) {
+    DecodeIq4(HalfToFloat(b.d) * static_cast<float>(Iq4XsScale(b, s)), b.q + 16 * s, y + kBlock * s);
+  }
+}
+
 template <typename Block, int kElements>
 void DecodeBlocks(const std::byte* row, std::span<float> out) {
   Block block;
@@ -116,9 +148,13 @@ bool CanDecode(DType dtype) {
     case DType::kQ5_0:
     case DType::kQ5_1:
     case DType::kQ8_0:
+    case DType::kQ2_K:
+    case DType::kQ3_K:
     case DType::kQ4_K:
     case DType::kQ5_K:
     case DType::kQ6_K:
+    case DType::kIQ4_NL:
+    case DType::kIQ4_XS:
       return true;
     default:
       return false;
@@ -145,12 +181,20 @@ void DecodeRow(DType dtype, const std::byte* row, std::span<float> out) {
       return DecodeBlocks<BlockQ5_1, kBlock>(row, out);
     case DType::kQ8_0:
       return DecodeBlocks<BlockQ8_0, kBlock>(row, out);
+    case DType::kQ2_K:
+      return DecodeBlocks<BlockQ2_K, kSuperBlock>(row, out);
+    case DType::kQ3_K:
+      return DecodeBlocks<BlockQ3_K, kSuperBlock>(row, out);
     case DType::kQ4_K:
       return DecodeBlocks<BlockQ4_K, kSuperBlock>(row, out);
     case DType::kQ5_K:
       return DecodeBlocks<BlockQ5_K, kSuperBlock>(row, out);
     case DType::kQ6_K:
       return DecodeBlocks<BlockQ6_K, kSuperBlock>(row, out);
+    case DType::kIQ4_NL:
+      return DecodeBlocks<BlockIQ4_NL, kBlock>(row, out);
+    case DType::kIQ4_XS:
+      return DecodeBlocks<BlockIQ4_XS, kSuperBlock>(row, out);
     default:
       CONCLAVE_CHECK_MSG(false, "DecodeRow: no decoder for this format");
   }

@@ -94,41 +94,113 @@ void PackScaleMins(const uint8_t* scale, const uint8_t* min, uint8_t* packed) {
   }
 }
 
-template <typename Block, typename Store>
-void EncodeScaledPairs(const float* x, int top, Block* b, Store store) {
-  float scale[8], min[8];
-  for (int s = 0; s < 8; ++s) {
-    const auto [low, high] = std::minmax_element(x + 32 * s, x + 32 * s + 32);
-    min[s] = std::max(0.0f, -*low);
-    scale[s] = std::max(0.0f, *high + min[s]) / static_cast<float>(top);
+// Codes of blocks with a scale and a min, themselves codes 0..scale_top, for each of kGroups groups.
+template <int kGroups>
+struct ScaleCodes {
+  uint8_t scale[kGroups], min[kGroups];
+};
+
+// store(e, code) receives the elements' codes, 0..top; d and dmin of `b` are set.
+template <int kGroups, typename Block, typename Store>
+ScaleCodes<kGroups> EncodeWithMins(const float* x, int top, int scale_top, Block* b, Store store) {
+  constexpr int kSize = kSuperBlock / kGroups;
+  float scale[kGroups], min[kGroups];
+  for (int g = 0; g < kGroups; ++g) {
+    const auto [low, high] = std::minmax_element(x + kSize * g, x + kSize * (g + 1));
+    min[g] = std::max(0.0f, -*low);
+    scale[g] = std::max(0.0f, *high + min[g]) / static_cast<float>(top);
   }
-  b->d = FloatToHalf(*std::max_element(scale, scale + 8) / 63);
-  b->dmin = FloatToHalf(*std::max_element(min, min + 8) / 63);
+  b->d = FloatToHalf(*std::max_element(scale, scale + kGroups) / static_cast<float>(scale_top));
+  b->dmin = FloatToHalf(*std::max_element(min, min + kGroups) / static_cast<float>(scale_top));
   const float d = HalfToFloat(b->d), dmin = HalfToFloat(b->dmin);
-  uint8_t scale_codes[8], min_codes[8];
-  for (int s = 0; s < 8; ++s) {
-    scale_codes[s] = static_cast<uint8_t>(Code(scale[s], Inverse(d), 0, 63));
-    min_codes[s] = static_cast<uint8_t>(Code(min[s], Inverse(dmin), 0, 63));
-    const float inverse = Inverse(d * static_cast<float>(scale_codes[s]));
-    for (int l = 0; l < 32; ++l) {
-      store(s, l, Code(x[32 * s + l] + dmin * static_cast<float>(min_codes[s]), inverse, 0, top));
+  ScaleCodes<kGroups> codes;
+  for (int g = 0; g < kGroups; ++g) {
+    codes.scale[g] = static_cast<uint8_t>(Code(scale[g], Inverse(d), 0, scale_top));
+    codes.min[g] = static_cast<uint8_t>(Code(min[g], Inverse(dmin), 0, scale_top));
+    const float inverse = Inverse(d * static_cast<float>(codes.scale[g]));
+    for (int e = kSize * g; e < kSize * (g + 1); ++e) {
+      store(e, Code(x[e] + dmin * static_cast<float>(codes.min[g]), inverse, 0, top));
     }
   }
-  PackScaleMins(scale_codes, min_codes, b->scales);
+  return codes;
+}
+
+// ORs an element's low nibble into the bytes of Q4_K and Q5_K, its low two bits into those of Q2_K and Q3_K.
+void OrNibble(uint8_t* q, int e, int code) {
+  q[e / 64 * 32 + e % 32] |= static_cast<uint8_t>(code << (e / 32 % 2 * 4));
+}
+void OrTwoBits(uint8_t* q, int e, int code) {
+  q[e / 128 * 32 + e % 32] |= static_cast<uint8_t>(code << (e % 128 / 32 * 2));
 }
 
 void Encode(const float* x, BlockQ4_K* b) {
   std::memset(b, 0, sizeof(*b));
-  EncodeScaledPairs(
-      x, 15, b, [b](int s, int l, int code) { b->q[(s / 2) * 32 + l] |= static_cast<uint8_t>(code << (4 * (s % 2))); });
+  const auto codes = EncodeWithMins<8>(x, 15, 63, b, [b](int e, int code) { OrNibble(b->q, e, code); });
+  PackScaleMins(codes.scale, codes.min, b->scales);
 }
 
 void Encode(const float* x, BlockQ5_K* b) {
   std::memset(b, 0, sizeof(*b));
-  EncodeScaledPairs(x, 31, b, [b](int s, int l, int code) {
-    b->q[(s / 2) * 32 + l] |= static_cast<uint8_t>((code & 15) << (4 * (s % 2)));
-    b->high[l] |= static_cast<uint8_t>((code >> 4) << s);
+  const auto codes = EncodeWithMins<8>(x, 31, 63, b, [b](int e, int code) {
+    OrNibble(b->q, e, code & 15);
+    b->high[e % 32] |= static_cast<uint8_t>((code >> 4) << (e / 32));
   });
+  PackScaleMins(codes.scale, codes.min, b->scales);
+}
+
+void Encode(const float* x, BlockQ2_K* b) {
+  std::memset(b, 0, sizeof(*b));
+  const auto codes = EncodeWithMins<16>(x, 3, 15, b, [b](int e, int code) { OrTwoBits(b->q, e, code); });
+  for (int g = 0; g < 16; ++g) b->scales[g] = static_cast<uint8_t>(codes.scale[g] | (codes.min[g] << 4));
+}
+
+void Encode(const float* x, BlockQ3_K* b) {
+  std::memset(b, 0, sizeof(*b));
+  b->d = FloatToHalf(MaxMagnitude(x, kSuperBlock) / 3 / 31);
+  const float d = HalfToFloat(b->d);
+  for (int g = 0; g < 16; ++g) {
+    const int scale = Code(MaxMagnitude(x + 16 * g, 16) / 3, Inverse(d), 0, 31);
+    b->scales[g % 8] |= static_cast<uint8_t>(((scale + 32) & 15) << (g / 8 * 4));
+    b->scales[8 + g % 4] |= static_cast<uint8_t>(((scale + 32) >> 4) << (g / 4 * 2));
+    const float inverse = Inverse(d * static_cast<float>(scale));
+    for (int e = 16 * g; e < 16 * g + 16; ++e) {
+      const int code = Code(x[e], inverse, 4, 7);
+      OrTwoBits(b->q, e, code & 3);
+      b->high[e % 32] |= static_cast<uint8_t>((code >> 2) << (e / 32));
+    }
+  }
+}
+
+// The numbers of the nearest values of the table, two to a byte.
+void EncodeIq4(const float* x, float inverse, uint8_t* q) {
+  uint8_t codes[kBlock];
+  for (int j = 0; j < kBlock; ++j) {
+    const auto distance = [&](int8_t value) { return std::fabs(x[j] * inverse - static_cast<float>(value)); };
+    const int8_t* nearest = std::min_element(std::begin(kIq4Values), std::end(kIq4Values),
+                                             [&](int8_t a, int8_t b) { return distance(a) < distance(b); });
+    codes[j] = static_cast<uint8_t>(nearest - kIq4Values);
+  }
+  StoreNibbles(codes, q);
+}
+
+// The largest magnitude the table has on both sides.
+constexpr float kIq4Top = 113;
+
+void Encode(const float* x, BlockIQ4_NL* b) {
+  b->d = FloatToHalf(MaxMagnitude(x, kBlock) / kIq4Top);
+  EncodeIq4(x, Inverse(HalfToFloat(b->d)), b->q);
+}
+
+void Encode(const float* x, BlockIQ4_XS* b) {
+  std::memset(b, 0, sizeof(*b));
+  b->d = FloatToHalf(MaxMagnitude(x, kSuperBlock) / kIq4Top / 31);
+  const float d = HalfToFloat(b->d);
+  for (int s = 0; s < 8; ++s) {
+    const int scale = Code(MaxMagnitude(x + kBlock * s, kBlock) / kIq4Top, Inverse(d), 0, 31);
+    b->scales_low[s / 2] |= static_cast<uint8_t>(((scale + 32) & 15) << (s % 2 * 4));
+    b->scales_high |= static_cast<uint16_t>(((scale + 32) >> 4) << (2 * s));
+    EncodeIq4(x + kBlock * s, Inverse(d * static_cast<float>(scale)), b->q + 16 * s);
+  }
 }
 
 void Encode(const float* x, BlockQ6_K* b) {
@@ -186,12 +258,20 @@ void EncodeRow(DType dtype, std::span<const float> values, std::byte* row) {
       return EncodeBlocks<BlockQ5_1, kBlock>(values, row);
     case DType::kQ8_0:
       return EncodeBlocks<BlockQ8_0, kBlock>(values, row);
+    case DType::kQ2_K:
+      return EncodeBlocks<BlockQ2_K, kSuperBlock>(values, row);
+    case DType::kQ3_K:
+      return EncodeBlocks<BlockQ3_K, kSuperBlock>(values, row);
     case DType::kQ4_K:
       return EncodeBlocks<BlockQ4_K, kSuperBlock>(values, row);
     case DType::kQ5_K:
       return EncodeBlocks<BlockQ5_K, kSuperBlock>(values, row);
     case DType::kQ6_K:
       return EncodeBlocks<BlockQ6_K, kSuperBlock>(values, row);
+    case DType::kIQ4_NL:
+      return EncodeBlocks<BlockIQ4_NL, kBlock>(values, row);
+    case DType::kIQ4_XS:
+      return EncodeBlocks<BlockIQ4_XS, kSuperBlock>(values, row);
     default:
       CONCLAVE_CHECK_MSG(false, "EncodeRow: no encoder for this format");
   }

@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "common/hash.h"
+#include "engine/quant/codec.h"
 
 namespace conclave::testing {
 namespace {
@@ -22,6 +23,22 @@ std::string ByteAsText(int byte) {
   }
   if (code < 128) return std::string(1, static_cast<char>(code));
   return {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 63))};
+}
+
+void AddMatrix(const std::string& name, const engine::Shape& shape, std::vector<float> values,
+               const TinyModelOptions& o, GgufWriter* w) {
+  const auto row_bytes = static_cast<size_t>(engine::RowBytes(o.matrices, shape[1]));
+  std::vector<std::byte> bytes(row_bytes * static_cast<size_t>(shape[0]));
+  for (size_t n = 0; n < static_cast<size_t>(shape[0]); ++n) {
+    const auto row = std::span(values).subspan(n * shape[1], shape[1]);
+    engine::quant::EncodeRow(o.matrices, row, bytes.data() + n * row_bytes);
+    engine::quant::DecodeRow(o.matrices, bytes.data() + n * row_bytes, row);
+  }
+  if (o.decoded) {
+    w->AddTensor(name, shape, values);
+  } else {
+    w->AddTensor(name, o.matrices, shape, std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+  }
 }
 
 }  // namespace
@@ -71,7 +88,7 @@ GgufWriter TinyModel(const TinyModelOptions& o) {
   uint64_t seed = o.seed << 20;
   const auto matrix = [&](const std::string& name, int32_t rows, int32_t columns) {
     const double scale = 1 / std::sqrt(columns);
-    w.AddTensor(name, engine::Shape{rows, columns}, RandomWeights(++seed, size_t{1} * rows * columns, scale));
+    AddMatrix(name, {rows, columns}, RandomWeights(++seed, size_t{1} * rows * columns, scale), o, &w);
   };
   const auto gain = [&](const std::string& name, int32_t size) {
     std::vector<float> values = RandomWeights(++seed, size, 0.1);
@@ -84,7 +101,7 @@ GgufWriter TinyModel(const TinyModelOptions& o) {
   const int32_t head_dim = o.hidden / o.heads;
   std::vector<float> embedding = RandomWeights(++seed, size_t{1} * kTinyVocab * o.hidden, 1 / std::sqrt(o.hidden));
   if (o.nan_token >= 0) embedding[size_t{1} * o.nan_token * o.hidden] = std::numeric_limits<float>::quiet_NaN();
-  w.AddTensor("token_embd.weight", engine::Shape{kTinyVocab, o.hidden}, embedding);
+  AddMatrix("token_embd.weight", {kTinyVocab, o.hidden}, std::move(embedding), o, &w);
   gain("output_norm.weight", o.hidden);
   if (o.rope_freqs) {
     std::vector<float> divisors;

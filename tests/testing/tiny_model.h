@@ -17,6 +17,8 @@ struct TinyModelOptions {
   bool rope_freqs = false;  // divisors as Llama 3 has them
   int32_t nan_token = -1;   // its embedding is not a number
   uint64_t seed = 1;
+  engine::DType matrices = engine::DType::kF32;  // encoded by simple rounding
+  bool decoded = false;                          // what `matrices` made of the values, written as F32
 };
 
 // The vocabulary is byte-level: ids 0..255 are the bytes, then <|endoftext|> 256, <|im_start|> 257, <|im_end|> 258

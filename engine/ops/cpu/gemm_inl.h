@@ -1,105 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products over repacked weights (packed_weight.h). Included like elementwise_inl.h, by the SIMD sets only.
+// Matrix products over repacked weights (gemm_formats_inl.h). Included like elementwise_inl.h, by the SIMD sets only.
 //
 // A register tile is R rows by C groups of 16 columns and runs over all of k. Per output element, and whatever R and C:
 //   block formats: for each 32 of k in order: the exact integer dot product; y = fma(float(dot), w scale * x scale, y);
-//                  formats with a minimum: y = fma(minimum, x scaled sum, y)
+//                  formats with a minimum: y = fma(minimum, x scaled sum, y); a scale per half: the same for halves
 //   plain formats: for each k in order: y = fma(x, w, y)
 #pragma once
-
-// ---- Formats: how to read one block of 32 x 16 codes. Codes<U>: elements 4U.. (low) and 16 + 4U.. (high).
-
-template <int kShift>
-struct Nibbles {
-  static constexpr int kOffsetShift = kShift;  // codes are unsigned, 2^kShift too large; -1: no offset
-  static constexpr bool kTwoScales = false, kBytes8 = false;
-  template <int U>
-  static void Read(const std::byte* p, Codes* low, Codes* high) {
-    const Codes line = LoadLine(p + 64 * U);
-    *low = LowNibbles(line);
-    *high = HighNibbles(line);
-  }
-};
-
-template <int kShift>
-struct FiveBits : Nibbles<kShift> {
-  template <int U>
-  static void Read(const std::byte* p, Codes* low, Codes* high) {
-    Nibbles<kShift>::template Read<U>(p, low, high);
-    const Codes fifth = LoadLine(p + 256);  // bit t of byte j: element 4 t + j
-    *low = OrBits<4 - U>(*low, fifth, 0x10);
-    *high = OrBits<-U>(*high, fifth, 0x10);
-  }
-};
-
-struct SixBits : Nibbles<5> {
-  static constexpr bool kTwoScales = true;
-  template <int U>
-  static void Read(const std::byte* p, Codes* low, Codes* high) {
-    Nibbles<5>::Read<U>(p, low, high);
-    *low = OrBits<4 - 2 * U>(*low, LoadLine(p + 256), 0x30);
-    *high = OrBits<4 - 2 * U>(*high, LoadLine(p + 320), 0x30);
-  }
-};
-
-struct EightBits {
-  static constexpr int kOffsetShift = kByteOffsetShift;
-  static constexpr bool kTwoScales = false, kBytes8 = true;
-  template <int U>
-  static void Read(const std::byte* p, Codes* low, Codes* high) {
-    *low = LoadLine(p + 64 * U);
-    *high = LoadLine(p + 64 * U + 256);
-  }
-};
-
-// Simple blocks: f16 scales, and minima, follow the codes.
-template <typename Bits, int kCodeBytes, bool kHasMin>
-struct SimpleFormat : Bits {
-  static constexpr bool kMin = kHasMin;
-  static const std::byte* Block(const std::byte* group, int64_t b) {
-    return group + b * (kCodeBytes + (kHasMin ? 64 : 32));
-  }
-  static void Scales(const std::byte* /*group*/, int64_t /*b*/, const std::byte* p, F32x16* scale, F32x16* min) {
-    scale[0] = LoadF16(p + kCodeBytes);
-    if constexpr (kHasMin) *min = LoadF16(p + kCodeBytes + 32);
-  }
-};
-struct FormatQ4_0 : SimpleFormat<Nibbles<3>, 256, false> {};
-struct FormatQ4_1 : SimpleFormat<Nibbles<-1>, 256, true> {};
-struct FormatQ5_0 : SimpleFormat<FiveBits<4>, 320, false> {};
-struct FormatQ5_1 : SimpleFormat<FiveBits<-1>, 320, true> {};
-struct FormatQ8_0 : SimpleFormat<EightBits, 512, false> {};
-
-// K-quants: a header of f16 d and dmin, then 8 blocks whose codes are followed by 8-bit scales.
-template <typename Bits, int kCodeBytes, int kHeaderBytes>
-struct SuperFormat : Bits {
-  static constexpr int kBytes = kCodeBytes + 32;
-  static const std::byte* Header(const std::byte* group, int64_t b) {
-    return group + b / 8 * (kHeaderBytes + 8 * kBytes);
-  }
-  static const std::byte* Block(const std::byte* group, int64_t b) {
-    return Header(group, b) + kHeaderBytes + b % 8 * kBytes;
-  }
-};
-template <typename Bits, int kCodeBytes>
-struct ScaleMinFormat : SuperFormat<Bits, kCodeBytes, 64> {
-  static constexpr bool kMin = true;
-  static void Scales(const std::byte* group, int64_t b, const std::byte* p, F32x16* scale, F32x16* min) {
-    const std::byte* header = ScaleMinFormat::Header(group, b);
-    scale[0] = Mul(LoadF16(header), LoadU8(p + kCodeBytes));
-    *min = Sub(Zero(), Mul(LoadF16(header + 32), LoadU8(p + kCodeBytes + 16)));
-  }
-};
-struct FormatQ4_K : ScaleMinFormat<Nibbles<-1>, 256> {};
-struct FormatQ5_K : ScaleMinFormat<FiveBits<-1>, 320> {};
-struct FormatQ6_K : SuperFormat<SixBits, 384, 32> {
-  static constexpr bool kMin = false;
-  static void Scales(const std::byte* group, int64_t b, const std::byte* p, F32x16* scale, F32x16* /*min*/) {
-    const F32x16 d = LoadF16(Header(group, b));
-    scale[0] = Mul(d, LoadI8(p + 384));
-    scale[1] = Mul(d, LoadI8(p + 400));
-  }
-};
 
 // ---- Tiles
 
@@ -168,13 +74,13 @@ inline void BlockTile(const GemmArgs& a, int64_t group, int64_t row, Ahead ahead
     I32x16 dot[R][C][kScales];
     for (int r = 0; r < R; ++r) {
       for (int c = 0; c < C; ++c) {
-        if constexpr (F::kTwoScales) {
+        if constexpr (F::kOffsetShift < 0) {
+          for (int i = 0; i < kScales; ++i) dot[r][c][i] = ZeroInt();
+        } else if constexpr (F::kTwoScales) {
           dot[r][c][0] = ShiftedInt(x[r]->negative_low_half, F::kOffsetShift);
           dot[r][c][1] = ShiftedInt(x[r]->negative_sum - x[r]->negative_low_half, F::kOffsetShift);
-        } else if constexpr (F::kOffsetShift >= 0) {
-          dot[r][c][0] = ShiftedInt(x[r]->negative_sum, F::kOffsetShift);
         } else {
-          dot[r][c][0] = ZeroInt();
+          dot[r][c][0] = ShiftedInt(x[r]->negative_sum, F::kOffsetShift);
         }
       }
     }
@@ -183,14 +89,21 @@ inline void BlockTile(const GemmArgs& a, int64_t group, int64_t row, Ahead ahead
     DotStep<F, R, C, 2>(block, x, dot);
     DotStep<F, R, C, 3>(block, x, dot);
     for (int c = 0; c < C; ++c) {
-      F32x16 scale[2], min;
-      F::Scales(base[c], b, block[c], scale, &min);
+      F32x16 scale[2], min[2];
+      F::Scales(base[c], b, block[c], scale, min);
       for (int r = 0; r < R; ++r) {
         const F32x16 x_scale = Broadcast(x[r]->scale);
         for (int i = 0; i < kScales; ++i) {
           sum[r][c] = Fma(ToFloat(dot[r][c][i]), Mul(scale[i], x_scale), sum[r][c]);
         }
-        if constexpr (F::kMin) sum[r][c] = Fma(min, Broadcast(x[r]->scaled_sum), sum[r][c]);
+        if constexpr (F::kMin && F::kTwoScales) {
+          const float low = x[r]->scale * static_cast<float>(-x[r]->negative_low_half);
+          const float high = x[r]->scale * static_cast<float>(x[r]->negative_low_half - x[r]->negative_sum);
+          sum[r][c] = Fma(min[0], Broadcast(low), sum[r][c]);
+          sum[r][c] = Fma(min[1], Broadcast(high), sum[r][c]);
+        } else if constexpr (F::kMin) {
+          sum[r][c] = Fma(min[0], Broadcast(x[r]->scaled_sum), sum[r][c]);
+        }
       }
     }
     for (int r = 0; r < R; ++r) ++x[r];
@@ -312,12 +225,20 @@ inline void PackedGemm(const GemmArgs& a) {
       return AllGroups<BlockKernel, FormatQ5_1>(a);
     case WeightFormat::kQ8_0:
       return AllGroups<BlockKernel, FormatQ8_0>(a);
+    case WeightFormat::kQ2_K:
+      return AllGroups<BlockKernel, FormatQ2_K>(a);
+    case WeightFormat::kQ3_K:
+      return AllGroups<BlockKernel, FormatQ3_K>(a);
     case WeightFormat::kQ4_K:
       return AllGroups<BlockKernel, FormatQ4_K>(a);
     case WeightFormat::kQ5_K:
       return AllGroups<BlockKernel, FormatQ5_K>(a);
     case WeightFormat::kQ6_K:
       return AllGroups<BlockKernel, FormatQ6_K>(a);
+    case WeightFormat::kIQ4_NL:
+      return AllGroups<BlockKernel, FormatIQ4_NL>(a);
+    case WeightFormat::kIQ4_XS:
+      return AllGroups<BlockKernel, FormatIQ4_XS>(a);
   }
 }
 

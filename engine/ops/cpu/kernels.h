@@ -23,7 +23,23 @@ inline constexpr int kTile = 16;
 // Query rows (tokens x heads of a group) of one attention task.
 inline constexpr int kAttendRows = 48;
 
-enum class WeightFormat : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K };
+enum class WeightFormat : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ2_K,
+  kQ3_K,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kIQ4_NL,
+  kIQ4_XS
+};
 
 // 32 activations of a row, rounded to 8 bits: x ~ scale q.
 struct ActivationBlock {

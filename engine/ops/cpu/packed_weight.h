@@ -6,8 +6,10 @@
 //   bytes     8 x 64 B: dword c of line u holds elements 4u..4u+3 of column c, plus 128
 //   fifth     64 B: bit t of byte j of dword c is bit 4 of element 4 t + j of column c
 //   top two   2 x 64 B: bits 2 i.. of byte j of dword c of line h: bits 4..5 of element 16 h + 4 i + j
+// Q2_K and Q3_K have their two lower bits as a plane of top twos, Q3_K its third as one of fifths; IQ4 has nibbles.
 // so that a 64-byte line is one vpdpbusd operand. Then scales, 16 of each:
-//   Q4_0, Q5_0, Q8_0: f16 d · Q4_1, Q5_1: f16 d, f16 m · Q4_K, Q5_K: u8 scale, u8 min · Q6_K: i8 scale of each half
+//   Q4_0, Q5_0, Q8_0: f16 d · Q4_1, Q5_1: f16 d, f16 m · Q4_K, Q5_K: u8 scale, u8 min · Q6_K, Q3_K: i8 scale of each
+//   half · Q2_K: u8 scale and min of each half · IQ4_NL: f16 d · IQ4_XS: i8 scale
 // K-quants precede every 8 such blocks with f16 d (and f16 dmin). Plain formats are [K][16] elements.
 #pragma once
 

@@ -85,15 +85,20 @@ inline F32x16 LoadBF16(const void* p) {
            _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(LoadHalf(p, 16)), 16))}};
 }
 // Sixteen bytes as floats.
-inline F32x16 LoadU8(const void* p) {
-  const __m128i bytes = LoadHalf(p, 0);
+inline F32x16 FromBytes(__m128i bytes) {
   return {{_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))}};
 }
+inline F32x16 LoadU8(const void* p) { return FromBytes(LoadHalf(p, 0)); }
 inline F32x16 LoadI8(const void* p) {
   const __m128i bytes = LoadHalf(p, 0);
   return {{_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))}};
+}
+// Sixteen bytes' nibbles as floats.
+inline F32x16 LoadLowNibbles(const void* p) { return FromBytes(_mm_and_si128(LoadHalf(p, 0), _mm_set1_epi8(15))); }
+inline F32x16 LoadHighNibbles(const void* p) {
+  return FromBytes(_mm_and_si128(_mm_srli_epi16(LoadHalf(p, 0), 4), _mm_set1_epi8(15)));
 }
 inline F32x16 LoadKv(const KvElement* p) { return LoadF16(p); }
 inline void StoreKv(KvElement* p, F32x16 a) {
@@ -117,6 +122,12 @@ struct Activations {  // 4 elements of a row
 inline Codes LoadLine(const std::byte* p) {
   return {{_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))}};
+}
+inline Codes NoCodes() { return {{_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
+// table[code] of codes below 16.
+inline Codes LookUp(const uint8_t* table, Codes codes) {
+  const __m256i values = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
+  return {{_mm256_shuffle_epi8(values, codes.v[0]), _mm256_shuffle_epi8(values, codes.v[1])}};
 }
 inline Codes LowNibbles(Codes line) {
   const __m256i mask = _mm256_set1_epi8(15);

@@ -50,6 +50,15 @@ inline F32x16 LoadU8(const void* p) {
 inline F32x16 LoadI8(const void* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))))};
 }
+// Sixteen bytes' nibbles as floats.
+inline F32x16 LoadLowNibbles(const void* p) {
+  const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_and_si128(bytes, _mm_set1_epi8(15))))};
+}
+inline F32x16 LoadHighNibbles(const void* p) {
+  return {
+      _mm512_cvtepi32_ps(_mm512_srli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))), 4))};
+}
 inline F32x16 LoadKv(const KvElement* p) { return LoadF16(p); }
 inline void StoreKv(KvElement* p, F32x16 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
@@ -69,6 +78,12 @@ struct Activations {  // 4 elements of a row
 };
 
 inline Codes LoadLine(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
+inline Codes NoCodes() { return {_mm512_setzero_si512()}; }
+// table[code] of codes below 16.
+inline Codes LookUp(const uint8_t* table, Codes codes) {
+  const __m128i values = _mm_load_si128(reinterpret_cast<const __m128i*>(table));
+  return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), codes.v)};
+}
 inline Codes LowNibbles(Codes line) { return {_mm512_and_si512(line.v, _mm512_set1_epi8(15))}; }
 inline Codes HighNibbles(Codes line) { return {_mm512_and_si512(_mm512_srli_epi32(line.v, 4), _mm512_set1_epi8(15))}; }
 // codes | ((plane << left) & mask), a negative `left` shifting right.

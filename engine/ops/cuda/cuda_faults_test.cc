@@ -40,6 +40,14 @@ TEST_F(CudaFaults, WhatCannotBeIsRefused) {
   EXPECT_EQ(ops_->Prepare(limits, {2, 24, 24, false, 1.0f, 24}).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(ops_->Prepare(limits, {1, 257, 24, false, 1.0f, 16}).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(ops_->Prepare(limits, {1, 256, 256, false, 1.0f, 16}).ok());
+  std::mt19937 rng(1);
+  for (const DType dtype : std::span(testing::kWeightDTypes).last(testing::kNotOnCuda)) {
+    const TestWeight file(dtype, 16, 256, &rng);
+    const WeightSource source = file.source();
+    const absl::Status refused = ops_->MakeWeight({&source, 1}, WeightUse::kMatmul).status();
+    EXPECT_EQ(refused.code(), absl::StatusCode::kUnimplemented);
+    EXPECT_NE(Message(refused).find(Name(dtype)), std::string_view::npos) << refused;
+  }
   EXPECT_EQ(ops_->MakeWeightStack({}, 1, StackUse::kExperts).status().code(), absl::StatusCode::kUnimplemented);
 }
 

@@ -53,6 +53,9 @@ absl::Status WeightStore::AddPart(std::span<const WeightSource> stack, const Str
   part.dtype = stack[0].dtype;
   part.first_row = weight->rows;
   part.columns = stack[0].columns;
+  if (!HasLayout(part.dtype)) {
+    return Unimplemented("weights of format {} on the CUDA backend; --device cpu computes with them", Name(part.dtype));
+  }
   for (const WeightSource& source : stack) part.rows += source.rows;
   if (part.rows > kSizeMax || part.columns > kSizeMax) {
     return Unimplemented("a weight of {} x {}: the CUDA backend does at most {} of each", part.rows, part.columns,

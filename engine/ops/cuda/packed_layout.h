@@ -67,6 +67,9 @@ CONCLAVE_HD PackedFormat FormatOf(DType dtype) {
   }
 }
 
+// Plain formats are kept as they are, block formats as FormatOf says or not at all.
+inline bool HasLayout(DType dtype) { return Traits(dtype).block_elements == 1 || FormatOf(dtype).code_bits != 0; }
+
 CONCLAVE_HD int64_t RoundUpTo(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 CONCLAVE_HD int64_t PlainStride(int64_t columns) { return RoundUpTo(columns, kPlainStrideElements); }
 

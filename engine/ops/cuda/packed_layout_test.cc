@@ -16,6 +16,14 @@ namespace {
 constexpr DType kBlockFormats[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
                                    DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 
+// What the rest of the engine decodes and no layout here holds must not pass for a plain format.
+TEST(PackedLayout, FormatsWithoutOneAreKnown) {
+  for (const DType dtype : testing::WeightDTypes("cuda")) EXPECT_TRUE(HasLayout(dtype)) << Name(dtype);
+  for (const DType dtype : std::span(testing::kWeightDTypes).last(testing::kNotOnCuda)) {
+    EXPECT_FALSE(HasLayout(dtype)) << Name(dtype);
+  }
+}
+
 TEST(PackedLayout, RoundTripsEveryFormatAndOddShapes) {
   std::mt19937 rng(7);
   for (const DType dtype : kBlockFormats) {

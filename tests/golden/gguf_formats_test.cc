@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every block format of GGUF through the whole engine: a model in that format against the float64 engine on the numbers
+// that the format makes of its weights (which quant_test compares with ggml's bit for bit).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/status.h"
+#include "engine/engine.h"
+#include "engine/tensor/dtype.h"
+#include "tests/testing/generation.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_dir.h"
+#include "tests/testing/tiny_model.h"
+
+namespace conclave::engine {
+namespace {
+
+using testing::Generation;
+using testing::TinyModel;
+using testing::TinyModelOptions;
+
+// Rows of 256 and 512: one and two blocks of the largest kind.
+TinyModelOptions Model(DType dtype) {
+  TinyModelOptions o;
+  o.hidden = 256;
+  o.feed_forward = 512;
+  o.tied_head = false;
+  o.matrices = dtype;
+  return o;
+}
+
+// What one engine makes of the prompt: logits of every position, and greedy tokens.
+struct Answer {
+  std::vector<float> logits;
+  std::vector<TokenId> greedy;
+  bool skipped = false;
+};
+
+std::vector<TokenId> Prompt() {
+  std::vector<TokenId> tokens;
+  for (int i = 0; i < 70; ++i) tokens.push_back((37 * i + 11) % 256);
+  return tokens;
+}
+
+Answer Ask(const std::string& path, const std::string& kernel) {
+  EngineOptions options;
+  options.model_path = path;
+  options.kernel = kernel;
+  options.threads = 1;
+  options.kv_bytes = 4 << 20;
+  options.step_tokens_max = 33;  // the prompt crosses chunks and pages
+  options.sequences_max = 4;
+  auto engine = Engine::Create(options);
+  if (!engine.ok() && Message(engine.status()).find("this CPU") != std::string_view::npos) return {{}, {}, true};
+  EXPECT_OK(engine);
+  Answer answer;
+  if (!engine.ok()) return answer;
+  EXPECT_OK((*engine)->Logits(Prompt(), &answer.logits));
+  GenerateRequest request;
+  request.prompt = Prompt();
+  request.sampling.temperature = 0;
+  request.stopping.output_tokens_max = 24;
+  request.stopping.ignore_end_of_sequence = true;
+  auto generation = std::make_shared<Generation>();
+  EXPECT_OK((*engine)->Submit(request, generation));
+  EXPECT_OK(generation->Wait().status());
+  answer.greedy = generation->sample().tokens;
+  return answer;
+}
+
+// Over all positions: the mean divergence of the softmax from the expected one, the largest difference of a logit, and
+// the mean square of differences over that of the logits.
+struct Difference {
+  double divergence = 0, logit = 0, nmse = 0;
+};
+Difference Compare(const std::vector<float>& logits, const std::vector<float>& expected) {
+  constexpr size_t kVocab = testing::kTinyVocab;
+  Difference worst;
+  double error = 0, power = 0;
+  for (size_t row = 0; row < expected.size(); row += kVocab) {
+    double sum = 0, expected_sum = 0, divergence = 0;
+    for (size_t i = row; i < row + kVocab; ++i) {
+      sum += std::exp(double{logits[i]});
+      expected_sum += std::exp(double{expected[i]});
+      const double difference = double{logits[i]} - expected[i];
+      worst.logit = std::max(worst.logit, std::abs(difference));
+      error += difference * difference;
+      power += double{expected[i]} * expected[i];
+    }
+    for (size_t i = row; i < row + kVocab; ++i) {
+      const double p = std::exp(double{expected[i]}) / expected_sum;
+      divergence += p * ((expected[i] - std::log(expected_sum)) - (logits[i] - std::log(sum)));
+    }
+    worst.divergence += divergence * kVocab / static_cast<double>(expected.size());
+  }
+  worst.nmse = error / power;
+  return worst;
+}
+
+// These kernels round activations to 8 bits, with a step of a block's largest / 127: 3e-5 of mean square error where
+// they are normal (ops_conformance_test), twice that where SwiGLU made a few large. Nine products lie between a token
+// and its logits, and random layers pass errors on undiminished. The logits here have a spread of one, so a difference
+// of this variance is a divergence of about half of it, and no one of 18,000 logits is further off than six sigma.
+constexpr double kRoundedNmse = 9 * 6e-5;
+
+class GgufFormats : public ::testing::TestWithParam<DType> {
+ protected:
+  testing::TempDir folder_;
+};
+
+TEST_P(GgufFormats, EqualTheirDecodedWeights) {
+  TinyModelOptions model = Model(GetParam());
+  const std::string path = folder_.Path("blocks.gguf"), decoded_path = folder_.Path("decoded.gguf");
+  TinyModel(model).Write(path);
+  model.decoded = true;
+  TinyModel(model).Write(decoded_path);
+  const Answer expected = Ask(decoded_path, "reference");
+  ASSERT_EQ(expected.logits.size(), Prompt().size() * testing::kTinyVocab);
+  for (const char* kernel : {"reference", "scalar", "avx2", "avx512"}) {
+    const Answer answer = Ask(path, kernel);
+    if (answer.skipped) continue;
+    ASSERT_EQ(answer.logits.size(), expected.logits.size());
+    const Difference worst = Compare(answer.logits, expected.logits);
+    std::printf("%s %s: largest difference %.2g, divergence %.2g, nmse %.2g\n", std::string(Name(GetParam())).c_str(),
+                kernel, worst.logit, worst.divergence, worst.nmse);
+    const bool rounds = std::string_view(kernel).starts_with("avx");
+    EXPECT_LE(worst.nmse, rounds ? kRoundedNmse : 1e-11) << kernel;
+    EXPECT_LE(worst.logit, rounds ? 6 * std::sqrt(kRoundedNmse) : 1e-3) << kernel;
+    EXPECT_LE(worst.divergence, rounds ? 0.6 * kRoundedNmse : 1e-11) << kernel;
+    if (!rounds) {
+      EXPECT_EQ(answer.greedy, expected.greedy) << kernel;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GgufFormats,
+                         ::testing::Values(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
+                                           DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
+                                           DType::kIQ4_NL, DType::kIQ4_XS),
+                         [](const auto& tested) { return std::string(Name(tested.param)); });
+
+}  // namespace
+}  // namespace conclave::engine
