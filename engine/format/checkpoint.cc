@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "engine/format/gguf.h"
+#include "engine/format/gguf_split.h"
 #include "engine/format/hf_checkpoint.h"
 
 namespace conclave::engine {
@@ -14,11 +15,17 @@ bool IsDirectory(const std::filesystem::path& path) {
   return std::filesystem::is_directory(path, ignored);
 }
 
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenGguf(const std::string& path) {
+  ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, GgufFile::Open(path));
+  if (SplitGguf::IsPart(*file)) return SplitGguf::Open(std::move(file));
+  return file;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& path) {
   if (IsDirectory(path)) return HfCheckpoint::Open(path);
-  return GgufFile::Open(path);
+  return OpenGguf(path);
 }
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::OpenMetadata(const std::string& path) {
@@ -28,7 +35,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::OpenMetadata(const std::
     const std::filesystem::path directory = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
     return HfCheckpoint::OpenMetadata(directory.string());
   }
-  return GgufFile::Open(path);
+  return OpenGguf(path);
 }
 
 absl::StatusOr<CheckpointTensor> Checkpoint::GetTensor(std::string_view name, const Shape& shape) const {

@@ -42,8 +42,8 @@ class Checkpoint {
   Checkpoint(const Checkpoint&) = delete;
   Checkpoint& operator=(const Checkpoint&) = delete;
 
-  // Maps and checks what lies at `path`: a GGUF file or a Hugging Face directory. NOT_FOUND or INTERNAL when it cannot
-  // be opened, else FAILED_PRECONDITION MODEL_FILE_INVALID.
+  // Maps and checks what lies at `path`: a GGUF file, the first of several, or a Hugging Face directory. NOT_FOUND or
+  // INTERNAL when it cannot be opened, else FAILED_PRECONDITION MODEL_FILE_INVALID.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& path);
   // The same for its metadata alone, where weights may be absent: also a directory without them, or the config.json or
   // tokenizer.json in it.

@@ -157,7 +157,8 @@ std::string GgufFile::Revision() const {
 absl::Status GgufFile::CheckIntact() const { return file_ == nullptr ? absl::OkStatus() : file_->CheckIntact(); }
 
 void GgufFile::DropResident(std::span<const std::byte> bytes) const {
-  if (file_ != nullptr) file_->DropResident(bytes);
+  if (file_ == nullptr || bytes.data() < bytes_.data() || bytes.data() >= bytes_.data() + bytes_.size()) return;
+  file_->DropResident(bytes);
 }
 
 const GgufValue* GgufFile::Find(std::string_view key) const {

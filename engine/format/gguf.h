@@ -70,7 +70,7 @@ class GgufFile final : public Checkpoint {
   std::span<const std::byte> header_bytes() const { return bytes_.subspan(0, header_size_); }
   std::string Revision() const override;
   absl::Status CheckIntact() const override;                           // OK for Parse()
-  void DropResident(std::span<const std::byte> bytes) const override;  // nothing happens for Parse()
+  void DropResident(std::span<const std::byte> bytes) const override;  // nothing for Parse(), nor for others' bytes
   const GgufFile* gguf() const override { return this; }
 
   // ---- Metadata. A missing key or a value of another type or out of range is an error that names both.

@@ -90,7 +90,8 @@ TensorType TensorTypeOf(uint32_t number) {
   }
 }
 
-// Text from the file, safe to print: long names are cut, control and non-ASCII bytes shown as '?'.
+}  // namespace
+
 std::string Printable(std::string_view text) {
   constexpr size_t kShownMax = 64;
   std::string out(text.substr(0, kShownMax));
@@ -100,8 +101,6 @@ std::string Printable(std::string_view text) {
   if (text.size() > kShownMax) out += "..";
   return out;
 }
-
-}  // namespace
 
 uint32_t FixedBytes(GgufType type) {
   switch (type) {

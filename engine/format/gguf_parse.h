@@ -14,6 +14,9 @@ namespace conclave::engine {
 // Bytes of one element of a fixed-size type; 0 for strings, arrays and unknown types.
 uint32_t FixedBytes(GgufType type);
 
+// Text from the file, safe to print: long names are cut, control and non-ASCII bytes shown as '?'.
+std::string Printable(std::string_view text);
+
 class GgufParser {
  public:
   // `file->path_` and `file->bytes_` are set; fills in the rest.
