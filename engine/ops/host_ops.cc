@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/ops/host_ops.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "common/status.h"
@@ -8,22 +9,63 @@
 
 namespace conclave::engine {
 
+namespace {
+
+bool IsIntegerGroups(DType dtype) {
+  return dtype == DType::kInt4_G32 || dtype == DType::kInt4_G64 || dtype == DType::kInt4_G128 ||
+         dtype == DType::kInt8_G32 || dtype == DType::kInt8_G128;
+}
+
+absl::Status CheckOrder(const WeightSource& source, WeightUse use) {
+  if (source.order.empty()) return absl::OkStatus();
+  if (use != WeightUse::kMatmul || !IsIntegerGroups(source.dtype)) {
+    return Unimplemented("a {} weight whose columns are in another order is supported in products only",
+                         Name(source.dtype));
+  }
+  std::vector<bool> seen(source.order.size());
+  for (const int32_t column : source.order) {
+    if (column < 0 || static_cast<size_t>(column) >= seen.size() || seen[static_cast<size_t>(column)]) break;
+    seen[static_cast<size_t>(column)] = true;
+  }
+  if (static_cast<int64_t>(seen.size()) == source.columns && std::find(seen.begin(), seen.end(), false) == seen.end()) {
+    return absl::OkStatus();
+  }
+  return InvalidArgument("the order of {} columns is no permutation of {}", source.order.size(), source.columns);
+}
+
+}  // namespace
+
+int64_t SourceBytes(const WeightSource& source) { return source.rows * RowBytes(source.dtype, source.columns); }
+
+void ReadRows(const WeightSource& source, int64_t first, int64_t count, std::byte* out) {
+  CONCLAVE_CHECK(first >= 0 && count >= 0 && first + count <= source.rows);
+  if (source.reader != nullptr) return source.reader->Read(first, count, out);
+  const size_t row_bytes = static_cast<size_t>(RowBytes(source.dtype, source.columns));
+  const std::span<const std::byte> rows =
+      source.bytes.subspan(static_cast<size_t>(first) * row_bytes, static_cast<size_t>(count) * row_bytes);
+  std::copy(rows.begin(), rows.end(), out);
+}
+
 absl::Status CheckSources(std::span<const WeightSource> sources, WeightUse use) {
   if (sources.empty()) return InvalidArgument("a weight needs at least one source");
   for (const WeightSource& source : sources) {
     if (!quant::CanDecode(source.dtype)) {
       return Unimplemented("weights of format {} are not supported", Name(source.dtype));
     }
-    const DTypeTraits& traits = Traits(source.dtype);
-    if (source.columns <= 0 || source.rows <= 0 || source.columns % traits.block_elements != 0) {
+    if (source.columns <= 0 || source.rows <= 0 || !HasRowsOf(source.dtype, source.columns)) {
       return InvalidArgument("a {} weight of {} x {} is not possible: rows must be whole blocks of {}",
-                             Name(source.dtype), source.rows, source.columns, traits.block_elements);
+                             Name(source.dtype), source.rows, source.columns, Traits(source.dtype).block_elements);
     }
+    RETURN_IF_ERROR(CheckOrder(source, use));
     if (use == WeightUse::kVector && source.rows != 1) {
       return InvalidArgument("a vector has one row, not {}", source.rows);
     }
     if (use != WeightUse::kVector && source.columns != sources[0].columns) {
       return InvalidArgument("stacked weights need equal columns: {} and {}", sources[0].columns, source.columns);
+    }
+    if (source.reader != nullptr) {
+      if (source.bytes.empty()) continue;
+      return InvalidArgument("a weight has its rows from bytes or from a reader, not both");
     }
     const size_t row_bytes = static_cast<size_t>(RowBytes(source.dtype, source.columns));
     if (source.bytes.size() / row_bytes != static_cast<size_t>(source.rows) || source.bytes.size() % row_bytes != 0) {
@@ -34,7 +76,7 @@ absl::Status CheckSources(std::span<const WeightSource> sources, WeightUse use) 
   return absl::OkStatus();
 }
 
-absl::Status CheckStack(std::span<const WeightSource> sources, int64_t count, WeightStack* stack) {
+absl::Status CheckStack(std::span<const WeightSource> sources, int64_t count, StackUse use, WeightStack* stack) {
   if (count <= 0 || sources.empty() || sources.size() % static_cast<size_t>(count) != 0) {
     return InvalidArgument("{} matrices cannot be made from {} sources", count, sources.size());
   }
@@ -42,6 +84,10 @@ absl::Status CheckStack(std::span<const WeightSource> sources, int64_t count, We
   for (int64_t i = 0; i < count; ++i) {
     const std::span<const WeightSource> group = sources.subspan(static_cast<size_t>(i) * parts, parts);
     RETURN_IF_ERROR(CheckSources(group, WeightUse::kMatmul));
+    for (const WeightSource& source : group) {
+      if (use == StackUse::kExperts || source.order.empty()) continue;
+      return Unimplemented("matrices per head whose columns are in another order are not supported");
+    }
     int64_t rows = 0;
     for (const WeightSource& source : group) rows += source.rows;
     if (i == 0) {
@@ -59,7 +105,9 @@ absl::Status CheckStack(std::span<const WeightSource> sources, int64_t count, We
 
 void DecodeVector(std::span<const WeightSource> sources, float* out) {
   for (const WeightSource& source : sources) {
-    quant::DecodeRow(source.dtype, source.bytes.data(), {out, static_cast<size_t>(source.columns)});
+    std::vector<std::byte> row(static_cast<size_t>(SourceBytes(source)));
+    ReadRows(source, 0, 1, row.data());
+    quant::DecodeRow(source.dtype, row.data(), {out, static_cast<size_t>(source.columns)});
     out += source.columns;
   }
 }

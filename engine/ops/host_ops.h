@@ -22,7 +22,12 @@ struct HostPlan : AttentionPlan {
 absl::Status CheckSources(std::span<const WeightSource> sources, WeightUse use);
 
 // The same for a stack: `count` groups of equally many sources, all groups of one shape. `stack` gets that shape.
-absl::Status CheckStack(std::span<const WeightSource> sources, int64_t count, WeightStack* stack);
+absl::Status CheckStack(std::span<const WeightSource> sources, int64_t count, StackUse use, WeightStack* stack);
+
+// Bytes of the source's rows in its format.
+int64_t SourceBytes(const WeightSource& source);
+// Rows first .. first + count of the source to `out`, as RowReader::Read gives them.
+void ReadRows(const WeightSource& source, int64_t first, int64_t count, std::byte* out);
 
 // The sources of a kVector, decoded and joined. `out`: the sum of their columns.
 void DecodeVector(std::span<const WeightSource> sources, float* out);

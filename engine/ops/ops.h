@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/quant/row_reader.h"
 #include "engine/tensor/view.h"
 
 namespace conclave::engine {
@@ -36,6 +37,11 @@ struct WeightSource {
   int64_t rows;     // N
   int64_t columns;  // K
   std::span<const std::byte> bytes;
+  // Instead of bytes: gives the rows, and is used by the call that makes the weight only.
+  const quant::RowReader* reader = nullptr;
+  // ? [K], a permutation: element i of a row multiplies x[order[i]]. Copied. Of kMatmul and of experts, in the integer
+  // group formats only.
+  std::span<const int32_t> order = {};
 };
 
 // Several matrices [N, K] of one shape: a layer's experts, or one matrix per head. Owned like a Weight.

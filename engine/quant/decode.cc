@@ -4,6 +4,7 @@
 #include "common/check.h"
 #include "engine/quant/blocks.h"
 #include "engine/quant/codec.h"
+#include "engine/quant/group_codec.h"
 #include "engine/quant/half.h"
 
 namespace conclave::engine::quant {
@@ -157,12 +158,12 @@ bool CanDecode(DType dtype) {
     case DType::kIQ4_XS:
       return true;
     default:
-      return false;
+      return IsGroupFormat(dtype);
   }
 }
 
 void DecodeRow(DType dtype, const std::byte* row, std::span<float> out) {
-  CONCLAVE_CHECK(out.size() % Traits(dtype).block_elements == 0);
+  CONCLAVE_CHECK(HasRowsOf(dtype, static_cast<int64_t>(out.size())));
   switch (dtype) {
     case DType::kF32:
       if (!out.empty()) std::memcpy(out.data(), row, out.size_bytes());
@@ -196,7 +197,8 @@ void DecodeRow(DType dtype, const std::byte* row, std::span<float> out) {
     case DType::kIQ4_XS:
       return DecodeBlocks<BlockIQ4_XS, kSuperBlock>(row, out);
     default:
-      CONCLAVE_CHECK_MSG(false, "DecodeRow: no decoder for this format");
+      CONCLAVE_CHECK_MSG(IsGroupFormat(dtype), "DecodeRow: no decoder for this format");
+      DecodeGroups(dtype, row, out);
   }
 }
 

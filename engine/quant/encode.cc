@@ -6,6 +6,7 @@
 #include "common/check.h"
 #include "engine/quant/blocks.h"
 #include "engine/quant/codec.h"
+#include "engine/quant/group_codec.h"
 #include "engine/quant/half.h"
 
 namespace conclave::engine::quant {
@@ -239,7 +240,7 @@ void EncodeHalves(std::span<const float> values, std::byte* row) {
 }  // namespace
 
 void EncodeRow(DType dtype, std::span<const float> values, std::byte* row) {
-  CONCLAVE_CHECK(values.size() % Traits(dtype).block_elements == 0);
+  CONCLAVE_CHECK(HasRowsOf(dtype, static_cast<int64_t>(values.size())));
   switch (dtype) {
     case DType::kF32:
       if (!values.empty()) std::memcpy(row, values.data(), values.size_bytes());
@@ -273,7 +274,8 @@ void EncodeRow(DType dtype, std::span<const float> values, std::byte* row) {
     case DType::kIQ4_XS:
       return EncodeBlocks<BlockIQ4_XS, kSuperBlock>(values, row);
     default:
-      CONCLAVE_CHECK_MSG(false, "EncodeRow: no encoder for this format");
+      CONCLAVE_CHECK_MSG(IsGroupFormat(dtype), "EncodeRow: no encoder for this format");
+      EncodeGroups(dtype, values, row);
   }
 }
 

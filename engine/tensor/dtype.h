@@ -32,19 +32,29 @@ enum class DType : uint8_t {
   kQ6_K,
   kIQ4_NL,
   kIQ4_XS,
+  // Group formats: what AWQ, GPTQ, FP8 and compressed-tensors checkpoints are read into, row by row.
+  kInt4_G32,
+  kInt4_G64,
+  kInt4_G128,
+  kInt8_G32,
+  kInt8_G128,
+  kFp8_G128,
 };
 
 struct DTypeTraits {
   std::string_view name;   // as GGUF and Hugging Face write it: "F32", "Q4_K"
   int32_t block_elements;  // 1 for plain formats
   int32_t block_bytes;
+  bool cut_tail = false;  // a row's last block may hold fewer elements, each of one byte
 };
 
 const DTypeTraits& Traits(DType dtype);
 inline std::string_view Name(DType dtype) { return Traits(dtype).name; }
 std::optional<DType> ParseDType(std::string_view name);
 
-// Bytes of a row of `elements`; elements must be a multiple of the block size.
+// Whether rows of `elements` are possible: whole blocks, or the format's last block may be cut.
+bool HasRowsOf(DType dtype, int64_t elements);
+// Bytes of a row of `elements`; HasRowsOf(dtype, elements).
 int64_t RowBytes(DType dtype, int64_t elements);
 
 }  // namespace conclave::engine

@@ -9,7 +9,7 @@ namespace conclave::engine {
 namespace {
 
 TEST(DType, NamesParseBack) {
-  for (int i = 0; i <= static_cast<int>(DType::kIQ4_XS); ++i) {
+  for (int i = 0; i <= static_cast<int>(DType::kFp8_G128); ++i) {
     const DType dtype = static_cast<DType>(i);
     EXPECT_EQ(ParseDType(Name(dtype)), dtype);
   }
@@ -20,6 +20,10 @@ TEST(DType, RowBytesOfPublishedBlocks) {
   EXPECT_EQ(RowBytes(DType::kQ4_0, 64), 2 * 18);
   EXPECT_EQ(RowBytes(DType::kQ6_K, 512), 2 * 210);
   EXPECT_EQ(RowBytes(DType::kBF16, 3), 6);
+  EXPECT_EQ(RowBytes(DType::kFp8_G128, 256), 2 * 132);
+  EXPECT_EQ(RowBytes(DType::kFp8_G128, 130), 132 + 4 + 2);  // the last block is cut
+  EXPECT_TRUE(HasRowsOf(DType::kFp8_G128, 1));
+  EXPECT_FALSE(HasRowsOf(DType::kInt4_G128, 130));
 }
 
 TEST(View, PrefixKeepsTheRest) {

@@ -67,6 +67,12 @@ uint32_t GgufTensorType(engine::DType dtype) {
       return 30;
     case DType::kU8:
     case DType::kF8_E4M3:
+    case DType::kInt4_G32:
+    case DType::kInt4_G64:
+    case DType::kInt4_G128:
+    case DType::kInt8_G32:
+    case DType::kInt8_G128:
+    case DType::kFp8_G128:
       break;
   }
   CONCLAVE_CHECK_MSG(false, "GGUF has no such type");

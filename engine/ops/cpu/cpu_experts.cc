@@ -97,7 +97,7 @@ absl::Status ExpertRunner::Prepare(int64_t tokens_max, int64_t slots_max, const 
   ASSIGN_OR_RETURN(rows_, memory->AllocateArray<float>(chunk_ * sizes.columns + 16));
   ASSIGN_OR_RETURN(products_, memory->AllocateArray<float>(chunk_ * sizes.rows + 16));
   if (kernels_.repacks) {
-    ASSIGN_OR_RETURN(blocks_, memory->AllocateArray<ActivationBlock>(chunk_ * ((sizes.columns + 31) / 32)));
+    ASSIGN_OR_RETURN(blocks_, memory->AllocateArray<ActivationBlock>(chunk_ * sizes.row_blocks));
   }
   pairs_.reserve(static_cast<size_t>(pairs_max));
   starts_.reserve(static_cast<size_t>(sizes.experts) + 1);
@@ -126,7 +126,7 @@ void ExpertRunner::Sort(const Call& call) {
   for (int64_t i = 0; i < slots; ++i) {
     if (call.ids[i] < 0) continue;
     const int32_t place = starts_[static_cast<size_t>(call.ids[i])]++;
-    pairs_[static_cast<size_t>(place)] = {static_cast<int32_t>(i / call.slots), call.weights[i]};
+    pairs_[static_cast<size_t>(place)] = {static_cast<int32_t>(i / call.slots), call.ids[i], call.weights[i]};
   }
 }
 
@@ -150,14 +150,14 @@ void ExpertRunner::RunChunk(const Call& call, size_t first_bucket, int64_t begin
   pool_->ForRows(count, inputs, [&](int64_t i) {
     const float* x = call.x + pairs[i].token * inputs;
     if (call.gate_up->has_floats) std::copy_n(x, inputs, rows_ + i * inputs);
-    if (call.gate_up->has_blocks) kernels_.quantize_row(x, inputs, blocks_ + i * (inputs / 32));
+    Quantize(*call.gate_up, pairs[i], i, x);
   });
   Multiply(*call.gate_up, first_bucket, begin, end, scratch);
   pool_->ForRows(count, 4 * hidden, [&](int64_t i) {
     const float* gate = products_ + i * 2 * hidden;
     float* activated = rows_ + i * hidden;
     kernels_.swiglu(activated, gate, gate + hidden, hidden);
-    if (call.down->has_blocks) kernels_.quantize_row(activated, hidden, blocks_ + i * (hidden / 32));
+    Quantize(*call.down, pairs[i], i, activated);
   });
   Multiply(*call.down, first_bucket, begin, end, scratch);
   // Threads take columns, so that each token's sum is one thread's.
@@ -171,10 +171,25 @@ void ExpertRunner::RunChunk(const Call& call, size_t first_bucket, int64_t begin
   });
 }
 
+void ExpertRunner::Quantize(const CpuStack& stack, const Pair& pair, int64_t i, const float* x) {
+  const CpuWeight& item = *stack.items[static_cast<size_t>(pair.expert)];
+  if (!item.has_blocks) return;
+  for (const int32_t* order : item.orders) {
+    kernels_.quantize_row(x, order, stack.columns, blocks_ + i * (stack.columns / 32));
+    i += chunk_;
+  }
+}
+
 // products_ = rows_ times each pair's matrix of the stack.
 void ExpertRunner::Multiply(const CpuStack& stack, size_t first_bucket, int64_t begin, int64_t end,
                             absl::FunctionRef<float*(int)> scratch) {
-  const GemmOperands operands = {rows_, stack.columns, blocks_, products_, stack.rows, /*accumulate=*/false};
+  const GemmOperands operands = {.x = rows_,
+                                 .x_stride = stack.columns,
+                                 .blocks = blocks_,
+                                 .input_blocks = chunk_ * (stack.columns / 32),
+                                 .y = products_,
+                                 .y_stride = stack.rows,
+                                 .accumulate = false};
   // Little work stays on this thread, one piece after another.
   const bool serial = (end - begin) * stack.rows * stack.columns < 8 * ThreadPool::kSerialElements;
   // Few rows cost what reading the weights costs.

@@ -24,6 +24,7 @@ inline int64_t RouteScratchFloats(int64_t experts) { return 4 * experts; }
 struct ExpertSizes {
   int64_t experts = 0;
   int64_t rows = 0, columns = 0;  // of the largest matrix
+  int64_t row_blocks = 0;         // of a row of activations, in all orders that an expert wants
 };
 
 // Per layer: (token, slot) pairs are sorted by expert, then by token; in chunks of pairs: gather rows, gate and up
@@ -51,6 +52,7 @@ class ExpertRunner {
  private:
   struct Pair {
     int32_t token;
+    int32_t expert;
     float weight;
   };
   struct Bucket {  // pairs of one expert
@@ -65,6 +67,8 @@ class ExpertRunner {
   void Sort(const Call& call);
   void RunChunk(const Call& call, size_t first_bucket, int64_t begin, int64_t end,
                 absl::FunctionRef<float*(int)> scratch);
+  // Pair i's activations in 8 bits, in each order that its matrix of the stack wants.
+  void Quantize(const CpuStack& stack, const Pair& pair, int64_t i, const float* x);
   void Multiply(const CpuStack& stack, size_t first_bucket, int64_t begin, int64_t end,
                 absl::FunctionRef<float*(int)> scratch);
 
@@ -72,7 +76,7 @@ class ExpertRunner {
   ThreadPool* const pool_;
   int64_t chunk_ = 0;                  // pairs of a chunk
   float* rows_ = nullptr;              // [chunk, columns]: inputs, later activations
-  ActivationBlock* blocks_ = nullptr;  // [chunk, columns / 32], the same in 8 bits
+  ActivationBlock* blocks_ = nullptr;  // [orders, chunk, columns / 32], the same in 8 bits
   float* products_ = nullptr;          // [chunk, rows]
   std::vector<Pair> pairs_;
   std::vector<int32_t> starts_;  // [E + 1]

@@ -15,7 +15,8 @@ inline constexpr int64_t kRowBlock = 192;
 struct GemmOperands {
   const float* x;  // [M, K], rows x_stride elements apart; for parts of float formats and for scalar
   int64_t x_stride;
-  const ActivationBlock* blocks;  // [M, K / 32]; for parts of block formats
+  const ActivationBlock* blocks;  // [inputs, M, K / 32], one per order of the weight; for parts of block formats
+  int64_t input_blocks;           // from one input to the next
   float* y;                       // [M, N], rows y_stride elements apart
   int64_t y_stride;
   bool accumulate;

@@ -23,6 +23,8 @@ absl::StatusOr<const Weight*> CpuOps::MakeWeight(std::span<const WeightSource> s
   RETURN_IF_ERROR(CheckSources(sources, use));
   ASSIGN_OR_RETURN(const CpuWeight* weight, weights_.Add(sources, use, kernels_.repacks, &pool_));
   k_max_ = std::max(k_max_, weight->columns);
+  row_blocks_max_ =
+      std::max(row_blocks_max_, (weight->columns + 31) / 32 * static_cast<int64_t>(weight->orders.size()));
   weight_bytes_ = weights_.bytes();
   return weight;
 }
@@ -30,7 +32,7 @@ absl::StatusOr<const Weight*> CpuOps::MakeWeight(std::span<const WeightSource> s
 absl::StatusOr<const WeightStack*> CpuOps::MakeWeightStack(std::span<const WeightSource> sources, int64_t count,
                                                            StackUse use) {
   CpuStack shape;
-  RETURN_IF_ERROR(CheckStack(sources, count, &shape));
+  RETURN_IF_ERROR(CheckStack(sources, count, use, &shape));
   ASSIGN_OR_RETURN(const CpuStack* stack, weights_.AddStack(sources, shape, kernels_.repacks, &pool_));
   k_max_ = std::max(k_max_, stack->columns);
   weight_bytes_ = weights_.bytes();
@@ -38,7 +40,8 @@ absl::StatusOr<const WeightStack*> CpuOps::MakeWeightStack(std::span<const Weigh
     if (stack->has_blocks) head_blocks_max_ = std::max(head_blocks_max_, count * (stack->columns / 32));
   } else {
     expert_sizes_ = {std::max(expert_sizes_.experts, count), std::max(expert_sizes_.rows, stack->rows),
-                     std::max(expert_sizes_.columns, stack->columns)};
+                     std::max(expert_sizes_.columns, stack->columns),
+                     std::max(expert_sizes_.row_blocks, stack->inputs * ((stack->columns + 31) / 32))};
   }
   return stack;
 }
@@ -51,15 +54,14 @@ absl::Status CpuOps::Prepare(const StepLimits& limits, const KvLayout& layout) {
   }
   const int32_t group = limits.query_heads / layout.kv_heads;
   const int32_t rows = std::max(kAttendRows, std::min(group, kAttendRows));
-  scratch_floats_ = RoundUp(std::max({kernels_.attend_scratch_floats(layout.dim_k, DimVPadded(), rows), k_max_ + 16,
+  scratch_floats_ = RoundUp(std::max({kernels_.attend_scratch_floats(layout.dim_k, DimVPadded(), rows), 2 * k_max_ + 32,
                                       RouteScratchFloats(expert_sizes_.experts)}),
                             16) +
                     64;
   ASSIGN_OR_RETURN(scratch_, buffers_.AllocateArray<float>(scratch_floats_ * pool_.threads()));
   if (kernels_.repacks) {
-    const int64_t row_blocks = (k_max_ + 31) / 32;
     const int64_t rows_max = std::max(limits.tokens_max, limits.logit_rows_max);
-    ASSIGN_OR_RETURN(blocks_, buffers_.AllocateArray<ActivationBlock>(rows_max * row_blocks));
+    ASSIGN_OR_RETURN(blocks_, buffers_.AllocateArray<ActivationBlock>(rows_max * row_blocks_max_));
     ASSIGN_OR_RETURN(head_blocks_,
                      buffers_.AllocateArray<ActivationBlock>(int64_t{limits.tokens_max} * head_blocks_max_));
   }

@@ -56,7 +56,7 @@ class CpuOps final : public HostOps {
 
  private:
   void ForRows(int64_t rows, int64_t width, absl::FunctionRef<void(int64_t)> body) { pool_.ForRows(rows, width, body); }
-  void QuantizeRows(const View& x);
+  void QuantizeRows(const View& x, const CpuWeight& w);
   const RopeTable& FindRopeTable(const RopeSpec& spec, CpuPlan* plan);
   int32_t DimVPadded() const { return (layout_.dim_v + 15) & ~15; }
   int64_t HeadBytes(const KvLayout& layout) const {
@@ -69,12 +69,13 @@ class CpuOps final : public HostOps {
   ThreadPool pool_;
   WeightStore weights_;
   int64_t k_max_ = 0;
+  int64_t row_blocks_max_ = 0;   // of a row of activations, in all orders that a weight wants
   int64_t head_blocks_max_ = 0;  // of a token's heads, in HeadGemm
   ExpertSizes expert_sizes_;
   ExpertRunner experts_;
 
   CpuPlan plan_;
-  ActivationBlock* blocks_ = nullptr;       // [tokens_max, k_max / 32]
+  ActivationBlock* blocks_ = nullptr;       // [tokens_max, row_blocks_max]
   ActivationBlock* head_blocks_ = nullptr;  // [H, tokens_max, K / 32]
   float* scratch_ = nullptr;                // per thread
   int64_t scratch_floats_ = 0;

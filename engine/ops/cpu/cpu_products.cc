@@ -9,9 +9,12 @@
 
 namespace conclave::engine::cpu {
 
-void CpuOps::QuantizeRows(const View& x) {
-  const int64_t k = x.shape.back(), row_blocks = k / 32;
-  ForRows(x.shape[0], k, [&](int64_t m) { kernels_.quantize_row(x.row(m), k, blocks_ + m * row_blocks); });
+void CpuOps::QuantizeRows(const View& x, const CpuWeight& w) {
+  const int64_t k = x.shape.back(), rows = x.shape[0], row_blocks = k / 32;
+  for (size_t i = 0; i < w.orders.size(); ++i) {
+    ActivationBlock* blocks = blocks_ + static_cast<int64_t>(i) * rows * row_blocks;
+    ForRows(rows, k, [&](int64_t m) { kernels_.quantize_row(x.row(m), w.orders[i], k, blocks + m * row_blocks); });
+  }
 }
 
 void CpuOps::Gemm(const View& y, const View& x, const Weight& weight, Accumulate accumulate) {
@@ -20,9 +23,14 @@ void CpuOps::Gemm(const View& y, const View& x, const Weight& weight, Accumulate
   CONCLAVE_CHECK(w.vector == nullptr && x.shape[0] <= std::max(limits_.tokens_max, limits_.logit_rows_max));
   const int64_t rows = x.shape[0];
   if (rows == 0) return;
-  if (w.has_blocks) QuantizeRows(x);
-  const GemmOperands operands = {x.as<float>(), w.columns,      blocks_,
-                                 y.as<float>(), y.shape.back(), accumulate == Accumulate::kAdd};
+  if (w.has_blocks) QuantizeRows(x, w);
+  const GemmOperands operands = {.x = x.as<float>(),
+                                 .x_stride = w.columns,
+                                 .blocks = blocks_,
+                                 .input_blocks = rows * (w.columns / 32),
+                                 .y = y.as<float>(),
+                                 .y_stride = y.shape.back(),
+                                 .accumulate = accumulate == Accumulate::kAdd};
   // Tasks are pairs of groups by blocks of rows: enough of them that a slow thread does not hold up the rest.
   const int64_t pairs = (w.groups + 1) / 2;
   const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
@@ -48,7 +56,7 @@ void CpuOps::HeadGemm(const View& y, const View& x, const WeightStack& stack) {
       const float* from = x.as<float>() + (t * heads + h) * x_width;
       std::copy_n(from + w.columns, rest, y.as<float>() + (t * heads + h) * y_width + w.rows);
       if (w.has_blocks) {
-        kernels_.quantize_row(from, w.columns, head_blocks_ + (h * limits_.tokens_max + t) * blocks_per_row);
+        kernels_.quantize_row(from, nullptr, w.columns, head_blocks_ + (h * limits_.tokens_max + t) * blocks_per_row);
       }
     }
   });
@@ -61,8 +69,13 @@ void CpuOps::HeadGemm(const View& y, const View& x, const WeightStack& stack) {
       const int64_t h = i % heads, block = i / heads;
       const CpuWeight& item = *w.items[static_cast<size_t>(h)];
       RunGemm(kernels_, item,
-              {x.as<float>() + h * x_width, heads * x_width, head_blocks_ + h * limits_.tokens_max * blocks_per_row,
-               y.as<float>() + h * y_width, heads * y_width, /*accumulate=*/false},
+              {.x = x.as<float>() + h * x_width,
+               .x_stride = heads * x_width,
+               .blocks = head_blocks_ + h * limits_.tokens_max * blocks_per_row,
+               .input_blocks = 0,
+               .y = y.as<float>() + h * y_width,
+               .y_stride = heads * y_width,
+               .accumulate = false},
               {0, item.groups, rows * block / row_blocks, rows * (block + 1) / row_blocks}, Scratch(thread));
     }
   });

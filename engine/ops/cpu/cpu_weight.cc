@@ -15,13 +15,24 @@ namespace {
 
 int64_t Groups(int64_t rows) { return (rows + kGroupColumns - 1) / kGroupColumns; }
 
-// Row `n` of sources stacked on each other.
-const std::byte* SourceRow(std::span<const WeightSource> sources, int64_t n) {
+// Rows first .. first + count of sources of one format stacked on each other: where they lie, or in `buffer`.
+void SourceRows(std::span<const WeightSource> sources, int64_t first, int64_t count, std::byte* buffer,
+                const std::byte** rows) {
+  const int64_t row_bytes = RowBytes(sources[0].dtype, sources[0].columns);
   for (const WeightSource& source : sources) {
-    if (n < source.rows) return source.bytes.data() + n * RowBytes(source.dtype, source.columns);
-    n -= source.rows;
+    const int64_t here = std::clamp<int64_t>(source.rows - first, 0, count);
+    if (source.reader != nullptr) source.reader->Read(first, here, buffer);
+    const std::byte* begin = source.reader != nullptr ? buffer : source.bytes.data() + first * row_bytes;
+    for (int64_t i = 0; i < here; ++i) *rows++ = begin + i * row_bytes;
+    buffer += here * row_bytes;
+    count -= here;
+    first = std::max<int64_t>(first - source.rows, 0);
   }
-  CONCLAVE_CHECK_MSG(false, "weight row out of range");
+  CONCLAVE_CHECK_MSG(count == 0, "weight row out of range");
+}
+
+bool SameOrder(const WeightSource& a, const WeightSource& b) {
+  return std::equal(a.order.begin(), a.order.end(), b.order.begin(), b.order.end());
 }
 
 }  // namespace
@@ -50,7 +61,7 @@ absl::StatusOr<const CpuWeight*> WeightStore::Add(std::span<const WeightSource> 
   } else if (repack) {
     RETURN_IF_ERROR(AddRepacked(sources, pool, weight.get()));
   } else {
-    AddInPlace(sources, weight.get());
+    RETURN_IF_ERROR(AddInPlace(sources, pool, weight.get()));
   }
   weights_.push_back(std::move(weight));
   return weights_.back().get();
@@ -66,6 +77,7 @@ absl::StatusOr<const CpuStack*> WeightStore::AddStack(std::span<const WeightSour
     stack->items.push_back(item);
     stack->has_blocks = stack->has_blocks || item->has_blocks;
     stack->has_floats = stack->has_floats || item->has_floats;
+    stack->inputs = std::max(stack->inputs, static_cast<int64_t>(item->orders.size()));
   }
   stacks_.push_back(std::move(stack));
   return stacks_.back().get();
@@ -81,16 +93,44 @@ absl::Status WeightStore::AddVector(std::span<const WeightSource> sources, CpuWe
   return absl::OkStatus();
 }
 
-void WeightStore::AddInPlace(std::span<const WeightSource> sources, CpuWeight* weight) {
+absl::StatusOr<size_t> WeightStore::InputOf(std::span<const int32_t> order, CpuWeight* weight) {
+  if (weight->parts.empty()) weight->orders.clear();
+  for (size_t i = 0; i < weight->orders.size(); ++i) {
+    const int32_t* known = weight->orders[i];
+    if (known == nullptr ? order.empty() : std::equal(order.begin(), order.end(), known) && !order.empty()) return i;
+  }
+  int32_t* copy = nullptr;
+  if (!order.empty()) {
+    ASSIGN_OR_RETURN(copy, memory_.AllocateArray<int32_t>(static_cast<int64_t>(order.size())));
+    std::copy(order.begin(), order.end(), copy);
+    bytes_ += static_cast<int64_t>(order.size_bytes());
+  }
+  weight->orders.push_back(copy);
+  return weight->orders.size() - 1;
+}
+
+absl::Status WeightStore::AddInPlace(std::span<const WeightSource> sources, ThreadPool* pool, CpuWeight* weight) {
   weight->columns = sources[0].columns;
   weight->has_floats = true;
   for (const WeightSource& source : sources) {
-    weight->parts.push_back({*KernelFormat(source.dtype), weight->rows, source.rows, source.bytes.data(),
-                             RowBytes(source.dtype, source.columns) * kGroupColumns});
+    ASSIGN_OR_RETURN(const size_t input, InputOf(source.order, weight));
+    const int64_t row_bytes = RowBytes(source.dtype, source.columns);
+    const std::byte* rows = source.bytes.data();
+    if (source.reader != nullptr) {
+      ASSIGN_OR_RETURN(std::byte * own, memory_.Allocate(SourceBytes(source)));
+      pool->ParallelFor(Groups(source.rows), [&](int64_t g, int) {
+        const int64_t first = g * kGroupColumns, count = std::min<int64_t>(kGroupColumns, source.rows - first);
+        source.reader->Read(first, count, own + first * row_bytes);
+      });
+      rows = own;
+    }
+    weight->parts.push_back(
+        {*KernelFormat(source.dtype), weight->rows, source.rows, rows, row_bytes * kGroupColumns, input});
     weight->rows += source.rows;
     weight->groups += Groups(source.rows);
-    bytes_ += static_cast<int64_t>(source.bytes.size());
+    bytes_ += SourceBytes(source);
   }
+  return absl::OkStatus();
 }
 
 absl::Status WeightStore::AddRepacked(std::span<const WeightSource> sources, ThreadPool* pool, CpuWeight* weight) {
@@ -100,21 +140,27 @@ absl::Status WeightStore::AddRepacked(std::span<const WeightSource> sources, Thr
     // Sources of one format become one part, so that groups run across their borders.
     size_t same = 1;
     int64_t rows = sources[0].rows;
-    for (; same < sources.size() && sources[same].dtype == sources[0].dtype; ++same) rows += sources[same].rows;
+    for (; same < sources.size() && sources[same].dtype == sources[0].dtype && SameOrder(sources[same], sources[0]);
+         ++same) {
+      rows += sources[same].rows;
+    }
     const std::span<const WeightSource> stack = sources.first(same);
+    ASSIGN_OR_RETURN(const size_t input, InputOf(sources[0].order, weight));
     const WeightFormat format = *KernelFormat(sources[0].dtype);
     const int64_t group_bytes = PackedGroupBytes(format, weight->columns), groups = Groups(rows);
     ASSIGN_OR_RETURN(std::byte * data, memory_.Allocate(groups * group_bytes));
     const int64_t tasks = std::min<int64_t>(groups, pool->threads() * 8);
+    const int64_t row_bytes = RowBytes(sources[0].dtype, weight->columns);
     pool->ParallelFor(tasks, [&](int64_t task, int) {
+      std::vector<std::byte> buffer(static_cast<size_t>(kGroupColumns * row_bytes));
       for (int64_t g = groups * task / tasks; g < groups * (task + 1) / tasks; ++g) {
         const std::byte* group_rows[kGroupColumns];
         const int64_t count = std::min<int64_t>(kGroupColumns, rows - g * kGroupColumns);
-        for (int64_t c = 0; c < count; ++c) group_rows[c] = SourceRow(stack, g * kGroupColumns + c);
+        SourceRows(stack, g * kGroupColumns, count, buffer.data(), group_rows);
         PackGroup(format, {group_rows, static_cast<size_t>(count)}, weight->columns, data + g * group_bytes);
       }
     });
-    weight->parts.push_back({format, weight->rows, rows, data, group_bytes});
+    weight->parts.push_back({format, weight->rows, rows, data, group_bytes, input});
     weight->has_blocks = weight->has_blocks || IsBlockFormat(format);
     weight->has_floats = weight->has_floats || !IsBlockFormat(format);
     weight->rows += rows;

@@ -19,20 +19,24 @@ struct WeightPart {
   int64_t first_row, rows;
   const std::byte* data;  // groups of 16 rows, repacked or as in the file
   int64_t group_bytes;
+  size_t input = 0;  // of CpuWeight::orders
 };
 
 struct CpuWeight final : Weight {
   std::vector<WeightPart> parts;
   bool repacked = false;
-  bool has_blocks = false;        // repacked, and some part multiplies 8-bit activations
-  bool has_floats = false;        // some part multiplies floats
-  int64_t groups = 0;             // over all parts
+  bool has_blocks = false;  // repacked, and some part multiplies 8-bit activations
+  bool has_floats = false;  // some part multiplies floats
+  int64_t groups = 0;       // over all parts
+  // How parts want the activations: null as they are, else [K], element i of a row being x[order[i]]. Never empty.
+  std::vector<const int32_t*> orders = {nullptr};
   const float* vector = nullptr;  // kVector: the values, and no parts
 };
 
 struct CpuStack final : WeightStack {
   std::vector<const CpuWeight*> items;
   bool has_blocks = false, has_floats = false;  // of any item
+  int64_t inputs = 1;                           // the most orders that an item has
 };
 
 // Row n as floats, [K]; the file's values bit for bit.
@@ -51,8 +55,10 @@ class WeightStore {
 
  private:
   absl::Status AddVector(std::span<const WeightSource> sources, CpuWeight* weight);
-  void AddInPlace(std::span<const WeightSource> sources, CpuWeight* weight);
+  absl::Status AddInPlace(std::span<const WeightSource> sources, ThreadPool* pool, CpuWeight* weight);
   absl::Status AddRepacked(std::span<const WeightSource> sources, ThreadPool* pool, CpuWeight* weight);
+  // The index in weight->orders of what `order` says.
+  absl::StatusOr<size_t> InputOf(std::span<const int32_t> order, CpuWeight* weight);
 
   HostMemory memory_;
   std::vector<std::unique_ptr<CpuWeight>> weights_;

@@ -5,6 +5,7 @@
 //   block formats: for each 32 of k in order: the exact integer dot product; y = fma(float(dot), w scale * x scale, y);
 //                  formats with a minimum: y = fma(minimum, x scaled sum, y); a scale per half: the same for halves
 //   plain formats: for each k in order: y = fma(x, w, y)
+//   FP8: for each 128 of k in order: p = 0; for each k: p = fma(x, code, p); then y = fma(p, scale, y)
 #pragma once
 
 // ---- Tiles
@@ -143,6 +144,41 @@ inline void PlainTile(const GemmArgs& a, int64_t group, int64_t row, Ahead /*ahe
   StoreTile<R, C>(a, group, row, sum);
 }
 
+// Per 128 of k: the codes' products, then their scale.
+template <typename F, int R, int C>
+inline void ScaledTile(const GemmArgs& a, int64_t group, int64_t row, Ahead ahead) {
+  F32x16 sum[R][C];
+  for (int r = 0; r < R; ++r) {
+    for (int c = 0; c < C; ++c) sum[r][c] = Zero();
+  }
+  const float* x = a.x + row * a.x_stride;
+  const std::byte* base = a.weights + group * a.group_bytes;
+  for (int64_t left = a.k; left > 0; left -= F::kGroup) {
+    const int64_t count = left < F::kGroup ? left : F::kGroup;
+    F32x16 part[R][C];
+    for (int r = 0; r < R; ++r) {
+      for (int c = 0; c < C; ++c) part[r][c] = Zero();
+    }
+    for (int64_t k = 0; k < count; ++k) {
+      if (k % 32 == 0) ahead.Fetch();
+      F32x16 w[C];
+      for (int c = 0; c < C; ++c) w[c] = LoadFp8(base + c * a.group_bytes + k * kGroupColumns);
+      for (int r = 0; r < R; ++r) {
+        const F32x16 value = Broadcast(x[r * a.x_stride + k]);
+        for (int c = 0; c < C; ++c) part[r][c] = Fma(value, w[c], part[r][c]);
+      }
+    }
+    x += count;
+    base += count * kGroupColumns;
+    for (int c = 0; c < C; ++c) {
+      const F32x16 scale = Mul(Load(reinterpret_cast<const float*>(base + c * a.group_bytes)), Broadcast(F::kUnit));
+      for (int r = 0; r < R; ++r) sum[r][c] = Fma(part[r][c], scale, sum[r][c]);
+    }
+    base += 64;
+  }
+  StoreTile<R, C>(a, group, row, sum);
+}
+
 // ---- Loops over tiles
 
 struct BlockKernel {
@@ -157,6 +193,15 @@ struct PlainKernel {
   template <typename F, int R, int C>
   static void Tile(const GemmArgs& a, int64_t group, int64_t row, Ahead ahead) {
     PlainTile<F, R, C>(a, group, row, ahead);
+  }
+  template <typename F>
+  static constexpr int kRows = kGemmRows;
+};
+
+struct ScaledKernel {
+  template <typename F, int R, int C>
+  static void Tile(const GemmArgs& a, int64_t group, int64_t row, Ahead ahead) {
+    ScaledTile<F, R, C>(a, group, row, ahead);
   }
   template <typename F>
   static constexpr int kRows = kGemmRows;
@@ -239,11 +284,31 @@ inline void PackedGemm(const GemmArgs& a) {
       return AllGroups<BlockKernel, FormatIQ4_NL>(a);
     case WeightFormat::kIQ4_XS:
       return AllGroups<BlockKernel, FormatIQ4_XS>(a);
+    case WeightFormat::kInt4_G32:
+      return AllGroups<BlockKernel, FormatInt4_G32>(a);
+    case WeightFormat::kInt4_G64:
+      return AllGroups<BlockKernel, FormatInt4_G64>(a);
+    case WeightFormat::kInt4_G128:
+      return AllGroups<BlockKernel, FormatInt4_G128>(a);
+    case WeightFormat::kInt8_G32:
+      return AllGroups<BlockKernel, FormatInt8_G32>(a);
+    case WeightFormat::kInt8_G128:
+      return AllGroups<BlockKernel, FormatInt8_G128>(a);
+    case WeightFormat::kFp8_G128:
+      return AllGroups<ScaledKernel, ScaledFp8>(a);
   }
 }
 
-inline void QuantizeRow(const float* x, int64_t k, ActivationBlock* blocks) {
-  for (int64_t b = 0; b < k / 32; ++b) QuantizeBlock(x + 32 * b, blocks + b);
+inline void QuantizeRow(const float* x, const int32_t* order, int64_t k, ActivationBlock* blocks) {
+  for (int64_t b = 0; b < k / 32; ++b) {
+    if (order == nullptr) {
+      QuantizeBlock(x + 32 * b, blocks + b);
+      continue;
+    }
+    float gathered[32];
+    for (int64_t i = 0; i < 32; ++i) gathered[i] = x[order[32 * b + i]];
+    QuantizeBlock(gathered, blocks + b);
+  }
 }
 
 // The table of a SIMD set.

@@ -38,7 +38,13 @@ enum class WeightFormat : uint8_t {
   kQ5_K,
   kQ6_K,
   kIQ4_NL,
-  kIQ4_XS
+  kIQ4_XS,
+  kInt4_G32,
+  kInt4_G64,
+  kInt4_G128,
+  kInt8_G32,
+  kInt8_G128,
+  kFp8_G128
 };
 
 // 32 activations of a row, rounded to 8 bits: x ~ scale q.
@@ -62,6 +68,7 @@ struct GemmArgs {
   const float* x;  // [M, K] for float formats and for scalar
   int64_t x_stride;
   const ActivationBlock* blocks;  // [M, K / 32] for block formats
+  const int32_t* order;           // ? [K]; for scalar, whose x is as it was: element i of a row multiplies x[order[i]]
   float* y;                       // [M, >= N], its column 0 is the part's
   int64_t y_stride;
   bool accumulate;
@@ -98,8 +105,8 @@ struct Kernels {
   bool repacks;              // weights in groups; otherwise file rows, f32 activations
   int32_t kv_element_bytes;  // 2: f16, 4: f32
 
-  // x [k] -> k / 32 blocks
-  void (*quantize_row)(const float* x, int64_t k, ActivationBlock* blocks);
+  // x [k], or x[order[0]], x[order[1]], .. if order is not null -> k / 32 blocks
+  void (*quantize_row)(const float* x, const int32_t* order, int64_t k, ActivationBlock* blocks);
   void (*gemm)(const GemmArgs& args);
   // residual += x if x is not null; y = residual / rms(residual) * gain
   void (*rms_norm)(float* y, float* residual, const float* x, const float* gain, int64_t n, float eps);

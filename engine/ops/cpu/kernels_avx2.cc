@@ -15,6 +15,8 @@ namespace {
 //
 #include "engine/ops/cpu/gemm_formats_inl.h"
 //
+#include "engine/ops/cpu/gemm_groups_inl.h"
+//
 #include "engine/ops/cpu/gemm_inl.h"
 
 constexpr Kernels kTable = PackedKernels("avx2");

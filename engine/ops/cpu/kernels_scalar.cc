@@ -41,15 +41,20 @@ void Gemm(const GemmArgs& a) {
   const int64_t row_bytes = a.group_bytes / kGroupColumns;
   const int64_t end = a.group_end * kGroupColumns < a.columns ? a.group_end * kGroupColumns : a.columns;
   for (int64_t n = a.group_begin * kGroupColumns; n < end; ++n) {
-    quant::DecodeRow(dtype, a.weights + n * row_bytes, {a.scratch, static_cast<size_t>(a.k)});
+    float* w = a.scratch;
+    quant::DecodeRow(dtype, a.weights + n * row_bytes, {w, static_cast<size_t>(a.k)});
+    if (a.order != nullptr) {
+      w += a.k;
+      for (int64_t i = 0; i < a.k; ++i) w[a.order[i]] = a.scratch[i];
+    }
     for (int64_t m = a.m_begin; m < a.m_end;) {
       float sum[kRows];
       const float* x = a.x + m * a.x_stride;
       const int64_t count = a.m_end - m >= kRows ? kRows : 1;
       if (count == kRows) {
-        Dots<kRows>(x, a.x_stride, a.scratch, a.k, sum);
+        Dots<kRows>(x, a.x_stride, w, a.k, sum);
       } else {
-        Dots<1>(x, a.x_stride, a.scratch, a.k, sum);
+        Dots<1>(x, a.x_stride, w, a.k, sum);
       }
       for (int64_t r = 0; r < count; ++r) {
         float* y = a.y + (m + r) * a.y_stride + n;

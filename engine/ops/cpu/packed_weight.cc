@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "engine/ops/cpu/packed_formats.h"
+#include "engine/ops/cpu/packed_groups.h"
 #include "engine/quant/half.h"
 
 namespace conclave::engine::cpu {
@@ -14,18 +15,18 @@ using quant::HalfToFloat;
 
 // ---- Whole columns
 
-template <typename F>
+template <typename F, int kElements>
 void PackBlocks(const std::byte* row, int c, int64_t k, std::byte* group) {
-  for (int64_t b = 0; b < k / quant::kBlock; ++b) {
+  for (int64_t b = 0; b < k / kElements; ++b) {
     typename F::File block;
     std::memcpy(&block, row + b * static_cast<int64_t>(sizeof(block)), sizeof(block));
     F::Pack(block, c, group + b * F::kBytes);
   }
 }
 
-template <typename F>
+template <typename F, int kElements>
 void UnpackBlocks(const std::byte* group, int c, int64_t k, float* out) {
-  for (int64_t b = 0; b < k / quant::kBlock; ++b) F::Unpack(group + b * F::kBytes, c, out + b * quant::kBlock);
+  for (int64_t b = 0; b < k / kElements; ++b) F::Unpack(group + b * F::kBytes, c, out + b * kElements);
 }
 
 template <typename F>
@@ -73,9 +74,13 @@ struct FormatFunctions {
   void (*unpack)(const std::byte* group, int c, int64_t k, float* out);
 };
 
-template <typename F>
+template <typename F, int kElements = quant::kBlock>
 constexpr FormatFunctions Blocks() {
-  return {F::kBytes, quant::kBlock, PackBlocks<F>, UnpackBlocks<F>};
+  return {F::kBytes, kElements, PackBlocks<F, kElements>, UnpackBlocks<F, kElements>};
+}
+template <typename F>
+constexpr FormatFunctions Groups() {
+  return Blocks<F, F::File::kElements>();
 }
 template <typename F>
 constexpr FormatFunctions SuperBlocks() {
@@ -102,6 +107,10 @@ const FormatFunctions& Functions(WeightFormat format) {
                                    kQ5_K = SuperBlocks<packed::Q5_K>(), kQ6_K = SuperBlocks<packed::Q6_K>(),
                                    kQ2_K = SuperBlocks<packed::Q2_K>(), kQ3_K = SuperBlocks<packed::Q3_K>(),
                                    kIQ4_NL = Blocks<packed::IQ4_NL>(), kIQ4_XS = SuperBlocks<packed::IQ4_XS>();
+  static constexpr FormatFunctions kInt4_G32 = Groups<packed::Int4<32>>(), kInt4_G64 = Groups<packed::Int4<64>>(),
+                                   kInt4_G128 = Groups<packed::Int4<128>>(), kInt8_G32 = Groups<packed::Int8<32>>(),
+                                   kInt8_G128 = Groups<packed::Int8<128>>(),
+                                   kFp8_G128 = {0, 1, packed::Fp8::Pack, packed::Fp8::Unpack};
   switch (format) {
     case WeightFormat::kF32:
       return kF32;
@@ -133,6 +142,18 @@ const FormatFunctions& Functions(WeightFormat format) {
       return kIQ4_NL;
     case WeightFormat::kIQ4_XS:
       return kIQ4_XS;
+    case WeightFormat::kInt4_G32:
+      return kInt4_G32;
+    case WeightFormat::kInt4_G64:
+      return kInt4_G64;
+    case WeightFormat::kInt4_G128:
+      return kInt4_G128;
+    case WeightFormat::kInt8_G32:
+      return kInt8_G32;
+    case WeightFormat::kInt8_G128:
+      return kInt8_G128;
+    case WeightFormat::kFp8_G128:
+      return kFp8_G128;
   }
   CONCLAVE_CHECK_MSG(false, "unknown weight format");
 }
@@ -140,6 +161,7 @@ const FormatFunctions& Functions(WeightFormat format) {
 }  // namespace
 
 int64_t PackedGroupBytes(WeightFormat format, int64_t k) {
+  if (format == WeightFormat::kFp8_G128) return packed::Fp8::GroupBytes(k);  // its last block may be cut
   const FormatFunctions& f = Functions(format);
   CONCLAVE_CHECK(k % f.elements == 0);
   return k / f.elements * f.bytes;

@@ -100,6 +100,22 @@ inline F32x16 LoadLowNibbles(const void* p) { return FromBytes(_mm_and_si128(Loa
 inline F32x16 LoadHighNibbles(const void* p) {
   return FromBytes(_mm_and_si128(_mm_srli_epi16(LoadHalf(p, 0), 4), _mm_set1_epi8(15)));
 }
+// Sixteen lines of a group format's scale | zero point.
+inline void LoadScalesAndZeros(const void* p, F32x16* scale, F32x16* zero) {
+  const __m256i low = _mm256_set1_epi32(255);
+  for (int i = 0; i < 2; ++i) {
+    const __m256i words = _mm256_loadu_si256(static_cast<const __m256i*>(p) + i);
+    scale->v[i] = _mm256_castsi256_ps(_mm256_andnot_si256(low, words));
+    zero->v[i] = _mm256_cvtepi32_ps(_mm256_and_si256(words, low));
+  }
+}
+// Sixteen e4m3 codes as floats, 256 times too small: a half's exponent has one bit more, and the bias 15 for 7.
+inline F32x16 LoadFp8(const void* p) {
+  const __m256i shifted = _mm256_slli_epi16(_mm256_cvtepu8_epi16(LoadHalf(p, 0)), 7);
+  // The sign comes to bit 14; adding that bit moves it up.
+  const __m256i halves = _mm256_add_epi16(shifted, _mm256_and_si256(shifted, _mm256_set1_epi16(0x4000)));
+  return {{_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))}};
+}
 inline F32x16 LoadKv(const KvElement* p) { return LoadF16(p); }
 inline void StoreKv(KvElement* p, F32x16 a) {
   constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;

@@ -59,6 +59,18 @@ inline F32x16 LoadHighNibbles(const void* p) {
   return {
       _mm512_cvtepi32_ps(_mm512_srli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))), 4))};
 }
+// Sixteen lines of a group format's scale | zero point.
+inline void LoadScalesAndZeros(const void* p, F32x16* scale, F32x16* zero) {
+  const __m512i words = _mm512_loadu_si512(p), low = _mm512_set1_epi32(255);
+  *scale = {_mm512_castsi512_ps(_mm512_andnot_si512(low, words))};
+  *zero = {_mm512_cvtepi32_ps(_mm512_and_si512(words, low))};
+}
+// Sixteen e4m3 codes as floats, 256 times too small: a half's exponent has one bit more, and the bias 15 for 7.
+inline F32x16 LoadFp8(const void* p) {
+  const __m256i shifted = _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(p))), 7);
+  // The sign comes to bit 14; adding that bit moves it up.
+  return {_mm512_cvtph_ps(_mm256_add_epi16(shifted, _mm256_and_si256(shifted, _mm256_set1_epi16(0x4000))))};
+}
 inline F32x16 LoadKv(const KvElement* p) { return LoadF16(p); }
 inline void StoreKv(KvElement* p, F32x16 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),

@@ -14,7 +14,8 @@ DType FileFormat(WeightFormat format);
 
 // Whether a format's matrices are multiplied with activations rounded to 8 bits.
 inline bool IsBlockFormat(WeightFormat format) {
-  return format != WeightFormat::kF32 && format != WeightFormat::kF16 && format != WeightFormat::kBF16;
+  return format != WeightFormat::kF32 && format != WeightFormat::kF16 && format != WeightFormat::kBF16 &&
+         format != WeightFormat::kFp8_G128;
 }
 
 }  // namespace conclave::engine::cpu

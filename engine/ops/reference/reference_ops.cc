@@ -9,43 +9,10 @@
 
 #include "common/status.h"
 #include "engine/ops/host_ops.h"
-#include "engine/quant/codec.h"
+#include "engine/ops/reference/reference_weight.h"
 
 namespace conclave::engine {
 namespace {
-
-struct ReferenceWeight final : Weight {
-  std::vector<WeightSource> sources;
-  std::vector<float> vector;  // kVector: the decoded values
-
-  // Row n, decoded, [K].
-  void Row(int64_t n, std::span<float> out) const {
-    for (const WeightSource& source : sources) {
-      if (n < source.rows) {
-        quant::DecodeRow(source.dtype, source.bytes.data() + n * RowBytes(source.dtype, source.columns), out);
-        return;
-      }
-      n -= source.rows;
-    }
-    CONCLAVE_CHECK_MSG(false, "weight row out of range");
-  }
-};
-
-struct ReferenceStack final : WeightStack {
-  std::vector<ReferenceWeight> items;
-
-  // x [K] times matrix i: y [N].
-  std::vector<double> Times(int64_t i, std::span<const double> x) const {
-    std::vector<double> y(static_cast<size_t>(rows));
-    std::vector<float> row(static_cast<size_t>(columns));
-    CONCLAVE_CHECK(i >= 0 && i < count && x.size() == row.size());
-    for (size_t n = 0; n < y.size(); ++n) {
-      items[static_cast<size_t>(i)].Row(static_cast<int64_t>(n), row);
-      for (size_t k = 0; k < row.size(); ++k) y[n] += x[k] * row[k];
-    }
-    return y;
-  }
-};
 
 const ReferenceStack& Cast(const WeightStack& stack) { return static_cast<const ReferenceStack&>(stack); }
 
@@ -102,7 +69,7 @@ absl::StatusOr<const Weight*> ReferenceOps::MakeWeight(std::span<const WeightSou
   weight->columns = sources[0].columns;
   for (const WeightSource& source : sources) {
     weight->rows += source.rows;
-    weight_bytes_ += static_cast<int64_t>(source.bytes.size());
+    weight_bytes_ += SourceBytes(source);
   }
   if (use == WeightUse::kVector) {
     weight->columns = 0;
@@ -111,21 +78,21 @@ absl::StatusOr<const Weight*> ReferenceOps::MakeWeight(std::span<const WeightSou
     weight->vector.resize(static_cast<size_t>(weight->columns));
     DecodeVector(sources, weight->vector.data());
   } else {
-    weight->sources.assign(sources.begin(), sources.end());
+    for (const WeightSource& source : sources) weight->sources.emplace_back(source);
   }
   weights_.push_back(std::move(weight));
   return weights_.back().get();
 }
 
 absl::StatusOr<const WeightStack*> ReferenceOps::MakeWeightStack(std::span<const WeightSource> sources, int64_t count,
-                                                                 StackUse /*use*/) {
+                                                                 StackUse use) {
   auto stack = std::make_unique<ReferenceStack>();
-  RETURN_IF_ERROR(CheckStack(sources, count, stack.get()));
+  RETURN_IF_ERROR(CheckStack(sources, count, use, stack.get()));
   const size_t parts = sources.size() / static_cast<size_t>(count);
   stack->items.resize(static_cast<size_t>(count));
   for (size_t i = 0; i < sources.size(); ++i) {
-    stack->items[i / parts].sources.push_back(sources[i]);
-    weight_bytes_ += static_cast<int64_t>(sources[i].bytes.size());
+    stack->items[i / parts].sources.emplace_back(sources[i]);
+    weight_bytes_ += SourceBytes(sources[i]);
   }
   stacks_.push_back(std::move(stack));
   return stacks_.back().get();
