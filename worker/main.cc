@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // conclave-worker: one process, one model, served over gRPC. Flags and wiring only.
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/random.h>
 
@@ -8,7 +7,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,6 +14,7 @@
 
 #include "common/check.h"
 #include "common/clock.h"
+#include "common/program.h"
 #include "common/signals.h"
 #include "common/status.h"
 #include "engine/engine.h"
@@ -28,9 +27,6 @@ namespace {
 using ::conclave::worker::MakeEngineHost;
 using ::conclave::worker::Server;
 
-constexpr int kExitFailed = 1;
-constexpr int kExitUsage = 2;
-constexpr int kExitBadInput = 65;
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
 constexpr char kDescription[] =
@@ -57,7 +53,7 @@ struct Flags {
 void AddFlags(CLI::App* app, Flags* flags) {
   conclave::engine::EngineOptions& engine = flags->engine;
   conclave::worker::ServerOptions& server = flags->server;
-  server.listen = "127.0.0.1:50051";
+  server.endpoint.listen = "127.0.0.1:50051";
   const auto range = [](int64_t low, int64_t high) { return CLI::Range(low, high).description(""); };
   app->add_option("--model", engine.model_path, "GGUF file or Hugging Face directory to serve")
       ->required()
@@ -83,19 +79,19 @@ void AddFlags(CLI::App* app, Flags* flags) {
       ->check(range(1, 1024))
       ->type_name("N")
       ->capture_default_str();
-  app->add_option("--listen", server.listen, "HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one")
+  app->add_option("--listen", server.endpoint.listen, "HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one")
       ->type_name("ADDRESS")
       ->capture_default_str();
-  app->add_option("--tls-cert", server.tls.certificate, "PEM certificate chain; read again when it changes")
+  app->add_option("--tls-cert", server.endpoint.tls.certificate, "PEM certificate chain; read again when it changes")
       ->type_name("FILE");
-  app->add_option("--tls-key", server.tls.key, "PEM private key of --tls-cert")->type_name("FILE");
-  app->add_option("--tls-client-ca", server.tls.ca, "PEM authority; clients must present a certificate of it")
+  app->add_option("--tls-key", server.endpoint.tls.key, "PEM private key of --tls-cert")->type_name("FILE");
+  app->add_option("--tls-client-ca", server.endpoint.tls.ca, "PEM authority; clients must present a certificate of it")
       ->type_name("FILE");
   app->add_flag("--insecure-listen", flags->insecure_listen, "Allow plaintext on addresses other than loopback");
   app->add_option("--metrics-port", server.metrics_port, "Prometheus /metrics here; 0 takes a free one; default: none")
       ->check(range(0, 65535))
       ->type_name("PORT");
-  app->add_flag("--reflection", server.reflection, "Serve gRPC reflection, e.g. for grpcurl");
+  app->add_flag("--reflection", server.endpoint.reflection, "Serve gRPC reflection, e.g. for grpcurl");
   app->add_option("--grace", flags->grace_seconds, "Time that running requests get to finish when draining")
       ->check(range(0, 86'400))
       ->type_name("SECONDS")
@@ -107,9 +103,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
 }
 
 int Fail(int exit_code, std::string message) {
-  std::replace(message.begin(), message.end(), '\n', ' ');
-  fmt::print(stderr, "conclave-worker: {}\n", message);
-  return exit_code;
+  return conclave::FailProgram("conclave-worker", exit_code, std::move(message));
 }
 
 void LogLines(std::string_view what, std::string_view text) {
@@ -137,11 +131,11 @@ int ExitCodeOf(const absl::Status& status) {
     case absl::StatusCode::kNotFound:
     case absl::StatusCode::kPermissionDenied:
     case absl::StatusCode::kUnimplemented:  // an architecture or format that this program does not know
-      return kExitBadInput;
+      return conclave::kExitBadInput;
     case absl::StatusCode::kInvalidArgument:
-      return kExitUsage;
+      return conclave::kExitUsage;
     default:
-      return conclave::rpc::Reason(status) == "MODEL_FILE_INVALID" ? kExitBadInput : kExitFailed;
+      return conclave::rpc::Reason(status) == "MODEL_FILE_INVALID" ? conclave::kExitBadInput : conclave::kExitFailed;
   }
 }
 
@@ -157,7 +151,7 @@ void DrainUntilIdle(Server* server, conclave::TerminationSignals* signals, int64
     }
     if (conclave::Clock::System().NowNs() > give_up_ns) {
       spdlog::error("requests still run {} s after the grace: exiting", kHangSeconds);
-      std::_Exit(kExitFailed);
+      std::_Exit(conclave::kExitFailed);
     }
   }
 }
@@ -166,17 +160,17 @@ int Run(Flags flags) {
   static auto* const signals = new conclave::TerminationSignals;  // never destroyed
   flags.server.instance_id = MakeInstanceId();
   flags.server.version = CONCLAVE_VERSION;
-  flags.server.plaintext =
+  flags.server.endpoint.plaintext =
       flags.insecure_listen ? conclave::rpc::PlaintextPolicy::kAnywhere : conclave::rpc::PlaintextPolicy::kLoopbackOnly;
   // Before the model is loaded: a mistake in an address should not take as long as a load.
-  if (const auto credentials =
-          conclave::rpc::ServerCredentials(flags.server.listen, flags.server.tls, flags.server.plaintext);
+  if (const auto credentials = conclave::rpc::ServerCredentials(flags.server.endpoint.listen, flags.server.endpoint.tls,
+                                                                flags.server.endpoint.plaintext);
       !credentials.ok()) {
-    return Fail(kExitUsage, std::string(conclave::Message(credentials.status())));
+    return Fail(conclave::kExitUsage, std::string(conclave::Message(credentials.status())));
   }
   if (flags.device == "cuda") {
     if (flags.engine.kernel != "auto") {
-      return Fail(kExitUsage, "--kernel is for --device cpu; leave it out with --device cuda");
+      return Fail(conclave::kExitUsage, "--kernel is for --device cpu; leave it out with --device cuda");
     }
     flags.engine.kernel = "cuda";
   }
@@ -192,7 +186,7 @@ int Run(Flags flags) {
                info.params_total, info.context_tokens, info.kernel);
 
   auto server = Server::Start(host.get(), flags.server);
-  if (!server.ok()) return Fail(kExitFailed, std::string(conclave::Message(server.status())));
+  if (!server.ok()) return Fail(conclave::kExitFailed, std::string(conclave::Message(server.status())));
   if ((*server)->metrics_port() >= 0) spdlog::info("metrics on port {}", (*server)->metrics_port());
   if (flags.insecure_listen) spdlog::warn("--insecure-listen: prompts and answers cross the network in plaintext");
   signals->BeginServing();
@@ -215,17 +209,5 @@ int main(int argc, char** argv) {
   app.footer(kExample);
   app.set_version_flag("--version", std::string(CONCLAVE_VERSION));
   AddFlags(&app, &flags);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    return Fail(kExitUsage, fmt::format("{}; see --help", error.what()));
-  }
-  spdlog::set_default_logger(spdlog::stderr_color_mt("conclave-worker"));
-  spdlog::set_level(spdlog::level::from_str(flags.log_level));
-  try {
-    return Run(std::move(flags));
-  } catch (const std::exception& error) {
-    return Fail(kExitFailed, error.what());
-  }
+  return conclave::RunProgram(&app, argc, argv, &flags.log_level, [&flags] { return Run(std::move(flags)); });
 }

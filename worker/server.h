@@ -2,19 +2,15 @@
 // A serving worker: gRPC server, health, metrics and housekeeping around one ModelHost.
 #pragma once
 
-#include <grpcpp/server.h>
-
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <thread>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "common/clock.h"
-#include "common/mutex.h"
-#include "protos/rpc_endpoint.h"
+#include "common/periodic.h"
+#include "protos/rpc_server.h"
 #include "worker/metrics.h"
 #include "worker/model_host.h"
 #include "worker/service.h"
@@ -24,12 +20,9 @@ namespace conclave::worker {
 inline constexpr std::string_view kServiceName = "conclave.inference.v1.InferenceService";
 
 struct ServerOptions {
-  std::string listen = "127.0.0.1:0";
-  rpc::TlsFiles tls;
-  rpc::PlaintextPolicy plaintext = rpc::PlaintextPolicy::kLoopbackOnly;
-  int32_t metrics_port = -1;  // -1: none; 0: any free one; on the host of `listen`
-  bool reflection = false;
-  std::string instance_id;  // UUID of this process
+  rpc::ListenOptions endpoint = {};
+  int32_t metrics_port = -1;  // -1: none; 0: any free one; on the host of `endpoint`
+  std::string instance_id;    // UUID of this process
   std::string version;
   const Clock* clock = &Clock::System();
 };
@@ -46,7 +39,7 @@ class Server {
   Server& operator=(const Server&) = delete;
 
   // "127.0.0.1:50051", the port filled in.
-  const std::string& address() const { return address_; }
+  const std::string& address() const { return listening_.address; }
   int32_t metrics_port() const { return metrics_ == nullptr ? -1 : metrics_->port(); }
 
   // Health NOT_SERVING at once, new requests UNAVAILABLE; what still runs after the grace ends with UNAVAILABLE.
@@ -58,19 +51,12 @@ class Server {
 
  private:
   Server() = default;
-  absl::Status Listen(const ServerOptions& options);
-  void Housekeep();
 
   std::shared_ptr<Metrics> metric_values_;
   std::unique_ptr<Service> service_;
-  std::unique_ptr<grpc::Server> grpc_;
+  rpc::ListeningServer listening_;
   std::unique_ptr<MetricsServer> metrics_;
-  std::string address_;
-
-  Mutex mutex_;
-  CondVar stop_changed_;
-  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread housekeeper_;
+  std::unique_ptr<Periodic> housekeeper_;
 };
 
 }  // namespace conclave::worker

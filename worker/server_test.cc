@@ -32,14 +32,15 @@ TEST(Server, ATakenPortIsAnError) {
   ServedWorker worker;
   FakeHost host;
   ServerOptions options;
-  options.listen = worker.server->address();
-  EXPECT_THAT(Server::Start(&host, options), StatusIs(absl::StatusCode::kUnavailable, HasSubstr(options.listen)));
+  options.endpoint.listen = worker.server->address();
+  EXPECT_THAT(Server::Start(&host, options),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr(options.endpoint.listen)));
 }
 
 TEST(Server, OffLoopbackNeedsTls) {
   FakeHost host;
   ServerOptions options;
-  options.listen = "0.0.0.0:0";
+  options.endpoint.listen = "0.0.0.0:0";
   EXPECT_THAT(Server::Start(&host, options), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("--tls-cert")));
 }
 

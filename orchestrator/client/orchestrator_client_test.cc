@@ -34,7 +34,7 @@ class ClientTest : public ::testing::Test {
     options.executor = executor_.get();
     options.backend = backend_.get();
     options.graphs = graphs_.get();
-    ServerOptions server;
+    rpc::ListenOptions server;
     if (!address_.empty()) server.listen = address_;
     auto started = Server::Start(server, std::move(options));
     CONCLAVE_CHECK_MSG(started.ok(), started.status().ToString().c_str());

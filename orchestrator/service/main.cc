@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // conclave-orchestrator: runs, their store and their fleet, served over gRPC. Flags and wiring only.
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <exception>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 #include <thread>
 
+#include "common/program.h"
 #include "common/signals.h"
 #include "common/status.h"
 #include "orchestrator/fleet/fleet_file.h"
@@ -27,11 +26,6 @@ namespace {
 
 namespace fs = std::filesystem;
 namespace orchestrator = ::conclave::orchestrator;
-
-constexpr int kExitFailed = 1;
-constexpr int kExitUsage = 2;
-constexpr int kExitBadInput = 65;
-constexpr int kExitNoWorker = 69;
 
 constexpr char kDescription[] =
     "Runs deliberations over a fleet and serves conclave.deliberation.v1. Prints one line on stdout when it serves:\n"
@@ -49,7 +43,7 @@ struct Flags {
   std::string graphs;
   std::string worker_binary;
   std::string log_level = "info";
-  orchestrator::ServerOptions server;
+  conclave::rpc::ListenOptions server;
   bool insecure_listen = false;
 };
 
@@ -74,13 +68,11 @@ void AddFlags(CLI::App* app, Flags* flags) {
 }
 
 int Fail(int exit_code, std::string message) {
-  std::replace(message.begin(), message.end(), '\n', ' ');
-  fmt::print(stderr, "conclave-orchestrator: {}\n", message);
-  return exit_code;
+  return conclave::FailProgram("conclave-orchestrator", exit_code, std::move(message));
 }
 
 int Fail(int exit_code, const absl::Status& status) {
-  if (status.code() == absl::StatusCode::kUnavailable) exit_code = kExitNoWorker;
+  if (status.code() == absl::StatusCode::kUnavailable) exit_code = conclave::kExitNoWorker;
   return Fail(exit_code, std::string(conclave::Message(status)));
 }
 
@@ -116,25 +108,26 @@ void FillDefaults(const orchestrator::LoadedFleet& fleet, Flags* flags) {
 int Run(Flags flags) {
   static auto* const signals = new conclave::TerminationSignals;  // never destroyed
   auto fleet = orchestrator::LoadFleet(flags.fleet, Home());
-  if (!fleet.ok()) return Fail(kExitBadInput, fleet.status());
+  if (!fleet.ok()) return Fail(conclave::kExitBadInput, fleet.status());
   FillDefaults(*fleet, &flags);
   flags.server.listen = flags.listen;
   if (flags.insecure_listen) flags.server.plaintext = conclave::rpc::PlaintextPolicy::kAnywhere;
   // Cheap mistakes before expensive loading.
   const auto credentials =
       conclave::rpc::ServerCredentials(flags.server.listen, flags.server.tls, flags.server.plaintext);
-  if (!credentials.ok()) return Fail(kExitUsage, credentials.status());
-  if (flags.graphs.empty()) return Fail(kExitUsage, "the shipped graphs were not found; name their folder by --graphs");
+  if (!credentials.ok()) return Fail(conclave::kExitUsage, credentials.status());
+  if (flags.graphs.empty())
+    return Fail(conclave::kExitUsage, "the shipped graphs were not found; name their folder by --graphs");
   auto graphs = orchestrator::GraphLibrary::Open(flags.graphs);
-  if (!graphs.ok()) return Fail(kExitBadInput, graphs.status());
+  if (!graphs.ok()) return Fail(conclave::kExitBadInput, graphs.status());
   auto store = orchestrator::OpenSqliteStore({.path = flags.store});
-  if (!store.ok()) return Fail(kExitBadInput, store.status());
+  if (!store.ok()) return Fail(conclave::kExitBadInput, store.status());
 
   orchestrator::LaunchOptions launch;
   launch.worker_binary = flags.worker_binary;
   launch.cores = static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
   auto launched = orchestrator::LaunchedFleet::Launch(*fleet, launch);
-  if (!launched.ok()) return Fail(kExitBadInput, launched.status());
+  if (!launched.ok()) return Fail(conclave::kExitBadInput, launched.status());
   for (const orchestrator::LaunchedWorker& worker : (*launched)->workers()) {
     spdlog::info("worker {} on {} (process {})", worker.model_path, worker.address, worker.pid);
   }
@@ -145,10 +138,10 @@ int Run(Flags flags) {
   options.on_fatal = [](const absl::Status& status) {
     // What was not acknowledged is not lost by ending; going on could only lose more.
     spdlog::critical("{}", conclave::Message(status));
-    std::_Exit(kExitFailed);
+    std::_Exit(conclave::kExitFailed);
   };
   auto executor = orchestrator::Executor::Start(options);
-  if (!executor.ok()) return Fail(kExitFailed, executor.status());
+  if (!executor.ok()) return Fail(conclave::kExitFailed, executor.status());
   spdlog::info("store {}: {} runs resumed", flags.store, (*executor)->counts().active_runs);
   for (const auto& [run, why] : (*executor)->Parked()) spdlog::warn("not resumed: {}", conclave::Message(why));
 
@@ -158,7 +151,7 @@ int Run(Flags flags) {
   service.graphs = graphs->get();
   service.bindings = fleet->Bindings();
   auto server = orchestrator::Server::Start(flags.server, std::move(service));
-  if (!server.ok()) return Fail(kExitFailed, std::string(conclave::Message(server.status())));
+  if (!server.ok()) return Fail(conclave::kExitFailed, std::string(conclave::Message(server.status())));
   if (flags.insecure_listen) spdlog::warn("--insecure-listen: prompts and answers cross the network in plaintext");
   signals->BeginServing();
   fmt::print("serving conclave.deliberation.v1 on {}\n", (*server)->address());
@@ -185,17 +178,5 @@ int main(int argc, char** argv) {
   app.footer(kExample);
   app.set_version_flag("--version", std::string(CONCLAVE_VERSION));
   AddFlags(&app, &flags);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    return Fail(kExitUsage, fmt::format("{}; see --help", error.what()));
-  }
-  spdlog::set_default_logger(spdlog::stderr_color_mt("conclave-orchestrator"));
-  spdlog::set_level(spdlog::level::from_str(flags.log_level));
-  try {
-    return Run(std::move(flags));
-  } catch (const std::exception& error) {
-    return Fail(kExitFailed, error.what());
-  }
+  return conclave::RunProgram(&app, argc, argv, &flags.log_level, [&flags] { return Run(std::move(flags)); });
 }
