@@ -28,9 +28,12 @@ bool GraphCompiler::InLoopBody(int32_t in) {
 void GraphCompiler::Link(int32_t ancestor, int32_t target, int32_t reader) {
   source(reader).uses.insert(target);
   const bool later = source(target).position >= source(ancestor).position;
-  if (later && InLoopBody(node(ancestor).sequence)) return;  // the round before
-  std::vector<int32_t>& after = node(ancestor).after;
-  if (std::find(after.begin(), after.end(), target) == after.end()) after.push_back(target);
+  const bool round_before = later && InLoopBody(node(ancestor).sequence);
+  if (round_before && target == ancestor) return;
+  // Who is read for its round before must not begin this round before it has been read.
+  std::vector<int32_t>& after = node(round_before ? target : ancestor).after;
+  const int32_t before = round_before ? ancestor : target;
+  if (std::find(after.begin(), after.end(), before) == after.end()) after.push_back(before);
 }
 
 int32_t GraphCompiler::Resolve(int32_t reader, std::string_view name, int line, std::string_view field) {

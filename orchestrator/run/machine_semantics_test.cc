@@ -78,6 +78,25 @@ TEST(Semantics, TiesGoToTheEarlierMemberAndAreReported) {
   EXPECT_TRUE(log.node("verdict").tie());
 }
 
+TEST(Semantics, ALaterNodeIsReadForItsRoundBeforeWhoeverIsFaster) {
+  // "slow" keeps "reader" waiting; "later" has nothing to wait for, and yet must not begin before it has been read.
+  const auto graph = MustCompile(R"(
+name: "g" input { name: "question" }
+node { name: "l" loop { max_rounds: 2
+  body { name: "slow" speak { role: "note" members: "m1" } }
+  body { name: "reader" speak { role: "say" members: "m1" sees { node: "slow" } sees { node: "later" } } }
+  body { name: "later" speak { role: "note" members: "m2" } }
+  body { name: "out" pick { of: "reader" also: "later" by: FIRST } } } }
+)");
+  for (uint64_t arrival = 0; arrival < 20; ++arrival) {
+    const RunLog log = Drive(graph, SpecFor(*graph, {"m1", "m2"}),
+                             [](const CallSpec& call) { return Say("word of " + call.node_path); },
+                             {.arrival_seed = arrival, .cancel_after = -1, .expire_after = -1});
+    EXPECT_THAT(PromptOf(log, "l[1].reader", "m1"), Not(HasSubstr("l[1].later")));
+    EXPECT_THAT(PromptOf(log, "l[2].reader", "m1"), HasSubstr("later: [m2|word of l[1].later]"));
+  }
+}
+
 TEST(Semantics, AKilledWorkerLeavesAVerdictAndAHole) {
   const auto graph = MustCompile(kVote);
   int attempts = 0;
