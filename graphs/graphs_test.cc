@@ -10,6 +10,7 @@
 #include "orchestrator/graph/binding.h"
 #include "orchestrator/graph/compile.h"
 #include "orchestrator/graph/cost_bound.h"
+#include "orchestrator/graph/draw.h"
 #include "orchestrator/run/machine.h"
 #include "protos/textproto.h"
 #include "tests/testing/status_matchers.h"
@@ -62,6 +63,12 @@ TEST(ShippedFiles, EveryGraphCompilesIsPricedAndCanBegin) {
     const auto bound = BoundCost(*compiled.graph, inputs);
     ASSERT_OK(bound) << file;
     EXPECT_GT(bound->calls(), 0) << file;
+    for (const std::string& picture :
+         {DrawDot(*compiled.graph), DrawMermaid(*compiled.graph), DrawSvg(*compiled.graph)}) {
+      for (const CompiledNode& node : compiled.graph->nodes()) {
+        EXPECT_THAT(picture, ::testing::HasSubstr(node.name)) << file;
+      }
+    }
     RunSpec spec;
     spec.binding = *binding;
     for (const std::string& member : kMembers) spec.members.push_back({member, 1, {}});
@@ -72,7 +79,9 @@ TEST(ShippedFiles, EveryGraphCompilesIsPricedAndCanBegin) {
     ASSERT_OK(out) << file;
     EXPECT_FALSE(out->calls.empty()) << file;
   }
-  EXPECT_THAT(names, ::testing::IsSupersetOf({"single", "vote", "weighted_vote", "best_of_n", "council", "reflect"}));
+  EXPECT_THAT(names,
+              ::testing::IsSupersetOf({"single", "vote", "weighted_vote", "best_of_n", "council", "reflect", "debate",
+                                       "genselect", "mixture_of_agents", "ranked_council", "reconcile", "self_moa"}));
 }
 
 TEST(ShippedFiles, EveryFileSaysItsSchema) {

@@ -105,12 +105,19 @@ void GraphCompiler::ResolveNames() {
       const int line = proto.has_speak() ? kind.LineOf(proto.speak(), "sees", static_cast<int>(s))
                                          : kind.LineOf(proto.judge(), "sees", static_cast<int>(s));
       const std::string name = node(index).sees[s].name;
-      node(index).sees[s].node = Resolve(index, name, line, "sees");
+      const int32_t seen = node(index).sees[s].node = Resolve(index, name, line, "sees");
+      const int32_t memory = node(index).sees[s].memory;
+      if (seen != kNoNode && memory > 1) node(seen).memory = std::max(node(seen).memory, memory);
     }
     if (proto.has_judge())
       node(index).of = ResolveUtterances(index, proto.judge().of(), kind.LineOf(proto.judge(), "of"), "of");
-    if (proto.has_pick())
-      node(index).of = ResolveUtterances(index, proto.pick().of(), kind.LineOf(proto.pick(), "of"), "of");
+    if (proto.has_pick()) {
+      const pb::Pick& pick = proto.pick();
+      node(index).of = ResolveUtterances(index, pick.of(), kind.LineOf(pick, "of"), "of");
+      for (int a = 0; a < std::min(pick.also_size(), kAlsoMax); ++a) {
+        node(index).also.push_back(ResolveUtterances(index, pick.also(a), kind.LineOf(pick, "also", a), "also"));
+      }
+    }
     if (proto.has_check())
       node(index).of = ResolveUtterances(index, proto.check().of(), kind.LineOf(proto.check(), "of"), "of");
     if (proto.has_loop()) {
@@ -167,7 +174,10 @@ void GraphCompiler::WaitForAssessors() {
       bool sees = false;
       for (const CompiledSees& edge : node(reader).sees) sees = sees || edge.node == assessor.of;
       if (sees) source(reader).uses.insert(assessor.index);
-      const bool picks = node(reader).kind == NodeKind::kPick && node(reader).of == assessor.of;
+      const std::vector<int32_t>& also = node(reader).also;
+      const bool picks =
+          node(reader).kind == NodeKind::kPick &&
+          (node(reader).of == assessor.of || std::find(also.begin(), also.end(), assessor.of) != also.end());
       const bool reads = sees || picks || node(reader).over == assessor.of;
       if (reads && !Reaches(assessor.index, reader)) node(reader).after.push_back(assessor.index);
     }

@@ -25,10 +25,10 @@ bool IsIdentifier(std::string_view name, bool underscore_first) {
 // Words of the expression language and names that mean something else in prompts.
 const std::set<std::string, std::less<>>& ReservedWords() {
   static const std::set<std::string, std::less<>> words = {
-      "and",     "or",     "not",   "in",        "is",     "if",    "elif",      "else",        "for",
-      "true",    "false",  "none",  "loop",      "self",   "set",   "round",     "votes",       "inputs",
-      "member",  "sample", "seen",  "candidate", "range",  "dict",  "namespace", "text_length", "caller",
-      "varargs", "kwargs", "super", "cycler",    "joiner", "lipsum"};
+      "and",    "or",     "not",    "in",     "is",     "if",        "elif",        "else",      "for",
+      "true",   "false",  "none",   "loop",   "self",   "set",       "round",       "votes",     "inputs",
+      "member", "sample", "seen",   "range",  "dict",   "namespace", "text_length", "caller",    "varargs",
+      "kwargs", "super",  "cycler", "joiner", "lipsum", "candidate", "candidates",  "confidence"};
   return words;
 }
 
@@ -141,104 +141,6 @@ void GraphCompiler::CheckName(int32_t index) {
   }
 }
 
-template <typename Message>
-void GraphCompiler::FillSeats(int32_t index, const Message& message) {
-  CompiledNode& to = node(index);
-  const FieldLines& kind = source(index).kind;
-  if (message.role().empty()) {
-    Report(index, kind.line(), "no role; add role: \"..\"");
-  } else if (to.role = roles_.Find(message.role()); to.role == nullptr) {
-    Report(index, kind.LineOf(message, "role"), "role \"{}\" is unknown{}", message.role(),
-           Suggest(message.role(), roles_.names(), "roles are"));
-  }
-  if (message.members().empty()) Report(index, kind.line(), "no members; add members: \"..\"");
-  if (message.members_size() > kMemberNamesMax) {
-    Report(index, kind.LineOf(message, "members"), "{} names of members, at most {} allowed", message.members_size(),
-           kMemberNamesMax);
-  }
-  for (int i = 0; i < message.members_size(); ++i) {
-    const std::string& name = message.members(i);
-    if (name.empty() || name.size() > 128) {
-      Report(index, kind.LineOf(message, "members", i), "members has a name of {} characters; 1 to 128 allowed",
-             name.size());
-    } else if (std::find(to.members.begin(), to.members.end(), name) != to.members.end()) {
-      Report(index, kind.LineOf(message, "members", i), "members names \"{}\" twice; use samples to ask a member again",
-             name);
-    } else {
-      to.members.push_back(name);
-    }
-  }
-  if (message.has_samples()) to.samples = message.samples();
-  if (to.samples < 1 || to.samples > kSamplesMax) {
-    Report(index, kind.LineOf(message, "samples"), "samples is {}; 1 to {} allowed", to.samples, kSamplesMax);
-    to.samples = 1;
-  }
-  if (to.role != nullptr) to.sampling = to.role->proto.sampling();
-  for (const std::string& what : CheckSampling(message.sampling())) {
-    Report(index, kind.LineOf(message, "sampling"), "{}", what);
-  }
-  OverrideSampling(message.sampling(), &to.sampling);
-  FillSees(index, message);
-}
-
-template <typename Message>
-void GraphCompiler::FillSees(int32_t index, const Message& message) {
-  const FieldLines& kind = source(index).kind;
-  if (message.sees_size() > kSeesMax) {
-    Report(index, kind.LineOf(message, "sees", kSeesMax), "{} sees, at most {} allowed", message.sees_size(), kSeesMax);
-    return;
-  }
-  for (int i = 0; i < message.sees_size(); ++i) {
-    const pb::Sees& sees = message.sees(i);
-    const int line = kind.LineOf(message, "sees", i);
-    if (sees.own() && sees.others()) Report(index, line, "sees asks for own and others, which is all; remove both");
-    if (sees.limit() < 0) Report(index, line, "sees has limit {}; 0 (all) or more allowed", sees.limit());
-    CompiledSees& to = node(index).sees.emplace_back();
-    to.name = sees.node();
-    to.part = sees.part() == pb::Sees::PART_UNSPECIFIED ? pb::Sees::TEXT : sees.part();
-    if (!pb::Sees::Part_IsValid(sees.part())) {
-      Report(index, line, "sees has part {}, which this version does not know", static_cast<int>(sees.part()));
-    }
-    to.own = sees.own();
-    to.others = sees.others();
-    to.anonymous = sees.anonymous();
-    to.shuffle = sees.shuffle();
-    to.limit = sees.limit();
-  }
-}
-
-void GraphCompiler::FillSpeak(int32_t index) {
-  const pb::Speak& speak = source(index).proto->speak();
-  source(index).kind = source(index).lines.In(*source(index).proto, "speak");
-  node(index).kind = NodeKind::kSpeak;
-  FillSeats(index, speak);
-  if (speak.quorum() < 0) {
-    Report(index, source(index).kind.LineOf(speak, "quorum"), "quorum is {}; 0 (all) or more allowed", speak.quorum());
-  }
-  node(index).quorum = std::max(0, speak.quorum());
-  if (node(index).role != nullptr && node(index).role->contract == ContractKind::kVerdict) {
-    Report(index, source(index).kind.LineOf(speak, "role"),
-           "role \"{}\" gives verdicts; use judge, or a role that answers", speak.role());
-  }
-}
-
-void GraphCompiler::FillJudge(int32_t index) {
-  const pb::Judge& judge = source(index).proto->judge();
-  source(index).kind = source(index).lines.In(*source(index).proto, "judge");
-  node(index).kind = NodeKind::kJudge;
-  FillSeats(index, judge);
-  node(index).exclude_self = judge.exclude_self();
-  node(index).method = judge.method() == pb::Judge::METHOD_UNSPECIFIED ? pb::Judge::VERDICT : judge.method();
-  if (!pb::Judge::Method_IsValid(judge.method())) {
-    Report(index, source(index).kind.LineOf(judge, "method"), "method {} is not known to this version",
-           static_cast<int>(judge.method()));
-  }
-  if (node(index).role != nullptr && node(index).role->contract != ContractKind::kVerdict) {
-    Report(index, source(index).kind.LineOf(judge, "role"),
-           "role \"{}\" gives no verdict; name a role whose contract is verdict {{..}}", judge.role());
-  }
-}
-
 void GraphCompiler::FillPick(int32_t index) {
   const pb::Pick& pick = source(index).proto->pick();
   source(index).kind = source(index).lines.In(*source(index).proto, "pick");
@@ -247,6 +149,18 @@ void GraphCompiler::FillPick(int32_t index) {
   if (pick.by() == pb::Pick::BY_UNSPECIFIED || !pb::Pick::By_IsValid(pick.by())) {
     Report(index, source(index).kind.LineOf(pick, "by"),
            "no rule; add by: MAJORITY, WEIGHTED_VOTE, BEST_OF_N or FIRST");
+  }
+  if (pick.also_size() > kAlsoMax) {
+    Report(index, source(index).kind.LineOf(pick, "also", kAlsoMax), "{} nodes in also, at most {} allowed",
+           pick.also_size(), kAlsoMax);
+  }
+  const bool ordered = pick.by() == pb::Pick::BEST_OF_N || pick.by() == pb::Pick::FIRST;
+  node(index).keep = pick.keep() == 0 ? 1 : pick.keep();
+  if (pick.keep() < 0 || pick.keep() > kKeepMax) {
+    Report(index, source(index).kind.LineOf(pick, "keep"), "keep is {}; 1 to {} allowed", pick.keep(), kKeepMax);
+  } else if (node(index).keep > 1 && !ordered) {
+    Report(index, source(index).kind.LineOf(pick, "keep"), "keep has no meaning for {}; use BEST_OF_N or FIRST",
+           pb::Pick::By_Name(pick.by()));
   }
   const bool weighs = pick.by() == pb::Pick::WEIGHTED_VOTE || pick.by() == pb::Pick::BEST_OF_N;
   if (!weighs && !pick.weight().empty()) {

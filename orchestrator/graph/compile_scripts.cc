@@ -31,7 +31,10 @@ void GraphCompiler::AddAssessors(int32_t root, Known* known) {
     bool inside = i == root;
     for (int32_t up = node(i).parent; up != kNoNode && !inside; up = node(up).parent) inside = up == root;
     if (!inside) break;
-    if (node(i).kind == NodeKind::kJudge) known->names[node(i).name] = {"accepted", "mean_score"};
+    if (node(i).kind == NodeKind::kJudge) {
+      known->names[node(i).name] = {"judgements", "mean_score"};
+      if (!node(i).compares()) known->names[node(i).name].insert("accepted");
+    }
     if (node(i).kind == NodeKind::kCheck) known->names[node(i).name] = {"passed"};
     if (!HoldsUtterances(i)) known->assessors[node(i).name] = i;
   }
@@ -127,8 +130,13 @@ void GraphCompiler::CompileOwn(int32_t index) {
     }
     known.votes_of = index;
     known.names["votes"] = VotesAttributes();
+    known.names["votes"].insert("unchanged");
     CompileExpression(index, "until", kind.LineOf(proto.loop(), "until"), proto.loop().until(), known,
                       &node(index).expression);
+    if (const auto& until = node(index).expression; until.has_value()) {
+      const std::vector<std::string>& paths = until->paths();
+      node(index).counts_unchanged = std::find(paths.begin(), paths.end(), "votes.unchanged") != paths.end();
+    }
   }
   if (proto.has_branch() && !proto.branch().condition().empty()) {
     for (const pb::Input& input : this->proto().input()) known.names["inputs"].insert(input.name());
@@ -136,16 +144,7 @@ void GraphCompiler::CompileOwn(int32_t index) {
     CompileExpression(index, "condition", kind.LineOf(proto.branch(), "condition"), proto.branch().condition(), known,
                       &node(index).expression);
   }
-  if (proto.has_pick() && !proto.pick().weight().empty()) {
-    known.names.erase("votes");
-    for (auto& [name, assessor] : known.assessors) {
-      if (node(assessor).kind == NodeKind::kJudge) known.names[name] = {"accepts", "mean_score", "rejects"};
-    }
-    known.names["member"] = {"name", "weight"};
-    known.names["text_length"] = {};
-    CompileExpression(index, "weight", kind.LineOf(proto.pick(), "weight"), proto.pick().weight(), known,
-                      &node(index).expression);
-  }
+  if (proto.has_pick()) CompilePick(index, std::move(known));
   if (proto.has_check() && !proto.check().expected().empty()) {
     const int line = kind.LineOf(proto.check(), "expected");
     absl::StatusOr<PromptTemplate> parsed = PromptTemplate::Parse(proto.check().expected());
@@ -162,6 +161,27 @@ void GraphCompiler::CompileOwn(int32_t index) {
   }
 }
 
+void GraphCompiler::CompilePick(int32_t index, Known known) {
+  const pb::Pick& pick = source(index).proto->pick();
+  const FieldLines& kind = source(index).kind;
+  known.names.erase("votes");
+  for (auto& [name, assessor] : known.assessors) {
+    const CompiledNode& said = node(assessor);
+    if (said.kind != NodeKind::kJudge) continue;
+    known.names[name] = said.compares() ? std::set<std::string>{"mean_score", "shown", "wins"}
+                                        : std::set<std::string>{"accepts", "mean_score", "rejects"};
+  }
+  known.names["member"] = {"name", "weight"};
+  known.names["text_length"] = {};
+  known.names["confidence"] = {};
+  if (!pick.weight().empty()) {
+    CompileExpression(index, "weight", kind.LineOf(pick, "weight"), pick.weight(), known, &node(index).expression);
+  }
+  if (!pick.where().empty()) {
+    CompileExpression(index, "where", kind.LineOf(pick, "where"), pick.where(), known, &node(index).where);
+  }
+}
+
 void GraphCompiler::CheckPrompts(int32_t index) {
   CompiledNode& at = node(index);
   if (at.role == nullptr) return;
@@ -169,10 +189,12 @@ void GraphCompiler::CheckPrompts(int32_t index) {
   for (const pb::Input& input : proto().input()) known.insert(input.name());
   for (const CompiledSees& sees : at.sees) {
     known.insert("seen_" + sees.name);
-    at.prompt_differs_by_member |= sees.own || sees.others || sees.shuffle;
-    at.prompt_differs_by_sample |= sees.shuffle;
+    at.prompt_differs_by_member |= sees.DiffersByReader();
+    at.prompt_differs_by_sample |= sees.shuffle || (sees.by_sample && sees.DiffersByReader());
   }
-  if (at.kind == NodeKind::kJudge) known.insert("candidate");
+  if (at.kind == NodeKind::kJudge) known.insert(at.compares() ? "candidates" : "candidate");
+  at.prompt_differs_by_member |= at.compares();
+  at.prompt_differs_by_sample |= at.compares();
   const pb::Node& proto = *source(index).proto;
   const FieldLines& kind = source(index).kind;
   const int line = proto.has_speak() ? kind.LineOf(proto.speak(), "role") : kind.LineOf(proto.judge(), "role");

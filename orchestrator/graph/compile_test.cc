@@ -79,7 +79,7 @@ TEST(Compile, AnUnknownNameSaysWhatIsKnown) {
   EXPECT_THAT(
       CompileGraphText(Council("votes.margn >= 0.6"), "council.textproto", Roles()).errors,
       ElementsAre("council.textproto:9: node \"review\": until reads \"votes.margn\"; votes has: count, distinct, "
-                  "margin, top, total"));
+                  "margin, top, total, unchanged"));
 }
 
 TEST(Compile, TheRevisionIsOfGraphAndRoles) {
@@ -135,7 +135,8 @@ TEST(Compile, EachMistakeHasItsFix) {
        "g.textproto:5: node \"p\": of names judge \"v\", which holds no utterances of its own; name what it assessed: "
        "\"draft\""},
       {"node { name: \"p\" pick { of: \"draft\" by: WEIGHTED_VOTE weight: \"verify.mean_score\" } }",
-       "g.textproto:4: node \"p\": weight reads \"verify.mean_score\"; known names here: member, round, text_length"},
+       "g.textproto:4: node \"p\": weight reads \"verify.mean_score\"; known names here: confidence, member, round, "
+       "text_length"},
       {"node { name: \"p\" pick { of: \"draft\" by: MAJORITY weight: \"1\" } }",
        "g.textproto:4: node \"p\": weight has no meaning for MAJORITY; remove it or use WEIGHTED_VOTE"},
       {"node { name: \"p\" when: \"votes.margin >=\" pick { of: \"draft\" by: FIRST } }",
@@ -207,6 +208,70 @@ TEST(Compile, PromptsReadOnlyWhatIsThere) {
       ElementsAre("g.textproto:2: node \"a\": role \"r\" reads \"questoin\" in its task; known names here: member, "
                   "question, round, sample, seen",
                   "g.textproto:2: node \"a\": the role names \"draft\", which is no node; there are none"));
+}
+
+TEST(Compile, ComparisonsAreToldFromVerdicts) {
+  const std::string draft =
+      "name: \"g\" input { name: \"question\" }\nnode { name: \"d\" speak { role: \"solver\" members: \"m\" } }\n";
+  const auto errors = [&](const std::string& judge, const std::string& weight) {
+    return Errors(draft + "node { name: \"j\" judge { members: \"m\" of: \"d\" " + judge +
+                  " } }\nnode { name: \"p\" pick { of: \"d\" by: BEST_OF_N weight: \"" + weight + "\" } }\n");
+  };
+  EXPECT_THAT(errors("role: \"selector\" method: CHOICE", "j.wins / (1 + j.shown)"), ::testing::IsEmpty());
+  EXPECT_THAT(errors("role: \"verifier\" method: RANKING", "j.mean_score"),
+              ::testing::Contains(
+                  "g.textproto:3: node \"j\": role \"verifier\" gives no ranking; name a role whose contract is "
+                  "ranking {..}, or judge by another method"));
+  EXPECT_THAT(errors("role: \"selector\"", "j.mean_score"), ::testing::Contains(HasSubstr("gives no verdict")));
+  EXPECT_THAT(
+      errors("role: \"verifier\" window: 4", "j.mean_score"),
+      ElementsAre("g.textproto:3: node \"j\": window has no meaning for a method that compares nothing; remove it"));
+  EXPECT_THAT(errors("role: \"selector\" method: PAIRS window: 4", "j.mean_score"),
+              ElementsAre(HasSubstr("window has no meaning for PAIRS")));
+  EXPECT_THAT(errors("role: \"selector\" method: CHOICE", "j.accepts"),
+              ElementsAre(HasSubstr("weight reads \"j.accepts\"; j has: mean_score, shown, wins")));
+  EXPECT_THAT(errors("role: \"verifier\"", "j.wins"), ElementsAre(HasSubstr("j has: accepts, mean_score, rejects")));
+  EXPECT_THAT(Errors(draft + "node { name: \"s\" speak { role: \"selector\" members: \"m\" } }"),
+              ::testing::Contains(HasSubstr("role \"selector\" gives rankings; use judge, or a role that answers")));
+  EXPECT_THAT(errors("role: \"selector\" method: CHOICE", "j.judgements"), ElementsAre(HasSubstr("j has: ")));
+}
+
+TEST(Compile, PicksOfSeveral) {
+  const std::string two =
+      "name: \"g\" input { name: \"question\" }\nnode { name: \"a\" speak { role: \"solver\" members: \"m\" } }\n"
+      "node { name: \"b\" speak { role: \"solver\" members: \"m\" } }\n";
+  const auto errors = [&](const std::string& pick) {
+    return Errors(two + "node { name: \"p\" pick { " + pick + " } }");
+  };
+  EXPECT_THAT(errors("of: \"a\" also: \"b\" by: FIRST keep: 2 where: \"text_length > 3 and confidence >= 0.5\""),
+              ::testing::IsEmpty());
+  EXPECT_THAT(errors("of: \"a\" also: \"c\" by: FIRST"), ::testing::Contains(HasSubstr("also names \"c\"")));
+  EXPECT_THAT(errors("of: \"a\" also: \"b\" by: MAJORITY keep: 2"),
+              ElementsAre("g.textproto:4: node \"p\": keep has no meaning for MAJORITY; use BEST_OF_N or FIRST"));
+  EXPECT_THAT(errors("of: \"a\" also: \"b\" by: FIRST where: \"votes.top > 0\""),
+              ElementsAre(HasSubstr("where reads \"votes.top\"; known names here: confidence, member, round")));
+}
+
+TEST(Compile, NeighboursAreNotTheReader) {
+  const auto errors = [&](const std::string& sees) {
+    return Errors(
+        "name: \"g\" input { name: \"question\" }\nnode { name: \"a\" speak { role: \"solver\" members: \"m\" } "
+        "}\nnode { name: \"b\" speak { role: \"debater\" members: \"m\" sees { node: \"a\" " +
+        sees + " } } }");
+  };
+  EXPECT_THAT(errors("among: RING by_sample: true memory: 2"), ::testing::IsEmpty());
+  EXPECT_THAT(
+      errors("among: STAR own: true"),
+      ElementsAre("g.textproto:3: node \"b\": sees asks for own and STAR, which never shows the reader's own; add "
+                  "a second sees with own"));
+}
+
+TEST(Compile, OnlyUntilKnowsWhetherTheMajorityMoved) {
+  EXPECT_THAT(Errors(Council("votes.unchanged >= 2")), ::testing::IsEmpty());
+  EXPECT_THAT(Errors("name: \"g\" input { name: \"question\" }\n"
+                     "node { name: \"a\" speak { role: \"solver\" members: \"m\" } }\n"
+                     "node { name: \"b\" when: \"votes.unchanged > 1\" pick { of: \"a\" by: FIRST } }"),
+              ElementsAre(HasSubstr("votes has: count, distinct, margin, top, total")));
 }
 
 }  // namespace

@@ -36,6 +36,12 @@ struct CompiledSees {
   bool anonymous = false;
   bool shuffle = false;
   int32_t limit = 0;
+  deliberation::v1::Sees::Among among = deliberation::v1::Sees::EVERYBODY;  // never unspecified
+  bool by_sample = false;
+  int32_t memory = 1;  // rounds
+
+  // Who reads decides what is shown.
+  bool DiffersByReader() const { return own || others || shuffle || among != deliberation::v1::Sees::EVERYBODY; }
 };
 
 struct CompiledNode {
@@ -66,20 +72,34 @@ struct CompiledNode {
   int32_t quorum = 0;
   deliberation::v1::Judge::Method method = deliberation::v1::Judge::VERDICT;  // never unspecified
   bool exclude_self = false;
+  int32_t window = 0;  // utterances in one comparison; 0: all
 
   int32_t of = kNoNode;  // judge, pick, check
   deliberation::v1::Pick::By by = deliberation::v1::Pick::BY_UNSPECIFIED;
+  std::vector<int32_t> also;        // pick
+  std::optional<Expression> where;  // pick
+  int32_t keep = 1;                 // pick
   deliberation::v1::Check::Checker checker = deliberation::v1::Check::CHECKER_UNSPECIFIED;
 
   // loop
   int32_t over = kNoNode;
   int32_t yields = kNoNode;
   int32_t max_rounds = 0;
-  int32_t body = -1;  // sequence
+  int32_t body = -1;              // sequence
+  bool counts_unchanged = false;  // `until` reads votes.unchanged
   // branch
   int32_t then = -1;  // sequences; -1: no nodes
   int32_t otherwise = -1;
   int32_t otherwise_value = kNoNode;
+
+  // Rounds of its value that some reader looks back on; 0: nobody sees more than the latest.
+  int32_t memory = 0;
+
+  // A judge that compares utterances with one another.
+  bool compares() const {
+    using Judge = deliberation::v1::Judge;
+    return method == Judge::CHOICE || method == Judge::RANKING || method == Judge::PAIRS;
+  }
 };
 
 // Nodes that run one after, or beside, another: the whole graph, a loop's body, an arm of a branch.

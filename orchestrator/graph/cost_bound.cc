@@ -18,6 +18,10 @@ constexpr double kFramingTokens = 16;
 // An extracted answer, or a score.
 constexpr double kShortTokens = 16;
 
+// More utterances than any run can make: beyond it a bound is of no interest.
+constexpr double kHeldMax = 1e6;
+constexpr int kPassesMax = 2 * kKeepMax + kGraphNodesMax;
+
 // All as double: products of limits exceed 64 bits before the check against kCallsPerRunMax.
 struct Work {
   double calls = 0, output_tokens = 0, prompt_tokens = 0, flops = 0;
@@ -50,12 +54,19 @@ class Bounder {
       seats_.push_back(seated ? SeatsOf(node, inputs.binding) : std::vector<int32_t>());
     }
     // Loops hand utterances round and nodes may stand before what they read, so sizes are computed until they stand
-    // still: every pass only enlarges them, and settles at least one node more.
-    for (size_t pass = 0; pass <= graph.nodes().size(); ++pass) {
+    // still. Every pass only enlarges them. They do stand still: what grows by adding is a pick, which keeps kKeepMax
+    // at most, and what grows by multiplying comes to kHeldMax soon.
+    bool settled = false;
+    for (int pass = 0; pass < kPassesMax && !settled; ++pass) {
       const std::vector<Holding> before = holdings_;
-      for (const CompiledNode& node : graph.nodes()) holdings_[Index(node.index)] = Hold(node);
-      if (before == holdings_) break;
+      for (const CompiledNode& node : graph.nodes()) {
+        Holding held = Hold(node);
+        held.count = std::min(held.count, kHeldMax);
+        holdings_[Index(node.index)] = held;
+      }
+      settled = before == holdings_;
     }
+    if (!settled) std::fill(holdings_.begin(), holdings_.end(), Holding{kHeldMax, kHeldMax});
   }
 
   Work Total() {
@@ -91,10 +102,15 @@ class Bounder {
         return {static_cast<double>(seats_[Index(node.index)].size()) * node.samples,
                 static_cast<double>(OutputTokensMax(node))};
       case NodeKind::kJudge:
-        return {At(node.of).count * static_cast<double>(seats_[Index(node.index)].size()) * node.samples,
+        return {Questions(node) * static_cast<double>(seats_[Index(node.index)].size()) * node.samples,
                 static_cast<double>(OutputTokensMax(node))};
-      case NodeKind::kPick:
-        return {1, At(node.of).tokens};
+      case NodeKind::kPick: {
+        Holding competing = At(node.of);
+        for (const int32_t also : node.also) {
+          competing = {competing.count + At(also).count, std::max(competing.tokens, At(also).tokens)};
+        }
+        return {std::min<double>(node.keep, competing.count), competing.tokens};
+      }
       case NodeKind::kCheck:
         return {At(node.of).count, 4 * kShortTokens};
       case NodeKind::kLoop:
@@ -111,18 +127,34 @@ class Bounder {
     return {};
   }
 
+  // Utterances that one comparison of the judge shows, at most.
+  double Window(const CompiledNode& node) const {
+    if (node.method == pb::Judge::PAIRS) return 2;
+    return node.window == 0 ? At(node.of).count : std::min<double>(node.window, At(node.of).count);
+  }
+
+  // Calls of one judge and sample.
+  double Questions(const CompiledNode& node) const {
+    const double count = At(node.of).count;
+    if (node.method == pb::Judge::PAIRS) return count * std::max(0.0, count - 1);  // every two, in both orders
+    if (node.compares()) return node.window == 0 ? std::min(1.0, count) : std::ceil(count / node.window);
+    return count;
+  }
+
   Work Calls(const CompiledNode& node) const {
     Work work;
     if (node.role == nullptr) return work;
-    const double rounds_of_calls = node.samples * (node.kind == NodeKind::kJudge ? At(node.of).count : 1.0);
+    const double rounds_of_calls = node.samples * (node.kind == NodeKind::kJudge ? Questions(node) : 1.0);
     const double output = OutputTokensMax(node);
     double text = static_cast<double>(node.role->proto.system().size() + node.role->proto.task().size()) +
                   static_cast<double>(inputs_.input_bytes);
     for (const pb::Turn& turn : node.role->proto.examples()) text += static_cast<double>(turn.content().size());
     double shown = node.kind == NodeKind::kJudge ? At(node.of).tokens : 0;
+    if (node.compares()) shown = Window(node) * (At(node.of).tokens + kFramingTokens);
     for (const CompiledSees& sees : node.sees) {
       const Holding held = At(sees.node);
-      const double count = sees.limit > 0 ? std::min<double>(sees.limit, held.count) : held.count;
+      const double all = held.count * sees.memory;
+      const double count = sees.limit > 0 ? std::min<double>(sees.limit, all) : all;
       const bool brief = sees.part == pb::Sees::ANSWER || sees.part == pb::Sees::SCORE;
       shown += count * ((brief ? kShortTokens : held.tokens) + kFramingTokens);
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/graph/cost_bound.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "orchestrator/graph/binding.h"
@@ -76,6 +77,46 @@ TEST(CostBound, CallsAreLimited) {
   ASSERT_OK(Bound(nodes, 156));
   EXPECT_EQ(Bound(nodes, 156)->calls(), kCallsPerRunMax);
   EXPECT_THAT(Bound(nodes, 157), testing::StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST(CostBound, ComparisonsByTheirWindows) {
+  const auto bound = [](const std::string& method) {
+    const std::string role = method == "RANKING" ? "ranker" : "selector";
+    return Bound(
+               "node { name: \"a\" speak { role: \"solver\" members: \"m*\" samples: 3 } }\n"
+               "node { name: \"s\" judge { role: \"" +
+                   role + "\" members: \"m*\" of: \"a\" samples: 2 method: " + method +
+                   " } }\n"
+                   "node { name: \"v\" pick { of: \"a\" by: BEST_OF_N weight: \"s.mean_score\" } }\n",
+               3)
+        ->calls();
+  };
+  // Nine utterances, three judges, two samples.
+  EXPECT_EQ(bound("CHOICE"), 9 + 3 * 2 * 1);
+  EXPECT_EQ(bound("CHOICE window: 4"), 9 + 3 * 2 * 3);
+  EXPECT_EQ(bound("RANKING window: 9"), 9 + 3 * 2 * 1);
+  EXPECT_EQ(bound("PAIRS"), 9 + 3 * 2 * 9 * 8) << "every two, in both orders";
+}
+
+TEST(CostBound, APoolGrowsByWhatARoundAddsUntilThePickCutsIt) {
+  // The pool begins with 1, every round adds 2 and at most `keep` stay; every round judges the pool. What it cannot
+  // bound by rounds it bounds by `keep`.
+  const auto bound = [](int keep) {
+    return Bound(fmt::format("node {{ name: \"a\" speak {{ role: \"solver\" members: \"m0\" }} }}\n"
+                             "node {{ name: \"l\" loop {{ over: \"a\" max_rounds: 5\n"
+                             "  body {{ name: \"more\" speak {{ role: \"solver\" members: \"m0\" samples: 2 sees {{ "
+                             "node: \"a\" }} }} }}\n"
+                             "  body {{ name: \"v\" judge {{ role: \"verifier\" members: \"m0\" of: \"a\" }} }}\n"
+                             "  body {{ name: \"pool\" pick {{ of: \"a\" also: \"more\" by: BEST_OF_N keep: {} weight: "
+                             "\"v.mean_score\" }} }} "
+                             "}} }}\n",
+                             keep),
+                 1)
+        ->calls();
+  };
+  EXPECT_EQ(bound(1), 1 + 5 * (2 + 1));
+  EXPECT_EQ(bound(100), 1 + 5 * (2 + 100));
+  EXPECT_EQ(bound(kKeepMax), 1 + 5 * (2 + kKeepMax));
 }
 
 }  // namespace

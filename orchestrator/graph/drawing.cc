@@ -37,6 +37,9 @@ std::string SeesLabel(const CompiledSees& sees) {
   if (sees.others) parts.emplace_back("others'");
   if (sees.anonymous) parts.emplace_back("anonymous");
   if (sees.shuffle) parts.emplace_back("shuffled");
+  if (sees.among == pb::Sees::RING) parts.emplace_back("neighbours'");
+  if (sees.among == pb::Sees::STAR) parts.emplace_back("through the first");
+  if (sees.memory > 1) parts.push_back(fmt::format("of {} rounds", sees.memory));
   if (sees.limit > 0) parts.push_back(fmt::format("best {}", sees.limit));
   return fmt::format("{}", fmt::join(parts, ", "));
 }
@@ -53,6 +56,7 @@ std::vector<DrawnLine> LinesOf(const CompiledGraph& graph) {
       lines.push_back({from, node.index, kind, std::move(label), inside});
     };
     add(node.of, LineKind::kValue, "");
+    for (const int32_t also : node.also) add(also, LineKind::kValue, "");
     add(node.over, LineKind::kValue, "");
     add(node.otherwise_value, LineKind::kValue, "otherwise");
     for (const CompiledSees& sees : node.sees) add(sees.node, LineKind::kSees, SeesLabel(sees));
@@ -71,6 +75,11 @@ std::vector<std::string> DetailsOf(const CompiledNode& node, const CompiledGraph
       details.push_back(std::move(who));
       if (node.quorum > 0) details.push_back(fmt::format("quorum {}", node.quorum));
       if (node.kind == NodeKind::kJudge && node.method == pb::Judge::P_TRUE) details.emplace_back("P(true)");
+      if (node.method == pb::Judge::PAIRS) details.emplace_back("every two, in both orders");
+      if (node.method == pb::Judge::CHOICE || node.method == pb::Judge::RANKING) {
+        details.push_back(fmt::format("{} of {}", node.method == pb::Judge::CHOICE ? "best" : "order",
+                                      node.window == 0 ? "all" : std::to_string(node.window)));
+      }
       if (node.exclude_self) details.emplace_back("nobody judges itself");
       break;
     }
@@ -80,6 +89,8 @@ std::vector<std::string> DetailsOf(const CompiledNode& node, const CompiledGraph
                      [](char c) { return c == '_' ? ' ' : static_cast<char>(std::tolower(c)); });
       details.push_back(std::move(rule));
       if (node.expression.has_value()) details.push_back("weight " + node.expression->source());
+      if (node.where.has_value()) details.push_back("where " + node.where->source());
+      if (node.keep > 1) details.push_back(fmt::format("keeps {}", node.keep));
       break;
     }
     case NodeKind::kCheck:

@@ -50,7 +50,7 @@ class GraphCompiler {
     errors_.AtNode(line, node(index).name, format, std::forward<Args>(args)...);
   }
 
-  // compile_nodes.cc: the tree of nodes, names, numbers.
+  // compile_nodes.cc, compile_seats.cc: the tree of nodes, names, numbers.
   void CheckHead();
   void CheckInputs();
   int32_t AddSequence(const Nodes& nodes, const std::vector<FieldLines>& lines, int32_t owner, int depth);
@@ -89,6 +89,7 @@ class GraphCompiler {
   void CheckReads(int32_t index, std::string_view field, int line, const Expression& expression, const Known& known);
   void CompileWhen(int32_t index);
   void CompileOwn(int32_t index);
+  void CompilePick(int32_t index, Known known);
   void CheckPrompts(int32_t index);
 
   // compile_order.cc: order, reach, size.

@@ -133,5 +133,56 @@ TEST(Limits, Expressions) {
   EXPECT_THAT(Errors(when(kExpressionBytesMax + 1)), Contains(HasSubstr("4097 characters, at most 4096")));
 }
 
+TEST(Limits, WindowsOfComparisons) {
+  const auto judge = [](int window) {
+    return fmt::format(
+        "{}node {{ name: \"s\" judge {{ role: \"selector\" members: \"m\" of: \"n0\" method: CHOICE window: {} }} }} "
+        "node {{ name: \"p\" pick {{ of: \"n0\" by: BEST_OF_N weight: \"s.wins\" }} }}",
+        kDraft, window);
+  };
+  EXPECT_THAT(Errors(judge(0)), IsEmpty());
+  EXPECT_THAT(Errors(judge(2)), IsEmpty());
+  EXPECT_THAT(Errors(judge(kWindowMax)), IsEmpty());
+  EXPECT_THAT(Errors(judge(1)), Contains(HasSubstr("window is 1; 2 to 64, or 0 for all, allowed")));
+  EXPECT_THAT(Errors(judge(kWindowMax + 1)), Contains(HasSubstr("window is 65")));
+}
+
+TEST(Limits, RoundsOfMemory) {
+  const auto sees = [](int memory) {
+    return fmt::format(
+        "{}node {{ name: \"b\" speak {{ role: \"solver\" members: \"m\" sees {{ node: \"n0\" memory: {} "
+        "}} }} }}",
+        kDraft, memory);
+  };
+  EXPECT_THAT(Errors(sees(0)), IsEmpty());
+  EXPECT_THAT(Errors(sees(kMemoryRoundsMax)), IsEmpty());
+  EXPECT_THAT(Errors(sees(kMemoryRoundsMax + 1)), Contains(HasSubstr("memory 65; 0 (the latest round) to 64 allowed")));
+  EXPECT_THAT(Errors(sees(-1)), Contains(HasSubstr("memory -1")));
+}
+
+TEST(Limits, Kept) {
+  const auto pick = [](int keep) {
+    return fmt::format("{}node {{ name: \"p\" pick {{ of: \"n0\" by: FIRST keep: {} }} }}", kDraft, keep);
+  };
+  EXPECT_THAT(Errors(pick(0)), IsEmpty());
+  EXPECT_THAT(Errors(pick(kKeepMax)), IsEmpty());
+  EXPECT_THAT(Errors(pick(kKeepMax + 1)), Contains(HasSubstr("keep is 1025; 1 to 1024 allowed")));
+  EXPECT_THAT(Errors(pick(-1)), Contains(HasSubstr("keep is -1")));
+}
+
+TEST(Limits, FurtherNodesOfAPick) {
+  const auto pick = [](int also) {
+    std::string text;
+    for (int i = 0; i <= also; ++i) {
+      text += fmt::format("node {{ name: \"n{}\" speak {{ role: \"solver\" members: \"m\" }} }} ", i);
+    }
+    text += "node { name: \"p\" pick { of: \"n0\" by: FIRST ";
+    for (int i = 1; i <= also; ++i) text += fmt::format("also: \"n{}\" ", i);
+    return text + "} }";
+  };
+  EXPECT_THAT(Errors(pick(kAlsoMax)), IsEmpty());
+  EXPECT_THAT(Errors(pick(kAlsoMax + 1)), Contains(HasSubstr("17 nodes in also, at most 16 allowed")));
+}
+
 }  // namespace
 }  // namespace conclave::orchestrator

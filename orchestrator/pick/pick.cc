@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <map>
 
+#include "common/check.h"
+
 namespace conclave::orchestrator {
 namespace {
 
@@ -21,15 +23,25 @@ Picked BestGroup(const std::vector<VoteGroup>& groups, const Better& better) {
   return picked;
 }
 
-Picked BestBallot(std::span<const Ballot> ballots, const std::vector<VoteGroup>& groups, bool with_answers) {
-  std::map<std::string_view, int32_t> votes;
-  for (const VoteGroup& group : groups) votes[group.answer] = group.count;
-  const auto count = [&](const Ballot& ballot) { return ballot.has_answer ? votes[ballot.answer] : 0; };
-  const auto better = [&](const Ballot& a, const Ballot& b) {
+// Compares ballots by weight, then votes for their answer, then brevity.
+class BallotOrder {
+ public:
+  explicit BallotOrder(const std::vector<VoteGroup>& groups) {
+    for (const VoteGroup& group : groups) votes_[group.answer] = group.count;
+  }
+  bool operator()(const Ballot& a, const Ballot& b) const {
     if (Weight(a) != Weight(b)) return Weight(a) > Weight(b);
-    if (count(a) != count(b)) return count(a) > count(b);
+    if (Votes(a) != Votes(b)) return Votes(a) > Votes(b);
     return a.output_tokens < b.output_tokens;
-  };
+  }
+
+ private:
+  int32_t Votes(const Ballot& ballot) const { return ballot.has_answer ? votes_.find(ballot.answer)->second : 0; }
+  std::map<std::string_view, int32_t> votes_;
+};
+
+Picked BestBallot(std::span<const Ballot> ballots, const std::vector<VoteGroup>& groups, bool with_answers) {
+  const BallotOrder better(groups);
   Picked picked;
   for (size_t i = 0; i < ballots.size(); ++i) {
     if (with_answers && !ballots[i].has_answer) continue;
@@ -98,6 +110,35 @@ Picked Pick(PickRule rule, std::span<const Ballot> ballots) {
     }
   }
   return {};
+}
+
+std::vector<int32_t> PickSeveral(PickRule rule, std::span<const Ballot> ballots, int32_t keep) {
+  CONCLAVE_CHECK(rule == PickRule::kBestOfN || rule == PickRule::kFirst);
+  const std::vector<VoteGroup> groups = GroupVotes(ballots);
+  std::vector<int32_t> order;
+  for (size_t i = 0; i < ballots.size(); ++i) {
+    if (groups.empty() || ballots[i].has_answer) order.push_back(static_cast<int32_t>(i));
+  }
+  if (rule == PickRule::kBestOfN) {
+    const BallotOrder better(groups);
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+      return better(ballots[static_cast<size_t>(a)], ballots[static_cast<size_t>(b)]);
+    });
+  }
+  if (order.size() > static_cast<size_t>(keep)) order.resize(static_cast<size_t>(keep));
+  return order;
+}
+
+std::vector<double> BordaShares(std::span<const int32_t> order, int32_t count) {
+  CONCLAVE_CHECK(count >= 2 && order.size() <= static_cast<size_t>(count));
+  const double last = count - 1;
+  const auto named = static_cast<double>(order.size());
+  // The places named .. last, in the mean.
+  std::vector<double> shares(static_cast<size_t>(count), (last - (named + last) / 2) / last);
+  for (size_t place = 0; place < order.size(); ++place) {
+    shares[static_cast<size_t>(order[place])] = (last - static_cast<double>(place)) / last;
+  }
+  return shares;
 }
 
 }  // namespace conclave::orchestrator

@@ -55,4 +55,14 @@ struct Picked {
 // with every answer counted as different (kMajority and kFirst: the first ballot).
 Picked Pick(PickRule rule, std::span<const Ballot> ballots);
 
+// The `keep` best ballots, the best in front. kBestOfN: the order of Pick, each ballot by itself, even where answers
+// are the same; kFirst: those with an answer, in their order. Ballots without an answer only when none has one.
+// REQUIRES one of these two rules.
+std::vector<int32_t> PickSeveral(PickRule rule, std::span<const Ballot> ballots, int32_t keep);
+
+// Shares of Borda for `count` candidates ordered by one judge: the place p counts from 0 as (count - 1 - p) / (count -
+// 1); candidates that `order` (indices, the best first, each once) leaves out share the places left. REQUIRES count
+// >= 2.
+std::vector<double> BordaShares(std::span<const int32_t> order, int32_t count);
+
 }  // namespace conclave::orchestrator

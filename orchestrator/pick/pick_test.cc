@@ -90,6 +90,37 @@ TEST(Votes, SharesCountEmptyAnswersAsNobodys) {
   EXPECT_EQ(none.margin, 0);
 }
 
+TEST(PickSeveral, TheBestInFrontAndEmptyAnswersOnlyAmongThemselves) {
+  const std::vector<Ballot> ballots = {Vote("a", 1), kEmpty, Vote("b", 3), Vote("a", 2), Vote("c", 2, 5)};
+  // Weights 3 (b), then 2 twice: a has two votes, c one.
+  EXPECT_EQ(PickSeveral(PickRule::kBestOfN, ballots, 3), (std::vector<int32_t>{2, 3, 4}));
+  EXPECT_EQ(PickSeveral(PickRule::kBestOfN, ballots, 9), (std::vector<int32_t>{2, 3, 4, 0}));
+  EXPECT_EQ(PickSeveral(PickRule::kFirst, ballots, 2), (std::vector<int32_t>{0, 2}));
+  EXPECT_EQ(PickSeveral(PickRule::kFirst, std::vector<Ballot>{kEmpty, kEmpty}, 1), (std::vector<int32_t>{0}));
+  EXPECT_TRUE(PickSeveral(PickRule::kBestOfN, std::vector<Ballot>{}, 3).empty());
+  for (size_t i = 0; i < ballots.size(); ++i) {
+    const std::vector<Ballot> first(ballots.begin(), ballots.begin() + static_cast<ptrdiff_t>(i) + 1);
+    EXPECT_EQ(PickSeveral(PickRule::kBestOfN, first, 1)[0], Pick(PickRule::kBestOfN, first).winner);
+  }
+}
+
+TEST(Borda, SharesOfPlaces) {
+  EXPECT_EQ(BordaShares(std::vector<int32_t>{2, 0, 1}, 3), (std::vector<double>{0.5, 0, 1}));
+  // Of five, one is named; the others share places 1 to 4: (3/4 + 1/2 + 1/4 + 0) / 4 = 3/8.
+  EXPECT_EQ(BordaShares(std::vector<int32_t>{1}, 5), (std::vector<double>{0.375, 1, 0.375, 0.375, 0.375}));
+  EXPECT_EQ(BordaShares(std::vector<int32_t>{}, 2), (std::vector<double>{0.5, 0.5}));
+  // Whatever is named, the shares sum to half the candidates.
+  for (int32_t count = 2; count < 9; ++count) {
+    std::vector<int32_t> order;
+    for (int32_t named = 0; named <= count; ++named) {
+      double sum = 0;
+      for (const double share : BordaShares(order, count)) sum += share;
+      EXPECT_NEAR(sum, count / 2.0, 1e-12);
+      order.push_back(count - 1 - named);
+    }
+  }
+}
+
 // Against a brute-force statement of the rules: for every ballot vector the winner is the least index among the best.
 TEST(Pick, AgreesWithBruteForce) {
   constexpr uint32_t kSeed = 7;

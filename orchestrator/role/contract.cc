@@ -95,6 +95,41 @@ Reading VerdictReader::Read(std::string_view text) const {
   return reading;
 }
 
+std::optional<double> ReadConfidence(const deliberation::v1::AnswerContract& contract, std::string_view text) {
+  const std::optional<double> number = NumberAfter(Plain(WithoutReasoning(text)), Plain(contract.confidence_after()));
+  const double max = contract.has_confidence_max() ? contract.confidence_max() : 1.0;
+  if (!number.has_value() || *number < 0 || *number > max) return std::nullopt;
+  return *number / max;
+}
+
+std::vector<int32_t> ReadRanking(const deliberation::v1::RankingContract& contract, int32_t count,
+                                 std::string_view text) {
+  // Lines matter here, so the last line that has the phrase is made plain, and not the whole.
+  std::string_view rest = WithoutReasoning(text);
+  const std::string after = Plain(contract.after());
+  std::vector<int32_t> order;
+  while (!rest.empty()) {
+    const size_t end = rest.rfind('\n');
+    const std::string line = Plain(end == std::string_view::npos ? rest : rest.substr(end + 1));
+    rest = end == std::string_view::npos ? std::string_view() : rest.substr(0, end);
+    const size_t at = line.rfind(after);
+    if (at == std::string::npos) continue;
+    for (size_t i = at + after.size(); i < line.size();) {
+      if (line[i] < '0' || line[i] > '9') {
+        ++i;
+        continue;
+      }
+      int32_t number = 0;
+      const auto [next, error] = std::from_chars(line.data() + i, line.data() + line.size(), number);
+      if (error != std::errc() || number < 1 || number > count) return {};
+      i = static_cast<size_t>(next - line.data());
+      if (std::find(order.begin(), order.end(), number - 1) == order.end()) order.push_back(number - 1);
+    }
+    return order;
+  }
+  return order;
+}
+
 Reading ReadProbability(double p_true) {
   Reading reading;
   if (!(p_true >= 0 && p_true <= 1)) return reading;  // also not-a-number

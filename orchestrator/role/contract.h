@@ -12,7 +12,7 @@
 
 namespace conclave::orchestrator {
 
-enum class ContractKind { kAnswer, kVerdict, kText };
+enum class ContractKind { kAnswer, kVerdict, kText, kRanking };
 
 // What was read from one text. Nothing set: the contract was not met, which is never an error.
 struct Reading {
@@ -37,6 +37,15 @@ class VerdictReader {
   std::string score_after_;
   double score_max_ = 1;
 };
+
+// How sure a writer says it is: the number behind the last `after`, over `max`; nullopt when there is none, or one
+// outside of [0, max].
+std::optional<double> ReadConfidence(const deliberation::v1::AnswerContract& contract, std::string_view text);
+
+// An order of `count` candidates, numbers from 1 behind the last `after` and on its line, as indices from 0, the best
+// first, each once. Empty: there is none, or it names a candidate that was not shown.
+std::vector<int32_t> ReadRanking(const deliberation::v1::RankingContract& contract, int32_t count,
+                                 std::string_view text);
 
 // A verdict made of a probability: P(True) of at least one half accepts.
 Reading ReadProbability(double p_true);

@@ -72,5 +72,33 @@ TEST(Answer, ReadsByTheGradersRules) {
   EXPECT_EQ(ReadShortAnswer(*grader, "$18"), "18");
 }
 
+TEST(Ranking, TheLastLineWithThePhraseCounts) {
+  deliberation::v1::RankingContract contract;
+  contract.set_after("Ranking:");
+  const auto read = [&](std::string_view text) { return ReadRanking(contract, 4, text); };
+  using Order = std::vector<int32_t>;
+  EXPECT_EQ(read("RANKING: 2 > 1 > 3"), (Order{1, 0, 2}));
+  EXPECT_EQ(read("ranking: 1\n**Ranking:** 3, 4\n7 more words"), (Order{2, 3}));
+  EXPECT_EQ(read("ranking: Solution 2, then solution 2 and 4"), (Order{1, 3})) << "repeats count once";
+  EXPECT_EQ(read("<think>ranking: 1</think>ranking: 4"), (Order{3}));
+  EXPECT_EQ(read("ranking: 4 > 5"), Order{}) << "5 was not shown";
+  EXPECT_EQ(read("ranking: 0"), Order{});
+  EXPECT_EQ(read("ranking: 99999999999999999999"), Order{});
+  EXPECT_EQ(read("ranking: none"), Order{});
+  EXPECT_EQ(read("1 > 2"), Order{});
+  EXPECT_EQ(read(""), Order{});
+}
+
+TEST(Confidence, OverItsMaximumOrNone) {
+  deliberation::v1::AnswerContract contract;
+  contract.set_confidence_after("CONFIDENCE:");
+  EXPECT_EQ(ReadConfidence(contract, "Confidence: 0.25\nconfidence: 0.75\n#### 4"), 0.75);
+  EXPECT_EQ(ReadConfidence(contract, "confidence: 1.01"), std::nullopt);
+  EXPECT_EQ(ReadConfidence(contract, "confidence: -0.1"), std::nullopt);
+  EXPECT_EQ(ReadConfidence(contract, "confidence: high"), std::nullopt);
+  contract.set_confidence_max(100);
+  EXPECT_EQ(ReadConfidence(contract, "confidence: 85"), 0.85);
+}
+
 }  // namespace
 }  // namespace conclave::orchestrator

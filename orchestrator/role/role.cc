@@ -36,6 +36,9 @@ class RoleErrors {
   std::vector<std::string>* errors_;
 };
 
+// Nothing of a phrase is left when it is compared.
+bool IsBlank(std::string_view phrase) { return phrase.find_first_not_of(" \t\r\n*_`") == std::string_view::npos; }
+
 void CheckVerdict(const pb::VerdictContract& verdict, const FieldLines& lines, RoleErrors* errors) {
   if (verdict.accept().empty() || verdict.reject().empty()) {
     errors->Add(lines.line(), "a verdict needs at least one accept and one reject phrase");
@@ -46,7 +49,7 @@ void CheckVerdict(const pb::VerdictContract& verdict, const FieldLines& lines, R
                   fmt::format("{} {} phrases, at most {} allowed", phrases->size(), field, kVerdictPhrasesMax));
     }
     for (int i = 0; i < phrases->size(); ++i) {
-      if (phrases->Get(i).find_first_not_of(" \t\r\n*_`") == std::string::npos) {
+      if (IsBlank(phrases->Get(i))) {
         errors->Add(lines.LineOf(verdict, field, i), fmt::format("an {} phrase is empty; remove it", field));
       }
     }
@@ -59,6 +62,19 @@ void CheckVerdict(const pb::VerdictContract& verdict, const FieldLines& lines, R
   if (verdict.has_score_max() && !(verdict.score_max() > 0 && std::isfinite(verdict.score_max()))) {
     errors->Add(lines.LineOf(verdict, "score_max"),
                 fmt::format("score_max is {}; it is the number that means 1 and must be above 0", verdict.score_max()));
+  }
+}
+
+void CheckAnswer(const pb::AnswerContract& answer, const FieldLines& lines, RoleErrors* errors) {
+  if (!answer.has_confidence_max()) return;
+  if (!(answer.confidence_max() > 0 && std::isfinite(answer.confidence_max()))) {
+    errors->Add(lines.LineOf(answer, "confidence_max"),
+                fmt::format("confidence_max is {}; it is the number that means certain and must be above 0",
+                            answer.confidence_max()));
+  }
+  if (IsBlank(answer.confidence_after())) {
+    errors->Add(lines.LineOf(answer, "confidence_max"),
+                "confidence_max without a phrase; add confidence_after: \"CONFIDENCE:\"");
   }
 }
 
@@ -139,6 +155,7 @@ std::shared_ptr<const CompiledRole> CompileRole(const pb::Role& role, const Fiel
   switch (role.contract_case()) {
     case pb::Role::kAnswer:
       compiled->contract = ContractKind::kAnswer;
+      CheckAnswer(role.answer(), lines.In(role, "answer"), &found);
       break;
     case pb::Role::kVerdict:
       compiled->contract = ContractKind::kVerdict;
@@ -148,8 +165,14 @@ std::shared_ptr<const CompiledRole> CompileRole(const pb::Role& role, const Fiel
     case pb::Role::kText:
       compiled->contract = ContractKind::kText;
       break;
+    case pb::Role::kRanking:
+      compiled->contract = ContractKind::kRanking;
+      if (IsBlank(role.ranking().after())) {
+        found.Add(lines.In(role, "ranking").line(), "a ranking needs a phrase; add after: \"RANKING:\"");
+      }
+      break;
     case pb::Role::CONTRACT_NOT_SET:
-      found.Add(lines.line(), "how is its output read? add answer {}, verdict {..} or text {}");
+      found.Add(lines.line(), "how is its output read? add answer {}, verdict {..}, ranking {..} or text {}");
   }
   for (const std::string& what : CheckSampling(role.sampling())) found.Add(lines.LineOf(role, "sampling"), what);
   CheckExamples(role, lines, &found);

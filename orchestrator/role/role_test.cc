@@ -64,6 +64,18 @@ TEST(Role, VerdictsNeedTwoSides) {
   EXPECT_THAT(Errors(phrases(kVerdictPhrasesMax + 1)), Contains(HasSubstr("33 accept phrases, at most 32")));
 }
 
+TEST(Role, RankingsAndConfidencesNeedTheirPhrases) {
+  EXPECT_THAT(Errors("name: \"r\" task: \"x\" ranking { after: \"BEST:\" }"), IsEmpty());
+  EXPECT_THAT(Errors("name: \"r\" task: \"x\" ranking {}"), Contains(HasSubstr("a ranking needs a phrase")));
+  EXPECT_THAT(Errors("name: \"r\" task: \"x\" ranking { after: \" * \" }"),
+              Contains(HasSubstr("a ranking needs a phrase")));
+  EXPECT_THAT(Errors("name: \"r\" task: \"x\" answer { confidence_after: \"SURE:\" confidence_max: 100 }"), IsEmpty());
+  EXPECT_THAT(Errors("name: \"r\" task: \"x\" answer { confidence_after: \"SURE:\" confidence_max: -1 }"),
+              Contains(HasSubstr("confidence_max is -1")));
+  EXPECT_THAT(Errors("name: \"r\" task: \"x\" answer { confidence_max: 100 }"),
+              Contains(HasSubstr("confidence_max without a phrase")));
+}
+
 TEST(Role, ExamplesAreLimited) {
   const auto examples = [](int pairs) {
     std::string text = "name: \"r\" task: \"x\" answer {} ";

@@ -113,6 +113,8 @@ struct CallFinished {
   // cannot change a run that has happened.
   bool from_record = false;
   std::optional<double> recorded_score;
+  std::optional<double> recorded_confidence;
+  std::vector<int32_t> recorded_ranking;
 };
 
 // A call ended otherwise: lost, refused, cancelled.

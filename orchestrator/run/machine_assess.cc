@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What nodes make of utterances. Everything is counted in committed order, never in order of arrival.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "common/status.h"
@@ -48,6 +49,7 @@ void Machine::Impl::Attach(int32_t utterance, Assessment assessment) {
 
 void Machine::Impl::FinishJudge(const CompiledNode& node) {
   NodeState& state = values_.node(node.index);
+  if (node.compares()) return FinishComparisons(node);
   std::vector<Assessment> said(state.judged.size());
   for (const Slot& slot : state.slots) {
     Assessment& assessment = said[static_cast<size_t>(slot.subject)];
@@ -55,13 +57,25 @@ void Machine::Impl::FinishJudge(const CompiledNode& node) {
     assessment.asked += 1;
     if (slot.state != Slot::State::kDone) continue;
     Utterance& judgement = values_.utterance(slot.utterance);
-    judgement.author = values_.utterance(state.judged[static_cast<size_t>(slot.subject)]).author;
+    const Utterance& judged = values_.utterance(state.judged[static_cast<size_t>(slot.subject)]);
+    judgement.author = judged.author;
+    judgement.author_sample = judged.author_sample;
     state.utterances.push_back(slot.utterance);
     if (judgement.accept.has_value()) (*judgement.accept ? assessment.accepts : assessment.rejects) += 1;
     if (judgement.score.has_value()) {
       assessment.scored += 1;
       assessment.score_sum += *judgement.score;
     }
+  }
+  FinishAssessor(node, std::move(said));
+}
+
+// Writes what was said, by subject, to the utterances judged.
+void Machine::Impl::FinishAssessor(const CompiledNode& node, std::vector<Assessment> said) {
+  NodeState& state = values_.node(node.index);
+  for (const int32_t id : state.utterances) {
+    const Utterance& judgement = values_.utterance(id);
+    state.judgements += judgement.score.has_value() || !judgement.ranking.empty() ? 1 : 0;
   }
   double sum = 0;
   int32_t scored = 0;
@@ -104,6 +118,7 @@ void Machine::Impl::RunCheck(const CompiledNode& node) {
     passed += assessment.passed ? 1 : 0;
     notes.node = node.index;
     notes.author = utterance.author;
+    notes.author_sample = utterance.author_sample;
     notes.round = variables_.RoundAt(node.index);
     notes.shown_size = notes.text.size();
     notes.score = assessment.passed ? 1.0 : 0.0;
@@ -118,10 +133,29 @@ void Machine::Impl::RunCheck(const CompiledNode& node) {
   if (state.assessed) finished->set_mean_score(state.passed);
 }
 
+// Those that compete: each once, in the order of the nodes, where `where` is true of them.
+absl::StatusOr<std::vector<int32_t>> Machine::Impl::Competitors(const CompiledNode& node) const {
+  std::vector<int32_t> ids = values_.node(node.of).utterances;
+  for (const int32_t also : node.also) {
+    const std::vector<int32_t>& more = values_.node(also).utterances;
+    ids.insert(ids.end(), more.begin(), more.end());
+  }
+  std::vector<int32_t> competing;
+  std::set<int32_t> taken;
+  for (const int32_t id : ids) {
+    if (!node.also.empty() && !taken.insert(id).second) continue;
+    ASSIGN_OR_RETURN(const bool competes, variables_.Competes(node.index, values_.utterance(id)));
+    if (competes) competing.push_back(id);
+  }
+  return competing;
+}
+
 void Machine::Impl::RunPick(const CompiledNode& node) {
   NodeState& state = values_.node(node.index);
   PutNodeStarted(node, 0);
-  const std::vector<int32_t> ids = values_.node(node.of).utterances;
+  const absl::StatusOr<std::vector<int32_t>> competing = Competitors(node);
+  if (!competing.ok()) return Fail(competing.status());
+  const std::vector<int32_t>& ids = *competing;
   std::vector<Ballot> ballots = BallotsOf(values_, ids);
   if (node.by == pb::Pick::WEIGHTED_VOTE || node.by == pb::Pick::BEST_OF_N) {
     for (size_t i = 0; i < ids.size(); ++i) {
@@ -130,9 +164,17 @@ void Machine::Impl::RunPick(const CompiledNode& node) {
       ballots[i].weight = *weight;
     }
   }
-  const Picked picked = Pick(RuleOf(node.by), ballots);
-  if (picked.winner >= 0) state.utterances = {ids[static_cast<size_t>(picked.winner)]};
+  const PickRule rule = RuleOf(node.by);
+  const Picked picked = Pick(rule, ballots);
+  if (node.keep > 1) {
+    for (const int32_t ballot : PickSeveral(rule, ballots, node.keep)) {
+      state.utterances.push_back(ids[static_cast<size_t>(ballot)]);
+    }
+  } else if (picked.winner >= 0) {
+    state.utterances = {ids[static_cast<size_t>(picked.winner)]};
+  }
   state.tie = picked.tie;
+  if (node.where.has_value()) state.note = fmt::format("{} compete", ids.size());
   const std::vector<VoteGroup> groups = GroupVotes(ballots);
   pb::NodeFinished* finished = FinishNode(node);
   finished->set_tie(picked.tie);

@@ -30,7 +30,9 @@ void SetDuration(int64_t nanoseconds, google::protobuf::Duration* duration) {
 
 void Machine::Impl::StartCalls(const CompiledNode& node) {
   NodeState& state = values_.node(node.index);
-  state.slots = node.kind == NodeKind::kSpeak ? SpeakSlots(node) : JudgeSlots(node);
+  state.slots = node.kind == NodeKind::kSpeak ? SpeakSlots(node)
+                : node.compares()             ? ComparisonSlots(node)
+                                              : JudgeSlots(node);
   state.pending = static_cast<int32_t>(state.slots.size());
   state.done = 0;
   PutNodeStarted(node, exhausted_ ? 0 : state.slots.size());
@@ -41,7 +43,8 @@ void Machine::Impl::StartCalls(const CompiledNode& node) {
     }
     return;
   }
-  PromptBuilder prompts(*graph_, spec_, values_, variables_, question_, node.index);
+  const std::vector<int32_t>& seats = seats_[static_cast<size_t>(node.index)];
+  PromptBuilder prompts(*graph_, spec_, values_, variables_, question_, node.index, seats);
   Enqueue(node, &prompts);
 }
 
@@ -49,7 +52,7 @@ std::vector<Slot> Machine::Impl::SpeakSlots(const CompiledNode& node) const {
   std::vector<Slot> slots;
   for (const int32_t member : seats_[static_cast<size_t>(node.index)]) {
     for (int32_t sample = 0; sample < node.samples; ++sample) {
-      slots.push_back({Slot::State::kPending, member, sample, -1, -1});
+      slots.push_back({Slot::State::kPending, member, sample, -1, -1, -1});
     }
   }
   return slots;
@@ -70,7 +73,7 @@ std::vector<Slot> Machine::Impl::JudgeSlots(const CompiledNode& node) {
       if (self && others) continue;
       judged_themselves += self ? 1 : 0;
       for (int32_t sample = 0; sample < node.samples; ++sample) {
-        slots.push_back({Slot::State::kPending, seat, sample, static_cast<int32_t>(i), -1});
+        slots.push_back({Slot::State::kPending, seat, sample, static_cast<int32_t>(i), -1, -1});
       }
     }
   }
@@ -102,6 +105,7 @@ void Machine::Impl::Enqueue(const CompiledNode& node, PromptBuilder* prompts) {
     call.spec.sampling = sampling_[index];
     call.spec.seed = DeriveSeed({spec_.seed, question_, state.path, member, slot.sample, slot.subject});
     call.spec.p_true = p_true_[index];
+    if (slot.compared >= 0) call.shown = state.compared[static_cast<size_t>(slot.compared)];
     call.reserved = Reservation(call.spec);
   }
 }
@@ -167,7 +171,7 @@ Utterance Machine::Impl::MakeUtterance(const Call& call, CallFinished& input) co
   Utterance utterance;
   utterance.node = call.node;
   utterance.member = utterance.author = call.spec.member_index;
-  utterance.sample = call.spec.key.sample();
+  utterance.sample = utterance.author_sample = call.spec.key.sample();
   utterance.round = variables_.RoundAt(call.node);
   utterance.output_tokens = input.usage.output_token_count();
   utterance.text = std::move(input.text);
@@ -176,6 +180,10 @@ Utterance Machine::Impl::MakeUtterance(const Call& call, CallFinished& input) co
   utterance.shown_size = shown.size();
   if (node.role->contract == ContractKind::kAnswer) {
     utterance.must_answer = true;
+    if (!node.role->proto.answer().confidence_after().empty()) {
+      utterance.confidence =
+          input.from_record ? input.recorded_confidence : ReadConfidence(node.role->proto.answer(), utterance.text);
+    }
     if (input.from_record) {
       utterance.answer = input.answer;
     } else if (input.answer.has_value()) {
@@ -194,6 +202,8 @@ Utterance Machine::Impl::MakeUtterance(const Call& call, CallFinished& input) co
     }
     utterance.score = reading.score;
     utterance.accept = reading.accept;
+  } else if (node.role->contract == ContractKind::kRanking) {
+    utterance.ranking = input.from_record ? std::move(input.recorded_ranking) : ReadOrder(call, utterance.text);
   }
   return utterance;
 }
@@ -210,6 +220,9 @@ void Machine::Impl::OnFinished(CallFinished& input) {
   event->set_text(utterance.text);
   if (utterance.answer.has_value()) event->set_answer(*utterance.answer);
   if (utterance.score.has_value()) event->set_score(*utterance.score);
+  if (utterance.confidence.has_value()) event->set_confidence(*utterance.confidence);
+  event->mutable_shown()->Add(call.shown.begin(), call.shown.end());
+  event->mutable_ranking()->Add(utterance.ranking.begin(), utterance.ranking.end());
   event->set_finish_reason(input.finish_reason);
   *event->mutable_usage() = std::move(input.usage);
   event->set_instance_id(std::move(input.instance_id));
@@ -247,6 +260,7 @@ void Machine::Impl::OnLost(const CallLost& input) {
     again.node = node;
     again.slot = slot;
     again.reserved = call.reserved;
+    again.shown = std::move(call.shown);
     again.spec = std::move(call.spec);
     again.spec.key.set_attempt(again.spec.key.attempt() + 1);
     call.spec = CallSpec{};

@@ -93,11 +93,17 @@ pb::NodeFinished* Machine::Impl::FinishNode(const CompiledNode& node) {
   const bool answers = std::any_of(state.utterances.begin(), state.utterances.end(),
                                    [&](int32_t id) { return values_.utterance(id).answer.has_value(); });
   if (answers) best_ = state.utterances;
+  if (node.kind != NodeKind::kLoop) Remember(node, &state);  // a loop remembers its own rounds
   pb::NodeFinished* finished = AddEvent(state.path)->mutable_node_finished();
   finished->set_utterance_count(static_cast<int32_t>(state.utterances.size()));
   finished->set_hole_count(state.holes);
   finished->set_note(state.note);
   return finished;
+}
+
+void Machine::Impl::Remember(const CompiledNode& node, NodeState* state) {
+  if (node.memory == 0 || state->utterances.empty()) return;
+  if (state->history.empty() || state->history.back() != state->utterances) state->history.push_back(state->utterances);
 }
 
 void Machine::Impl::PutVotes(std::span<const VoteGroup> groups, pb::NodeFinished* finished) const {
@@ -116,6 +122,8 @@ void Machine::Impl::ClearContents(int32_t container) {
     while (up != kNoNode && up != container) up = graph_->node(up).parent;
     if (up == kNoNode) break;  // contents follow their container directly
     values_.node(i).ClearValue();
+    values_.node(i).previous.clear();
+    values_.node(i).history.clear();
     values_.node(i).phase = Phase::kIdle;
   }
 }
@@ -123,8 +131,20 @@ void Machine::Impl::ClearContents(int32_t container) {
 void Machine::Impl::StartLoop(const CompiledNode& node) {
   PutNodeStarted(node, 0);
   ClearContents(node.index);
-  if (node.over != kNoNode) values_.node(node.index).utterances = values_.node(node.over).utterances;
+  NodeState& state = values_.node(node.index);
+  if (node.over != kNoNode) state.utterances = values_.node(node.over).utterances;
+  state.history.clear();
+  Remember(node, &state);
+  if (node.counts_unchanged) CountUnchanged(&state);
   NextRound(node);
+}
+
+// After a round, or before the first: is the most frequent answer what it was?
+void Machine::Impl::CountUnchanged(NodeState* state) const {
+  const std::vector<VoteGroup> groups = GroupVotes(BallotsOf(values_, state->utterances));
+  std::string top = groups.empty() ? std::string() : groups.front().answer;
+  state->unchanged = !groups.empty() && top == state->top ? state->unchanged + 1 : 0;
+  state->top = std::move(top);
 }
 
 void Machine::Impl::NextRound(const CompiledNode& node) {
@@ -138,6 +158,8 @@ void Machine::Impl::RoundDone(const CompiledNode& node) {
   if (node.yields != kNoNode && !values_.node(node.yields).utterances.empty()) {
     state.utterances = values_.node(node.yields).utterances;
   }
+  Remember(node, &state);
+  if (node.counts_unchanged) CountUnchanged(&state);
   bool until = false;
   if (node.expression.has_value()) {
     const auto met = variables_.Test(node.index, "until", *node.expression, state.round, node.index);

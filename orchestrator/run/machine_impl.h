@@ -4,6 +4,7 @@
 //   machine_flow.cc     which node runs when: sequences, loops, branches
 //   machine_calls.cc    slots, the queue before the budget, answers
 //   machine_assess.cc   what nodes make of utterances: judge, check, pick
+//   machine_compare.cc  judges that compare: who is shown beside whom, what an order is worth
 #pragma once
 
 #include <cstdint>
@@ -43,7 +44,8 @@ class Machine::Impl {
   struct Call {
     int32_t node = kNoNode;
     int32_t slot = 0;
-    CallSpec spec;  // emptied when the call has ended
+    CallSpec spec;               // emptied when the call has ended
+    std::vector<int32_t> shown;  // of a comparison: subjects, as shown
     Amount reserved;
     bool open = false;
     bool cancelled = false;  // its answer is of no use any more
@@ -76,6 +78,8 @@ class Machine::Impl {
   void ClearContents(int32_t container);
   void StartLoop(const CompiledNode& node);
   void NextRound(const CompiledNode& node);
+  void CountUnchanged(NodeState* state) const;
+  static void Remember(const CompiledNode& node, NodeState* state);
   void RoundDone(const CompiledNode& node);
   void StartBranch(const CompiledNode& node);
   void ArmDone(const CompiledNode& node);
@@ -101,9 +105,18 @@ class Machine::Impl {
   // ---- machine_assess.cc
   void FinishSpeak(const CompiledNode& node);
   void FinishJudge(const CompiledNode& node);
+  void FinishAssessor(const CompiledNode& node, std::vector<Assessment> said);
   void RunCheck(const CompiledNode& node);
+  absl::StatusOr<std::vector<int32_t>> Competitors(const CompiledNode& node) const;
   void RunPick(const CompiledNode& node);
   void Attach(int32_t utterance, Assessment assessment);
+
+  // ---- machine_compare.cc
+  std::vector<Slot> ComparisonSlots(const CompiledNode& node);
+  void Deal(const CompiledNode& node, const Slot& judge, std::vector<int32_t> subjects, std::vector<Slot>* slots);
+  void FinishComparisons(const CompiledNode& node);
+  // What the words of a comparison say: subjects, the best first.
+  std::vector<int32_t> ReadOrder(const Call& call, std::string_view text) const;
 
   const std::shared_ptr<const CompiledGraph> graph_;
   const RunSpec spec_;

@@ -67,6 +67,28 @@ node { name: "b" speak { role: "say" members: "m*" sees { node: "a" others: true
   EXPECT_EQ(orders.size(), 6u) << "every order of three turns up in 40 seeds";
 }
 
+TEST(MachineCalls, MemoryShowsEarlierRoundsTheOldestFirst) {
+  const auto graph = MustCompile(R"(
+name: "g" input { name: "question" }
+node { name: "a" speak { role: "say" members: "m1" } }
+node { name: "l" loop { over: "a" max_rounds: 4
+  body { name: "b" when: "round != 2" speak { role: "note" members: "m1" sees { node: "a" memory: 3 } } }
+  body { name: "c" speak { role: "say" members: "m1" sees { node: "b" memory: 3 } sees { node: "c" } } } } }
+)");
+  const RunLog log = Drive(graph, SpecFor(*graph, {"m1"}), [](const CallSpec& call) {
+    return Say((call.role == "note" ? "note of " : "word of ") + call.node_path + "\n#### 1");
+  });
+  // b did not run in round 2: of the rounds that had a value three are shown.
+  const std::string prompt = PromptOf(log, "l[4].c", "m1");
+  EXPECT_THAT(prompt, HasSubstr("b: [m1|note of l[1].b\n#### 1] [m1|note of l[3].b\n#### 1] [m1|note of l[4].b"));
+  EXPECT_THAT(prompt, HasSubstr("c: [m1|word of l[3].c\n#### 1]")) << "itself is the round before";
+  EXPECT_THAT(prompt, Not(HasSubstr("word of l[2].c")));
+  // What the loop begins with is a round of it.
+  EXPECT_THAT(PromptOf(log, "l[3].b", "m1"),
+              HasSubstr("a: [word of a\n#### 1] [word of l[1].c\n#### 1] [word of l[2].c\n#### 1]"));
+  EXPECT_THAT(PromptOf(log, "l[1].c", "m1"), Not(HasSubstr("word of")));
+}
+
 TEST(MachineCalls, MembersSeeTheSamePromptWhereTheyShareIt) {
   const auto graph = MustCompile(kVote);
   auto machine = *Machine::Create(graph, SpecFor(*graph, {"m1", "m2", "m3"}));

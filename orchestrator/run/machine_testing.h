@@ -16,7 +16,7 @@
 namespace conclave::orchestrator {
 
 // The roles that machine tests use: "say" (answers, prompt shows question and what it sees), "note" (plain text),
-// "check" (verdict, prompt shows the candidate).
+// "check" (verdict, prompt shows the candidate), "order" (ranking behind "BEST:", prompt shows the candidates).
 const RoleLibrary& TestRoles();
 // Compiles or aborts with the errors.
 std::shared_ptr<const CompiledGraph> MustCompile(std::string_view text);

@@ -54,12 +54,14 @@ void Arrange(const CompiledSees& sees, uint64_t seed, std::vector<const Utteranc
 }  // namespace
 
 PromptBuilder::PromptBuilder(const CompiledGraph& graph, const RunSpec& spec, const RunValues& values,
-                             const Variables& variables, uint64_t question, int32_t node)
+                             const Variables& variables, uint64_t question, int32_t node,
+                             const std::vector<int32_t>& seats)
     : node_(graph.node(node)),
       spec_(spec),
       values_(values),
       variables_(variables),
       question_(question),
+      seats_(seats),
       shared_seen_(node_.sees.size()) {}
 
 Value PromptBuilder::Entry(const CompiledSees& sees, const Utterance& utterance, int32_t index) const {
@@ -86,21 +88,53 @@ Value PromptBuilder::Entry(const CompiledSees& sees, const Utterance& utterance,
     entry.emplace_back("answer", Value::String(*utterance.answer));
   }
   if (score.has_value()) entry.emplace_back("score", Value::Float(*score));
+  if (utterance.confidence.has_value()) entry.emplace_back("confidence", Value::Float(*utterance.confidence));
   entry.emplace_back("index", Value::Int(index));
   return Value::Object(std::move(entry));
 }
 
+bool PromptBuilder::IsAmong(const CompiledSees& sees, const Slot& slot, const Utterance& utterance) const {
+  if (sees.among == Sees::EVERYBODY) return true;
+  const auto seats = static_cast<int64_t>(seats_.size());
+  const int64_t samples = sees.by_sample ? node_.samples : 1;
+  // A place in the circle, or -1 for somebody who does not sit in it.
+  const auto place = [&](int32_t member, int32_t sample) -> int64_t {
+    const auto at = std::find(seats_.begin(), seats_.end(), member);
+    if (at == seats_.end() || (sees.by_sample && sample >= samples)) return -1;
+    return (at - seats_.begin()) * samples + (sees.by_sample ? sample : 0);
+  };
+  const int64_t reader = place(slot.member, slot.sample);
+  const int64_t writer = place(utterance.author, utterance.author_sample);
+  if (writer < 0 || writer == reader) return false;
+  if (sees.among == Sees::STAR) return reader == 0 || writer == 0;
+  const int64_t places = seats * samples;
+  const int64_t distance = (writer - reader + places) % places;
+  return distance == 1 || distance == places - 1;
+}
+
+bool PromptBuilder::IsShown(const CompiledSees& sees, const Slot& slot, const Utterance& utterance) const {
+  const bool own = utterance.author == slot.member && (!sees.by_sample || utterance.author_sample == slot.sample);
+  if ((sees.own && !own) || (sees.others && own) || !IsAmong(sees, slot, utterance)) return false;
+  // A part that is not there is not shown.
+  if (sees.part == Sees::ANSWER && utterance.must_answer && !utterance.answer.has_value()) return false;
+  if (sees.part == Sees::SCORE) return utterance.Score().has_value();
+  return !utterance.shown().empty();
+}
+
 Value PromptBuilder::SeenAnew(const CompiledSees& sees, const Slot& slot) const {
   std::vector<const Utterance*> shown;
-  for (const int32_t id : values_.node(sees.node).utterances) {
-    const Utterance& utterance = values_.utterance(id);
-    if (sees.own && utterance.author != slot.member) continue;
-    if (sees.others && utterance.author == slot.member) continue;
-    // A part that is not there is not shown.
-    if (sees.part == Sees::ANSWER && utterance.must_answer && !utterance.answer.has_value()) continue;
-    if (sees.part == Sees::SCORE && !utterance.Score().has_value()) continue;
-    if (sees.part != Sees::SCORE && utterance.shown().empty()) continue;
-    shown.push_back(&utterance);
+  const auto add = [&](const std::vector<int32_t>& ids) {
+    for (const int32_t id : ids) {
+      const Utterance& utterance = values_.utterance(id);
+      if (IsShown(sees, slot, utterance)) shown.push_back(&utterance);
+    }
+  };
+  const NodeState& read = values_.node(sees.node);
+  if (sees.memory <= 1) {
+    add(sees.node == node_.index ? read.previous : read.utterances);
+  } else {
+    const size_t rounds = std::min(read.history.size(), static_cast<size_t>(sees.memory));
+    for (size_t i = read.history.size() - rounds; i < read.history.size(); ++i) add(read.history[i]);
   }
   uint64_t seed = 0;
   if (sees.shuffle) {
@@ -117,7 +151,7 @@ Value PromptBuilder::SeenAnew(const CompiledSees& sees, const Slot& slot) const 
 
 Value PromptBuilder::Seen(size_t sees_index, const Slot& slot) {
   const CompiledSees& sees = node_.sees[sees_index];
-  if (sees.own || sees.others || sees.shuffle) return SeenAnew(sees, slot);
+  if (sees.DiffersByReader()) return SeenAnew(sees, slot);
   Value& shared = shared_seen_[sees_index];
   if (shared.IsMissing()) shared = SeenAnew(sees, slot);
   return shared;
@@ -134,6 +168,31 @@ absl::Status PromptBuilder::AddMessage(const char* role, const char* field, cons
   message.set_role(role);
   message.set_content(*std::move(text));
   return absl::OkStatus();
+}
+
+void PromptBuilder::AddCandidates(const Slot& slot, Entries* entries) const {
+  const NodeState& state = values_.node(node_.index);
+  const auto about = [&](int32_t subject) -> std::pair<const Utterance&, Entries> {
+    const Utterance& judged = values_.utterance(state.judged[static_cast<size_t>(subject)]);
+    Entries candidate = {{"text", ShownValue(judged)}};
+    if (judged.answer.has_value()) candidate.emplace_back("answer", Value::String(*judged.answer));
+    return {judged, std::move(candidate)};
+  };
+  if (slot.compared < 0) {
+    auto [judged, candidate] = about(slot.subject);
+    if (judged.member >= 0) {
+      candidate.emplace_back("member", Value::String(spec_.members[static_cast<size_t>(judged.member)].name));
+    }
+    entries->emplace_back("candidate", Value::Object(std::move(candidate)));
+    return;
+  }
+  std::vector<Value> candidates;
+  for (const int32_t subject : state.compared[static_cast<size_t>(slot.compared)]) {
+    Entries candidate = about(subject).second;
+    candidate.emplace_back("number", Value::Int(static_cast<int64_t>(candidates.size()) + 1));
+    candidates.push_back(Value::Object(std::move(candidate)));
+  }
+  entries->emplace_back("candidates", Value::List(std::move(candidates)));
 }
 
 absl::StatusOr<std::shared_ptr<const Prompt>> PromptBuilder::Build(const Slot& slot) {
@@ -169,15 +228,7 @@ absl::StatusOr<std::shared_ptr<const Prompt>> PromptBuilder::Build(const Slot& s
     }
   }
   if (reads_seen) entries.emplace_back("seen", Value::List(std::move(seen)));
-  if (slot.subject >= 0) {
-    const Utterance& judged = values_.utterance(values_.node(node_.index).judged[static_cast<size_t>(slot.subject)]);
-    Entries candidate = {{"text", ShownValue(judged)}};
-    if (judged.answer.has_value()) candidate.emplace_back("answer", Value::String(*judged.answer));
-    if (judged.member >= 0) {
-      candidate.emplace_back("member", Value::String(spec_.members[static_cast<size_t>(judged.member)].name));
-    }
-    entries.emplace_back("candidate", Value::Object(std::move(candidate)));
-  }
+  if (slot.subject >= 0) AddCandidates(slot, &entries);
   const Value context = Value::Object(std::move(entries));
 
   auto prompt = std::make_shared<Prompt>();

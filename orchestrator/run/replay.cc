@@ -61,6 +61,8 @@ std::optional<Input> InputOf(const pb::Event& event, uint32_t call) {
     input.text = recorded.text();
     if (recorded.has_answer()) input.answer = recorded.answer();
     if (recorded.has_score()) input.recorded_score = recorded.score();
+    if (recorded.has_confidence()) input.recorded_confidence = recorded.confidence();
+    input.recorded_ranking.assign(recorded.ranking().begin(), recorded.ranking().end());
     input.finish_reason = recorded.finish_reason();
     input.usage = recorded.usage();
     input.estimated = recorded.estimated();

@@ -29,17 +29,20 @@ node {
     then {
       name: "review"
       loop {
-        over: "draft" max_rounds: 3 until: "verify.accepted >= 2 or round >= 3"
+        over: "draft" max_rounds: 3 until: "verify.accepted >= 2 or votes.unchanged >= 2 or round >= 3" yields: "kept"
         body { name: "critique" speak { role: "note" members: "p" sees { node: "draft" anonymous: true shuffle: true limit: 3 } } }
-        body { name: "revise" speak { role: "say" members: "m*" sees { node: "critique" } sees { node: "draft" own: true } } }
+        body { name: "revise" speak { role: "say" members: "m*" sees { node: "critique" } sees { node: "draft" own: true by_sample: true memory: 3 } sees { node: "draft" among: RING } } }
         body { name: "verify" judge { role: "check" members: "v*" members: "m1" of: "revise" exclude_self: true samples: 2 } }
-        body { name: "again" when: "verify.mean_score < 0.3" speak { role: "say" members: "m1" sees { node: "verify" own: true } } }
+        body { name: "compare" judge { role: "order" members: "v*" members: "m1" of: "revise" method: RANKING window: 2 exclude_self: true } }
+        body { name: "duel" judge { role: "order" members: "v1" of: "revise" method: PAIRS } }
+        body { name: "kept" pick { of: "revise" also: "draft" also: "again" by: BEST_OF_N keep: 4 where: "compare.shown == 0 or compare.wins > 0 or duel.wins > 0" weight: "duel.mean_score" } }
+        body { name: "again" when: "verify.mean_score < 0.3" speak { role: "say" members: "m1" sees { node: "verify" own: true } sees { node: "critique" memory: 2 among: STAR } } }
       }
     }
     otherwise_value: "draft"
   }
 }
-node { name: "verdict" pick { of: "harder" by: WEIGHTED_VOTE weight: "verify.mean_score + 0.1 * sums.passed" } }
+node { name: "verdict" pick { of: "harder" by: WEIGHTED_VOTE weight: "verify.mean_score + 0.1 * sums.passed + duel.mean_score" } }
 )";
 
 constexpr uint64_t kRuns = 2000;
@@ -50,7 +53,9 @@ Reply Answer(const CallSpec& call, uint64_t salt) {
   reply.output_tokens = 1 + static_cast<int64_t>(h % static_cast<uint64_t>(call.sampling->max_output_tokens()));
   if (h % 7 == 0) reply.kind = Reply::Kind::kLose;
   if (h % 23 == 0) reply.kind = Reply::Kind::kLoseForGood;
-  if (call.role == "check") {
+  if (call.role == "order") {
+    reply.text = h % 5 == 0 ? "hm" : fmt::format("BEST: {} > {}", 1 + h % 2, 1 + h / 2 % 3);
+  } else if (call.role == "check") {
     reply.text = h % 4 == 0 ? "VERDICT: reject" : h % 4 == 1 ? "hm" : "VERDICT: accept";
   } else {
     reply.text = h % 6 == 0 ? "no idea" : fmt::format("3 + 4 = {}\n#### {}", 7 + h % 2, 40 + (h >> 8) % 4);

@@ -24,6 +24,7 @@ struct Assessment {
   int32_t scored = 0;
   double score_sum = 0;
   bool passed = false;  // of a check
+  int32_t wins = 0;     // of a judge that compares; `scored` is then how often it was shown
 
   double MeanScore() const { return scored == 0 ? 0 : score_sum / scored; }
   // Lost and unreadable judgements count against.
@@ -34,14 +35,17 @@ struct Utterance {
   int32_t node = kNoNode;
   int32_t member = -1;  // into RunSpec::members; -1: the check that wrote its notes
   int32_t sample = 0;
-  int32_t round = 0;         // of the loop around, 0 outside
-  int32_t author = -1;       // whose it is when a reader asks for its own: `member`, or the author of what is judged
-  bool must_answer = false;  // its role promised an answer
+  int32_t round = 0;          // of the loop around, 0 outside
+  int32_t author = -1;        // whose it is when a reader asks for its own: `member`, or the author of what is judged
+  int32_t author_sample = 0;  // which of the author's samples, likewise
+  bool must_answer = false;   // its role promised an answer
   std::string text;
   size_t shown_begin = 0, shown_size = 0;  // the part without reasoning
   std::optional<std::string> answer;       // normal form: equivalent answers are equal
   std::optional<double> score;             // of a judgement
   std::optional<bool> accept;              // of a judgement
+  std::optional<double> confidence;        // as the writer stated it
+  std::vector<int32_t> ranking;            // of a comparison: subjects, the best first; empty: unreadable
   int64_t output_tokens = 0;
   std::vector<Assessment> assessments;  // latest last, one per node
   // Made when first shown, so that many readers share one copy of the text.
@@ -70,7 +74,8 @@ struct Slot {
   State state = State::kPending;
   int32_t member = 0;
   int32_t sample = 0;
-  int32_t subject = -1;    // index into the utterances judged
+  int32_t subject = -1;    // index into the utterances judged, or number of a comparison
+  int32_t compared = -1;   // of a comparison: index into NodeState::compared
   int32_t utterance = -1;  // id, once kDone
 };
 
@@ -81,17 +86,20 @@ struct NodeState {
   Phase phase = Phase::kIdle;
   std::string path;
   std::vector<int32_t> utterances;  // ids; of a judge or check: its judgements
+  std::vector<int32_t> previous;    // the value before this one, for a node that sees itself
   int32_t holes = 0;
   // speak and judge while running
   std::vector<Slot> slots;
   int32_t pending = 0;
   int32_t done = 0;
-  std::vector<int32_t> judged;  // ids, by subject
+  std::vector<int32_t> judged;                 // ids, by subject
+  std::vector<std::vector<int32_t>> compared;  // subjects of each comparison, as shown
   std::string note;
   // judge and check
   double mean_score = 0;
   int32_t accepted = 0;
   double passed = 0;
+  int32_t judgements = 0;
   bool assessed = false;
   // pick
   bool tie = false;
@@ -99,13 +107,19 @@ struct NodeState {
   // loop and branch
   int32_t round = 0;
   int32_t arm = -1;
+  std::string top;        // the most frequent answer of the round before; "" when there was none
+  int32_t unchanged = 0;  // for how many rounds
+  // Values that it had in earlier rounds of the loop around, and the present one, where somebody looks back.
+  std::vector<std::vector<int32_t>> history;
 
   void ClearValue() {
+    previous.swap(utterances);
     utterances.clear();
     groups.clear();
     note.clear();
-    holes = accepted = round = 0;
+    holes = accepted = judgements = round = unchanged = 0;
     mean_score = passed = 0;
+    top.clear();
     assessed = tie = false;
   }
 };

@@ -57,7 +57,8 @@ Value Variables::Votes(int32_t node) const {
                         {"count", Value::Int(votes.count)},
                         {"distinct", Value::Int(votes.distinct)},
                         {"top", Value::Float(votes.top)},
-                        {"margin", Value::Float(votes.margin)}});
+                        {"margin", Value::Float(votes.margin)},
+                        {"unchanged", Value::Int(node == kNoNode ? 0 : values_.node(node).unchanged)}});
 }
 
 absl::Status Variables::Failed(int32_t node, const char* field, const std::string& source,
@@ -84,6 +85,7 @@ absl::StatusOr<bool> Variables::Test(int32_t node, const char* field, const Expr
       const NodeState& state = values_.node(assessor->index);
       entries.emplace_back(head, Value::Object({{"mean_score", Value::Float(state.mean_score)},
                                                 {"accepted", Value::Int(state.accepted)},
+                                                {"judgements", Value::Int(state.judgements)},
                                                 {"passed", Value::Float(state.passed)}}));
     }
   }
@@ -92,29 +94,40 @@ absl::StatusOr<bool> Variables::Test(int32_t node, const char* field, const Expr
   return value->Truthy();
 }
 
+double Variables::MemberWeight(const Utterance& utterance) const {
+  return utterance.member < 0 ? 1 : spec_.members[static_cast<size_t>(utterance.member)].weight;
+}
+
+// What `weight` and `where` read of an utterance.
+Value Variables::AboutUtterance(const Expression& expression, const Utterance& utterance) const {
+  Entries entries;
+  const std::string name =
+      utterance.member < 0 ? std::string() : spec_.members[static_cast<size_t>(utterance.member)].name;
+  entries.emplace_back(
+      "member", Value::Object({{"name", Value::String(name)}, {"weight", Value::Float(MemberWeight(utterance))}}));
+  entries.emplace_back("round", Value::Int(utterance.round));
+  entries.emplace_back("text_length", Value::Int(static_cast<int64_t>(utterance.shown().size())));
+  entries.emplace_back("confidence", Value::Float(utterance.confidence.value_or(0)));
+  for (const std::string& path : expression.paths()) {
+    const CompiledNode* assessor = graph_.Find(Head(path));
+    if (assessor == nullptr) continue;
+    const Assessment* found = utterance.By(assessor->index);
+    const Assessment said = found == nullptr ? Assessment() : *found;
+    entries.emplace_back(assessor->name, Value::Object({{"mean_score", Value::Float(said.MeanScore())},
+                                                        {"accepts", Value::Int(said.accepts)},
+                                                        {"rejects", Value::Int(said.rejects)},
+                                                        {"wins", Value::Int(said.wins)},
+                                                        {"shown", Value::Int(said.scored)},
+                                                        {"passed", Value::Int(said.passed ? 1 : 0)}}));
+  }
+  return Value::Object(std::move(entries));
+}
+
 absl::StatusOr<double> Variables::Weigh(int32_t pick, const Utterance& utterance) const {
   const std::optional<Expression>& expression = graph_.node(pick).expression;
-  const double member_weight = utterance.member < 0 ? 1 : spec_.members[static_cast<size_t>(utterance.member)].weight;
-  double weight = member_weight;
+  double weight = MemberWeight(utterance);
   if (expression.has_value()) {
-    Entries entries;
-    const std::string name =
-        utterance.member < 0 ? std::string() : spec_.members[static_cast<size_t>(utterance.member)].name;
-    entries.emplace_back("member",
-                         Value::Object({{"name", Value::String(name)}, {"weight", Value::Float(member_weight)}}));
-    entries.emplace_back("round", Value::Int(utterance.round));
-    entries.emplace_back("text_length", Value::Int(static_cast<int64_t>(utterance.shown().size())));
-    for (const std::string& path : expression->paths()) {
-      const CompiledNode* assessor = graph_.Find(Head(path));
-      if (assessor == nullptr) continue;
-      const Assessment* found = utterance.By(assessor->index);
-      const Assessment said = found == nullptr ? Assessment() : *found;
-      entries.emplace_back(assessor->name, Value::Object({{"mean_score", Value::Float(said.MeanScore())},
-                                                          {"accepts", Value::Int(said.accepts)},
-                                                          {"rejects", Value::Int(said.rejects)},
-                                                          {"passed", Value::Int(said.passed ? 1 : 0)}}));
-    }
-    absl::StatusOr<Value> value = expression->Evaluate(Value::Object(std::move(entries)));
+    absl::StatusOr<Value> value = expression->Evaluate(AboutUtterance(*expression, utterance));
     if (!value.ok()) return Failed(pick, "weight", expression->source(), value.status());
     if (value->IsUndefined() || value->IsNone()) return 0.0;
     if (!value->IsNumber()) {
@@ -124,6 +137,14 @@ absl::StatusOr<double> Variables::Weigh(int32_t pick, const Utterance& utterance
     weight = value->AsDouble();
   }
   return weight > 0 ? weight : 0.0;
+}
+
+absl::StatusOr<bool> Variables::Competes(int32_t pick, const Utterance& utterance) const {
+  const std::optional<Expression>& where = graph_.node(pick).where;
+  if (!where.has_value()) return true;
+  const absl::StatusOr<Value> value = where->Evaluate(AboutUtterance(*where, utterance));
+  if (!value.ok()) return Failed(pick, "where", where->source(), value.status());
+  return value->Truthy();
 }
 
 absl::StatusOr<std::string> Variables::Expected(int32_t check) const {

@@ -29,11 +29,15 @@ class Variables {
                             int32_t votes_of) const;
   // The weight of an utterance at a pick; never negative, never not-a-number.
   absl::StatusOr<double> Weigh(int32_t pick, const Utterance& utterance) const;
+  // Whether the pick's `where` lets it compete.
+  absl::StatusOr<bool> Competes(int32_t pick, const Utterance& utterance) const;
   // What an EXACT check expects.
   absl::StatusOr<std::string> Expected(int32_t check) const;
 
  private:
   jinja::Value Votes(int32_t node) const;
+  jinja::Value AboutUtterance(const Expression& expression, const Utterance& utterance) const;
+  double MemberWeight(const Utterance& utterance) const;
   // INVALID_ARGUMENT 'node "x": field "source": why'.
   absl::Status Failed(int32_t node, const char* field, const std::string& source, const absl::Status& why) const;
 
@@ -46,8 +50,9 @@ class Variables {
 // Makes the prompts of one run of a node. Texts that readers share are made once.
 class PromptBuilder {
  public:
+  // `seats`: who speaks or judges there. Refers to everything it is given.
   PromptBuilder(const CompiledGraph& graph, const RunSpec& spec, const RunValues& values, const Variables& variables,
-                uint64_t question, int32_t node);
+                uint64_t question, int32_t node, const std::vector<int32_t>& seats);
 
   // For one slot; the same pointer as for the slot before when the prompt is the same.
   absl::StatusOr<std::shared_ptr<const Prompt>> Build(const Slot& slot);
@@ -60,6 +65,11 @@ class PromptBuilder {
   jinja::Value Seen(size_t sees_index, const Slot& slot);
   jinja::Value SeenAnew(const CompiledSees& sees, const Slot& slot) const;
   jinja::Value Entry(const CompiledSees& sees, const Utterance& utterance, int32_t index) const;
+  bool IsShown(const CompiledSees& sees, const Slot& slot, const Utterance& utterance) const;
+  // Whether the writer sits where the reader's kind of `among` looks.
+  bool IsAmong(const CompiledSees& sees, const Slot& slot, const Utterance& utterance) const;
+  // The utterance judged, or those compared, by their names in prompts.
+  void AddCandidates(const Slot& slot, std::vector<std::pair<std::string, jinja::Value>>* entries) const;
   absl::Status AddMessage(const char* role, const char* field, const PromptTemplate& source,
                           const jinja::Value& context, Prompt* prompt) const;
 
@@ -68,6 +78,7 @@ class PromptBuilder {
   const RunValues& values_;
   const Variables& variables_;
   const uint64_t question_;
+  const std::vector<int32_t>& seats_;
   std::vector<jinja::Value> shared_seen_;  // by sees, for those that are the same for every reader
   Key last_key_;
   std::shared_ptr<const Prompt> last_;
