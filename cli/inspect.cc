@@ -30,6 +30,8 @@ nlohmann::ordered_json ToJson(const engine::ModelInfo& m) {
           {"kv_bytes_per_token", m.kv_bytes_per_token},
           {"flops_per_token", m.flops_per_token},
           {"attention_flops_per_token_and_position", m.attention_flops_per_token_and_position},
+          {"window", m.window},
+          {"window_layers", m.window_layers},
           {"quantization", m.quantization},
           {"revision", m.revision},
           {"kernel", m.kernel},

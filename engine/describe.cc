@@ -28,6 +28,8 @@ ModelInfo DescribeSizes(const ModelSpec& spec, const ModelSize& size, const Cost
   info.kv_bytes_per_token = costs.kv_bytes_per_token;
   info.flops_per_token = costs.flops_per_token + costs.flops_per_logit_row;
   info.attention_flops_per_token_and_position = costs.flops_per_token_and_position;
+  info.window = spec.window;
+  info.window_layers = spec.num_window_layers();
   if (!spec.experts) return info;
   const RouterSpec& router = spec.experts->router;
   info.experts = router.experts;

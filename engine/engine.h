@@ -77,7 +77,9 @@ struct ModelInfo {
   int64_t weight_bytes_per_token;  // read once per step by a dense model: matrices and the output head
   int64_t kv_bytes_per_token;
   int64_t flops_per_token;  // 2 x active matrix parameters (attention adds 4 * L * H * Dk per position attended)
-  int64_t attention_flops_per_token_and_position;
+  int64_t attention_flops_per_token_and_position;  // of all layers
+  // Of the layers, window_layers see the last `window` positions only; the cache keeps all, for every layer. 0: none.
+  int32_t window, window_layers;
   std::string kernel;         // the ops backend in use
   std::string chat_template;  // Jinja source, empty if the file has none
   Sampling sampling;          // what the makers recommend (generation_config.json); else the defaults

@@ -79,7 +79,9 @@ absl::Status Decoder::Allocate() {
                         .pages_max = limits_.sequences_max * (limits_.context_tokens / limits_.page_tokens + 1),
                         .query_heads = spec_.heads,
                         .logit_rows_max = limits_.logit_rows_max,
-                        .experts_per_token = spec_.experts ? spec_.experts->router.top_k : 0},
+                        .experts_per_token = spec_.experts ? spec_.experts->router.top_k : 0,
+                        .attention_windows = spec_.window != 0,
+                        .attention_sinks = spec_.attention_sinks},
                        layout);
 }
 
@@ -142,7 +144,7 @@ void Decoder::Attention(int32_t layer, const View& residual, const View& x, cons
   ops_->Rope(k, stride, rope_, plan);
   ops_->KvWrite(kv_[layer], k, v, stride, plan);
   View heads = attention_.Prefix(T);  // [T, H, Dk], then the same as [T, H * Dk]
-  ops_->Attention(heads, q, stride, kv_[layer], plan);
+  ops_->Attention(heads, q, stride, kv_[layer], Terms(layer), plan);
   heads.shape = Shape{T, H * Dk};
   ops_->Gemm(x, heads, *w.attention_out, Accumulate::kSet);
   if (w.attention_out_bias != nullptr) ops_->AddBias(x, *w.attention_out_bias);
@@ -171,7 +173,7 @@ void Decoder::LatentAttention(int32_t layer, const View& x, const AttentionPlan&
   ops_->KvWrite(kv_[layer], Heads(key, 0, 1, C + R), View{}, C + R, plan);
   const View latent_query = latent_query_.Prefix(T), latents = latent_.Prefix(T);
   ops_->HeadGemm(latent_query, Heads(query, 0, H, N + R), *w.k_up);
-  ops_->Attention(latents, latent_query, H * (C + R), kv_[layer], plan);
+  ops_->Attention(latents, latent_query, H * (C + R), kv_[layer], Terms(layer), plan);
   View heads = attention_.Prefix(T);
   ops_->HeadGemm(heads, latents, *w.v_up);
   heads.shape = Shape{T, H * latent.value};

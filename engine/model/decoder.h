@@ -54,6 +54,9 @@ class Decoder {
       : spec_(std::move(spec)), weights_(std::move(weights)), limits_(limits), ops_(ops) {}
   absl::Status Allocate();
   // residual and x belong to the step's tokens; x holds what is to be added to the residual on return.
+  AttentionTerms Terms(int32_t layer) const {
+    return {.window = spec_.LayerWindow(layer), .sinks = weights_.layers[static_cast<size_t>(layer)].sinks};
+  }
   void Attention(int32_t layer, const View& residual, const View& x, const AttentionPlan& plan);
   void LatentAttention(int32_t layer, const View& x, const AttentionPlan& plan);
   // Returns what is to be added: x, or another buffer.

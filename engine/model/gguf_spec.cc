@@ -131,6 +131,9 @@ enum class Mixture : uint8_t {
   kAlways,
 };
 
+// Layers that the file's sliding window is for.
+enum class Window : uint8_t { kUnknown, kAll };
+
 struct Family {
   std::string_view architecture;
   RopeLayout rope_layout;
@@ -143,6 +146,7 @@ struct Family {
   bool normalise = false;    // expert weights, where the file does not say
   bool shared_gate = false;  // of the shared expert
   uint32_t gating = 1;       // where the file does not say: 1 softmax, 2 sigmoid
+  Window window = Window::kUnknown;
   const TensorNames* names = &kGgufNames;
 };
 constexpr std::array kFamilies = {
@@ -150,7 +154,8 @@ constexpr std::array kFamilies = {
     Family{.architecture = "llama",
            .rope_layout = RopeLayout::kInterleaved,
            .mixture = Mixture::kMaybe,
-           .normalise = true},
+           .normalise = true,
+           .window = Window::kAll},
     Family{.architecture = "qwen2", .rope_layout = RopeLayout::kHalfSplit, .needs_bias = true},
     Family{.architecture = "qwen3", .rope_layout = RopeLayout::kHalfSplit, .head_norm = true},
     Family{.architecture = "qwen2moe",
@@ -279,6 +284,19 @@ absl::Status ReadHeads(const GgufFile& file, const Reader& reader, ModelSpec* sp
   return absl::OkStatus();
 }
 
+absl::Status ReadWindow(const GgufFile& file, const Reader& reader, const Family& family, ModelSpec* spec) {
+  ASSIGN_OR_RETURN(const int32_t window,
+                   reader.CountOr("attention.sliding_window", kContextTokensMax, spec->context_tokens));
+  if (window >= spec->context_tokens) return absl::OkStatus();  // it hides nothing
+  if (family.window == Window::kUnknown) {
+    return Unknown(file, "\"{}\" is {}, shorter than the context of {}: which layers have it is not known",
+                   reader.Key("attention.sliding_window"), window, spec->context_tokens);
+  }
+  SetWindow(
+      window, [](int32_t) { return true; }, spec);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ModelSpec> ReadFamily(const GgufFile& file, const Family& family) {
   const Reader reader(file, family.architecture);
   ModelSpec spec;
@@ -298,12 +316,7 @@ absl::StatusOr<ModelSpec> ReadFamily(const GgufFile& file, const Family& family)
                                           ? reader.CountOrZero("feed_forward_length", kFeedForwardMax)
                                           : reader.Count("feed_forward_length", kFeedForwardMax));
   ASSIGN_OR_RETURN(spec.context_tokens, reader.Count("context_length", kContextTokensMax));
-  ASSIGN_OR_RETURN(const int32_t window,
-                   reader.CountOr("attention.sliding_window", kContextTokensMax, spec.context_tokens));
-  if (window < spec.context_tokens) {  // a longer one hides nothing
-    return Unknown(file, "\"{}\" is {}, shorter than the context of {}: sliding windows are not supported yet",
-                   reader.Key("attention.sliding_window"), window, spec.context_tokens);
-  }
+  RETURN_IF_ERROR(ReadWindow(file, reader, family, &spec));
   ASSIGN_OR_RETURN(spec.norm_epsilon, reader.PositiveOr("attention.layer_norm_rms_epsilon", 1e-5f));
   RETURN_IF_ERROR(family.latent ? ReadLatentAttention(file, reader, &spec) : ReadHeads(file, reader, &spec));
   RETURN_IF_ERROR(ReadRope(file, reader, &spec));

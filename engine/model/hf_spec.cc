@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/model/hf_spec.h"
 
+#include <algorithm>
 #include <array>
 
 #include "common/status.h"
@@ -11,6 +12,16 @@
 namespace conclave::engine {
 namespace {
 
+// Which layers look back over `sliding_window` positions only.
+enum class WindowRule : uint8_t {
+  kNone,  // the class reads no such key
+  kAll,   // every one
+  // Only with `use_sliding_window`:
+  kSwitched,   // every one
+  kLast,       // from `max_window_layers` on, or as `layer_types` says
+  kAlternate,  // every other one before `max_window_layers`, or as `layer_types` says
+};
+
 // What a class of transformers has beyond the common terms. Defaults: its configuration_*.py.
 struct Family {
   std::string_view model_type;
@@ -19,10 +30,10 @@ struct Family {
   bool out_bias = false;  // attention_bias puts one behind attention too
   bool reads_mlp_bias = false;
   bool head_norm = false;
-  int32_t default_head_dim = 0;      // 0: hidden / heads
-  bool kv_heads_required = true;     // else as many as query heads
-  bool window_needs_switch = false;  // use_sliding_window; else sliding_window alone turns it on
-  bool reads_window = false;
+  int32_t default_head_dim = 0;   // 0: hidden / heads
+  bool kv_heads_required = true;  // else as many as query heads
+  WindowRule window = WindowRule::kNone;
+  int32_t default_window = 0;  // where `sliding_window` is absent; null always means none
   bool latent = false;
   PartialRotation partial_rotation = PartialRotation::kRefused;
   absl::Status (*experts)(const JsonObject& config, ModelSpec* spec) = nullptr;
@@ -34,27 +45,27 @@ constexpr std::array kFamilies = {
            .out_bias = true,
            .reads_mlp_bias = true,
            .kv_heads_required = false},
-    Family{.model_type = "mistral", .reads_window = true},
-    Family{.model_type = "qwen2", .qkv_bias = true, .window_needs_switch = true, .reads_window = true},
+    Family{.model_type = "mistral", .window = WindowRule::kAll, .default_window = 4096},
+    Family{.model_type = "qwen2", .qkv_bias = true, .window = WindowRule::kLast, .default_window = 4096},
     Family{.model_type = "qwen3",
            .reads_attention_bias = true,
            .out_bias = true,
            .head_norm = true,
            .default_head_dim = 128,
-           .window_needs_switch = true,
-           .reads_window = true},
-    Family{.model_type = "mixtral", .reads_window = true, .experts = ReadMixtralExperts},
+           .window = WindowRule::kLast,
+           .default_window = 4096},
+    Family{.model_type = "mixtral", .window = WindowRule::kAll, .experts = ReadMixtralExperts},
     Family{.model_type = "qwen2_moe",
            .qkv_bias = true,
-           .window_needs_switch = true,
-           .reads_window = true,
+           .window = WindowRule::kAlternate,
+           .default_window = 4096,
            .experts = ReadQwen2Experts},
     Family{.model_type = "qwen3_moe",
            .reads_attention_bias = true,
            .out_bias = true,
            .head_norm = true,
-           .window_needs_switch = true,
-           .reads_window = true,
+           .window = WindowRule::kSwitched,
+           .default_window = 4096,
            .experts = ReadQwen3Experts},
     Family{.model_type = "olmoe",
            .reads_attention_bias = true,
@@ -136,21 +147,52 @@ absl::Status ReadTerms(const JsonObject& config, const Family& family, ModelSpec
   return absl::OkStatus();
 }
 
-// Layers that look back over a window only would be computed wrongly, unless the window is as long as the context.
-absl::Status RefuseShortWindow(const JsonObject& config, const Family& family, const ModelSpec& spec) {
-  if (!family.reads_window) return absl::OkStatus();
-  if (family.window_needs_switch) {
-    ASSIGN_OR_RETURN(const bool used, config.BoolOr("use_sliding_window", false));
-    ASSIGN_OR_RETURN(const int64_t first, config.IntegerOr("max_window_layers", 0, INT32_MAX, 28));
-    if (!used) return absl::OkStatus();
-    if (!config.Has("layer_types") && first >= spec.layers) return absl::OkStatus();
+// [L] from `layer_types`, 1 for a layer with a window; empty where it is absent.
+absl::StatusOr<std::vector<uint8_t>> ReadLayerTypes(const JsonObject& config, int32_t layers) {
+  std::vector<uint8_t> windowed;
+  const JsonValue* list = config.Find("layer_types");
+  if (list == nullptr) return windowed;
+  ASSIGN_OR_RETURN(const std::vector<JsonValue> types, list->Array());
+  if (types.size() != static_cast<size_t>(layers)) {
+    return list->Invalid(fmt::format("has {} entries for {} layers", types.size(), layers));
   }
+  for (const JsonValue& value : types) {
+    ASSIGN_OR_RETURN(const std::string_view type, value.String());
+    if (type != "full_attention" && type != "sliding_attention") {
+      return Unknown(config, "\"{}\" is \"{}\"; known are full_attention and sliding_attention", value.where(), type);
+    }
+    windowed.push_back(type == "sliding_attention" ? 1 : 0);
+  }
+  return windowed;
+}
+
+absl::Status ReadWindow(const JsonObject& config, const Family& family, ModelSpec* spec) {
+  const WindowRule rule = family.window;
+  if (rule == WindowRule::kNone) return absl::OkStatus();
+  const bool given = std::any_of(config.members().begin(), config.members().end(),
+                                 [](const JsonObject::Member& member) { return member.first == "sliding_window"; });
   ASSIGN_OR_RETURN(const int64_t window,
-                   config.IntegerOr("sliding_window", 1, INT32_MAX, family.window_needs_switch ? 4096 : INT32_MAX));
-  if (window >= spec.context_tokens) return absl::OkStatus();
-  return Unknown(config,
-                 "\"sliding_window\" is {}, shorter than the context of {}: sliding windows are not supported yet",
-                 window, spec.context_tokens);
+                   config.IntegerOr("sliding_window", 1, INT32_MAX, given ? 0 : family.default_window));
+  if (window == 0) return absl::OkStatus();
+  if (rule == WindowRule::kAll) {
+    SetWindow(
+        window, [](int32_t) { return true; }, spec);
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const bool used, config.BoolOr("use_sliding_window", false));
+  ASSIGN_OR_RETURN(const int64_t border, config.IntegerOr("max_window_layers", 0, INT32_MAX, 28));
+  if (!used) return absl::OkStatus();
+  std::vector<uint8_t> listed;
+  if (rule != WindowRule::kSwitched) {
+    ASSIGN_OR_RETURN(listed, ReadLayerTypes(config, spec->layers));
+  }
+  const auto has = [&](int32_t layer) {
+    if (!listed.empty()) return listed[layer] != 0;
+    if (rule == WindowRule::kLast) return layer >= border;
+    return rule == WindowRule::kSwitched || (layer % 2 == 0 && layer < border);
+  };
+  SetWindow(window, has, spec);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ModelSpec> ReadFamily(const JsonObject& config, const Family& family) {
@@ -177,7 +219,7 @@ absl::StatusOr<ModelSpec> ReadFamily(const JsonObject& config, const Family& fam
     const double reach = std::min<double>(rope.original_context * rope.factor, kContextTokensMax);
     spec.context_tokens = std::max(spec.context_tokens, static_cast<int32_t>(reach));
   }
-  RETURN_IF_ERROR(RefuseShortWindow(config, family, spec));
+  RETURN_IF_ERROR(ReadWindow(config, family, &spec));
   return spec;
 }
 

@@ -125,19 +125,47 @@ TEST(HfSpec, QuantizedWeights) {
 }
 
 TEST(HfSpec, SlidingWindows) {
-  ExpectUnknown({{"model_type", "\"mistral\""}, {"sliding_window", "255"}}, "\"sliding_window\" is 255");
-  EXPECT_OK(Read({{"model_type", "\"mistral\""}, {"sliding_window", "256"}}));
-  EXPECT_OK(Read({{"model_type", "\"mistral\""}, {"sliding_window", "null"}}));
-  EXPECT_OK(Read({{"model_type", "\"qwen2\""}, {"sliding_window", "16"}, {"use_sliding_window", "false"}}));
-  const Keys used = {{"model_type", "\"qwen2\""}, {"sliding_window", "16"}, {"use_sliding_window", "true"}};
-  Keys early = used, late = used, listed = used;
-  early["max_window_layers"] = "2";
-  late["max_window_layers"] = "3";
-  listed["max_window_layers"] = "3";
-  listed["layer_types"] = R"(["sliding_attention","full_attention","full_attention"])";
-  ExpectUnknown(early, "sliding_window");
-  EXPECT_OK(Read(late));
-  ExpectUnknown(listed, "sliding_window");
+  const auto windows = [](const std::string& type, Keys changes) {
+    changes["model_type"] = '"' + type + '"';
+    const auto spec = Read(changes);
+    EXPECT_OK(spec);
+    if (!spec.ok()) return std::vector<int32_t>{};
+    EXPECT_EQ(spec->window == 0, spec->num_window_layers() == 0);
+    return std::vector<int32_t>{spec->LayerWindow(0), spec->LayerWindow(1), spec->LayerWindow(2)};
+  };
+  using Windows = std::vector<int32_t>;
+  const Windows none = {0, 0, 0};
+  EXPECT_EQ(windows("llama", {{"sliding_window", "16"}}), none);  // a key that the class does not read
+  EXPECT_EQ(windows("mistral", {{"sliding_window", "255"}}), (Windows{255, 255, 255}));
+  EXPECT_EQ(windows("mistral", {{"sliding_window", "256"}}), none);  // as long as the context
+  EXPECT_EQ(windows("mistral", {{"sliding_window", "null"}}), none);
+  EXPECT_EQ(windows("mistral", {}), none);  // 4096, longer than the context
+  EXPECT_EQ(windows("mistral", {{"max_position_embeddings", "4097"}}), (Windows{4096, 4096, 4096}));
+  const Keys on = {{"sliding_window", "16"}, {"use_sliding_window", "true"}};
+  const auto also = [&on](std::string key, std::string value) {
+    Keys keys = on;
+    keys[std::move(key)] = std::move(value);
+    return keys;
+  };
+  for (const char* type : {"qwen2", "qwen3"}) {
+    EXPECT_EQ(windows(type, {{"sliding_window", "16"}}), none);
+    EXPECT_EQ(windows(type, on), none);  // max_window_layers is 28 where it is not given
+    EXPECT_EQ(windows(type, also("max_window_layers", "2")), (Windows{0, 0, 16}));
+    EXPECT_EQ(windows(type, also("max_window_layers", "3")), none);
+    EXPECT_EQ(windows(type, also("layer_types", R"(["sliding_attention","full_attention","full_attention"])")),
+              (Windows{16, 0, 0}));
+  }
+  ExpectInvalid({{"model_type", "\"mistral\""}, {"sliding_window", "0"}}, "sliding_window");
+  Keys listed = also("layer_types", R"(["full_attention","full_attention"])");
+  listed["model_type"] = "\"qwen2\"";
+  ExpectInvalid(listed, "2 entries for 3 layers");
+  listed["layer_types"] = R"(["full_attention","full_attention","chunked_attention"])";
+  ExpectUnknown(listed, "\"layer_types[2]\" is \"chunked_attention\"");
+  const Keys mixture = {{"num_experts", "4"},           {"num_experts_per_tok", "2"},
+                        {"moe_intermediate_size", "8"}, {"shared_expert_intermediate_size", "8"},
+                        {"sliding_window", "16"},       {"use_sliding_window", "true"}};
+  EXPECT_EQ(windows("qwen2_moe", mixture), (Windows{16, 0, 16}));
+  EXPECT_EQ(windows("qwen3_moe", mixture), (Windows{16, 16, 16}));
 }
 
 TEST(HfSpec, ImpossibleValues) {

@@ -20,6 +20,10 @@ int32_t ModelSpec::num_expert_layers() const {
   return static_cast<int32_t>(std::count(expert_layers.begin(), expert_layers.end(), uint8_t{1}));
 }
 
+int32_t ModelSpec::num_window_layers() const {
+  return static_cast<int32_t>(std::count(window_layers.begin(), window_layers.end(), uint8_t{1}));
+}
+
 int32_t ModelSpec::dense_feed_forward() const {
   const bool dense_layers = num_expert_layers() < layers;
   return std::max(dense_layers ? feed_forward : 0, experts ? experts->shared_feed_forward : 0);
@@ -29,6 +33,18 @@ void DropUnusedExperts(ModelSpec* spec) {
   if (spec->num_expert_layers() > 0) return;
   spec->experts.reset();
   spec->expert_layers.clear();
+}
+
+void SetWindow(int64_t window, absl::FunctionRef<bool(int32_t layer)> has, ModelSpec* spec) {
+  spec->window = 0;
+  spec->window_layers.clear();
+  if (window >= spec->context_tokens) return;
+  for (int32_t layer = 0; layer < spec->layers; ++layer) spec->window_layers.push_back(has(layer) ? 1 : 0);
+  if (spec->num_window_layers() == 0) {
+    spec->window_layers.clear();
+  } else {
+    spec->window = static_cast<int32_t>(window);
+  }
 }
 
 absl::Status CheckRouter(std::string_view path, const RouterSpec& router) {

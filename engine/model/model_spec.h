@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "engine/format/checkpoint.h"
 #include "engine/model/tensor_names.h"
@@ -66,11 +67,14 @@ struct ModelSpec {
   float rope_magnitude = 1.0f;
 
   // Terms that some families have.
-  bool attention_bias = false;      // on q, k and v
-  bool attention_out_bias = false;  // on the projection back
-  bool head_norm = false;           // RMS norm of each head of q and k before rotation
-  bool head_norm_whole = false;     // that norm runs over all heads of q together, and of k (OLMoE)
-  bool tied_head = false;           // logits = embedding * x; there is no tensor for the head
+  bool attention_bias = false;         // on q, k and v
+  bool attention_out_bias = false;     // on the projection back
+  bool head_norm = false;              // RMS norm of each head of q and k before rotation
+  bool head_norm_whole = false;        // that norm runs over all heads of q together, and of k (OLMoE)
+  bool tied_head = false;              // logits = embedding * x; there is no tensor for the head
+  bool attention_sinks = false;        // a logit more per head in attention's softmax, without a value
+  int32_t window = 0;                  // positions that a token sees in some layers; 0: all, everywhere
+  std::vector<uint8_t> window_layers;  // [L] 1: such a layer; empty without
 
   std::optional<LatentAttentionSpec> latent;  // instead of q, k and v; then kv_heads is 1
   std::optional<ExpertsSpec> experts;
@@ -80,6 +84,9 @@ struct ModelSpec {
 
   bool IsExpertLayer(int32_t layer) const { return experts.has_value() && expert_layers[layer] != 0; }
   int32_t num_expert_layers() const;
+  int32_t num_window_layers() const;
+  // 0: all.
+  int32_t LayerWindow(int32_t layer) const { return window != 0 && window_layers[layer] != 0 ? window : 0; }
   // Width of a query head, and of a key as it is cached.
   int32_t query_width() const { return latent ? latent->unrotated + rotated : head_dim; }
   int32_t key_width() const { return latent ? latent->latent + rotated : head_dim; }
@@ -94,6 +101,9 @@ struct ModelSpec {
 
 // A mixture that no layer has is none.
 void DropUnusedExperts(ModelSpec* spec);
+
+// Gives the layers for which `has(layer)` a window. One that no layer has, or as long as the context, is none.
+void SetWindow(int64_t window, absl::FunctionRef<bool(int32_t layer)> has, ModelSpec* spec);
 
 // MODEL_FILE_INVALID for a router that cannot be: more experts per token than there are, or than its groups hold.
 absl::Status CheckRouter(std::string_view path, const RouterSpec& router);

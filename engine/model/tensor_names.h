@@ -13,6 +13,7 @@ struct TensorNames {
   std::string_view layer_prefix;
   // Of a layer.
   std::string_view attention_norm, q, k, v, q_norm, k_norm, attention_out;
+  std::string_view sinks;  // whole, without ".weight"
   std::string_view ffn_norm, gate, up, down;
   // Of a layer with a mixture of experts. Where an expert's name has a '#', that stands for its number; else one tensor
   // [E, ..] holds all. Names of the second choice are whole, without ".weight", and used where the first are absent:
@@ -50,6 +51,7 @@ inline constexpr TensorNames kGgufNames = {.embedding = "token_embd",
                                            .q_norm = "attn_q_norm",
                                            .k_norm = "attn_k_norm",
                                            .attention_out = "attn_output",
+                                           .sinks = "attn_sinks.weight",
                                            .ffn_norm = "ffn_norm",
                                            .gate = "ffn_gate",
                                            .up = "ffn_up",
@@ -87,6 +89,7 @@ inline constexpr TensorNames kHfNames = {.embedding = "model.embed_tokens",
                                          .q_norm = "self_attn.q_norm",
                                          .k_norm = "self_attn.k_norm",
                                          .attention_out = "self_attn.o_proj",
+                                         .sinks = "self_attn.sinks",
                                          .ffn_norm = "post_attention_layernorm",
                                          .gate = "mlp.gate_proj",
                                          .up = "mlp.up_proj",

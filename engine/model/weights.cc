@@ -85,6 +85,9 @@ class Binder {
     if (spec_.attention_out_bias) {
       ASSIGN_OR_RETURN(w.attention_out_bias, Vector({{bias(names_.attention_out), D}}));
     }
+    if (spec_.attention_sinks) {
+      ASSIGN_OR_RETURN(w.sinks, Vector({{names_.Layer(layer, names_.sinks), spec_.heads}}));
+    }
     if (spec_.head_norm) {
       ASSIGN_OR_RETURN(w.q_norm, Vector({{name(names_.q_norm), spec_.head_norm_whole ? q_rows : Dk}}));
       ASSIGN_OR_RETURN(w.k_norm, Vector({{name(names_.k_norm), spec_.head_norm_whole ? kv_rows : Dk}}));

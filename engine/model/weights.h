@@ -28,6 +28,7 @@ struct LayerWeights {
   const Weight* latent_norm = nullptr;           // ? [C]
   const WeightStack* k_up = nullptr;             // ? H x [C, N]: takes a query's unrotated part to the latent
   const WeightStack* v_up = nullptr;             // ? H x [Dv, C]
+  const Weight* sinks = nullptr;                 // ? [H]
   const Weight* attention_out = nullptr;         // [D, H * Dk or Dv]
   const Weight* attention_out_bias = nullptr;    // ? [D]
   const Weight* ffn_norm = nullptr;              // [D]

@@ -197,6 +197,12 @@ int32_t HostOps::ExpertsOf(const HostPlan& plan, int64_t t, const RouterSpec& ro
   return k;
 }
 
+void HostOps::CheckTerms(const AttentionTerms& terms) const {
+  CONCLAVE_CHECK(terms.window >= 0 && (terms.window == 0 || limits_.attention_windows));
+  if (terms.sinks == nullptr) return;
+  CONCLAVE_CHECK(limits_.attention_sinks && terms.sinks->rows == 1 && terms.sinks->columns == limits_.query_heads);
+}
+
 void HostOps::CheckRoute(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
                          const RouterSpec& router) {
   CONCLAVE_CHECK(router.top_k >= 1 && router.groups >= 1 && router.experts % router.groups == 0);

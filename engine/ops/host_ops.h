@@ -55,6 +55,7 @@ class HostOps : public Ops {
   void FillPlan(const StepBatch& batch, HostPlan* plan);
   // Experts of token t under its sequence's policy; CHECKs the range.
   static int32_t ExpertsOf(const HostPlan& plan, int64_t t, const RouterSpec& router);
+  void CheckTerms(const AttentionTerms& terms) const;
   // CHECKs the shapes that Route and ExpertFfn are given.
   static void CheckRoute(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
                          const RouterSpec& router);

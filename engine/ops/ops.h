@@ -109,6 +109,12 @@ struct KvLayout {
   int32_t page_tokens;  // B
 };
 
+// What attention of some layers has beyond the layout.
+struct AttentionTerms {
+  int32_t window = 0;             // a token sees its last `window` positions, its own included; 0: all
+  const Weight* sinks = nullptr;  // ? [H] kVector: one more logit in each head's softmax, whose value is zero
+};
+
 // One step's work, built by the scheduler. Sequence s owns tokens q_indptr[s]..q_indptr[s+1] and pages
 // page_indptr[s]..page_indptr[s+1]; after the step its cache holds kv_len[s] tokens, the last of them the step's own.
 // Token t of sequence s attends to positions 0..positions[t] of its sequence (causal); a sequence's tokens have
@@ -157,14 +163,15 @@ class Ops {
   virtual absl::StatusOr<std::span<float>> AllocateHost(int64_t elements) = 0;
   // Sizes private workspaces for the largest step. Called once, after the weights and before the first step.
   // INVALID_ARGUMENT for a KV layout the backend cannot do (page_tokens must be a multiple of 16, except for
-  // reference).
+  // reference), UNIMPLEMENTED for terms of attention that it lacks.
   struct StepLimits {
-    int32_t tokens_max;             // T
-    int32_t sequences_max;          // S
-    int32_t pages_max;              // sum over sequences
-    int32_t query_heads;            // H
-    int32_t logit_rows_max;         // O
-    int32_t experts_per_token = 0;  // k, the largest of any layer; 0: no mixture of experts
+    int32_t tokens_max;                                       // T
+    int32_t sequences_max;                                    // S
+    int32_t pages_max;                                        // sum over sequences
+    int32_t query_heads;                                      // H
+    int32_t logit_rows_max;                                   // O
+    int32_t experts_per_token = 0;                            // k, the largest of any layer; 0: no mixture of experts
+    bool attention_windows = false, attention_sinks = false;  // of any layer
   };
   virtual absl::Status Prepare(const StepLimits& limits, const KvLayout& layout) = 0;
   // Bytes of weights as this backend holds them (in place: as in the file), and of everything else it allocated.
@@ -202,7 +209,7 @@ class Ops {
   virtual void KvCopyPages(const View& pages, std::span<const int32_t> from, std::span<const int32_t> to) = 0;
   // softmax(q k^T * scale, causal) v over each sequence's pages.  y [T, H, Dv], q [T, H, Dk] with row stride
   virtual void Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
-                         const AttentionPlan& plan) = 0;
+                         const AttentionTerms& terms, const AttentionPlan& plan) = 0;
   // y = silu(gate) * up                                           y [T, F], gate_up [T, 2F] = gate | up
   virtual void SwiGlu(const View& y, const View& gate_up) = 0;
   // y[t] *= sigmoid(gate[t])                                      y [T, D], gate [T, 1]

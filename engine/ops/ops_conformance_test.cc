@@ -208,49 +208,99 @@ TEST_P(Conformance, RowWiseOps) {
   }
 }
 
-// Prefill in chunks and decode, several sequences with shared pages, lengths beyond one softmax segment.
+// Attention's outputs over a few steps: prefill in chunks and decode, several sequences with shared pages, lengths
+// beyond one softmax segment. `sinks` may be empty.
+std::vector<float> AttentionOutputs(Ops* ops, const Small& small, int32_t window, std::span<const float> sinks) {
+  const int32_t b = small.page_tokens, pages_per_sequence = (440 + b - 1) / b;
+  const int64_t q_width = small.heads * small.dim_k, k_width = small.kv_heads * small.dim_k,
+                v_width = small.v_in_k ? 0 : small.kv_heads * small.dim_v, stride = q_width + k_width + v_width;
+  std::vector<int32_t> trunk(static_cast<size_t>(pages_per_sequence)), branch = trunk;
+  std::iota(trunk.begin(), trunk.end(), 3);
+  std::iota(branch.begin(), branch.end(), 3);
+  const int32_t shared_pages = 200 / b;
+  for (size_t i = static_cast<size_t>(shared_pages); i < branch.size(); ++i) branch[i] += 100;
+  std::vector<TestBatch> steps(4);
+  steps[0].Add(0, 150, trunk, b);
+  steps[1].Add(150, 161, trunk, b);
+  steps[2].Add(311, 1, trunk, b);
+  steps[2].Add(shared_pages * b, 37, branch, b);
+  steps[3].Add(shared_pages * b + 37, 1, branch, b);
+  steps[3].Add(312, 1, trunk, b);
+  AttentionTerms terms = {.window = window};
+  const WeightSource sink_source = {DType::kF32, 1, static_cast<int64_t>(sinks.size()), std::as_bytes(sinks)};
+  if (!sinks.empty()) terms.sinks = Must(ops->MakeWeight({&sink_source, 1}, WeightUse::kVector));
+  Ops::StepLimits limits = small.limits();
+  limits.attention_windows = window > 0;
+  limits.attention_sinks = !sinks.empty();
+  CONCLAVE_CHECK(ops->Prepare(limits, small.layout()).ok());
+  const View pages = Must(ops->Allocate(DType::kI8, {200, ops->kv_page_bytes(small.layout())}));
+  std::mt19937 rng(kSeed);
+  std::vector<float> result;
+  for (const TestBatch& step : steps) {
+    const int64_t t = static_cast<int64_t>(step.tokens.size());
+    const View qkv = NewView(ops, {t, stride}, Normal(&rng, static_cast<size_t>(t * stride)));
+    const View y = NewView(ops, {t, small.heads * small.dim_v});
+    const AttentionPlan& plan = ops->BeginStep(step.batch());
+    const View k{qkv.data + q_width * 4, DType::kF32, {t, small.kv_heads, small.dim_k}};
+    const View v{qkv.data + (q_width + k_width) * 4, DType::kF32, {t, small.kv_heads, small.dim_v}};
+    ops->KvWrite(pages, k, small.v_in_k ? View{} : v, stride, plan);
+    ops->Attention(y, {qkv.data, DType::kF32, {t, small.heads, small.dim_k}}, stride, pages, terms, plan);
+    CONCLAVE_CHECK(ops->EndStep(View{}, {}).ok());
+    const std::vector<float> values = Values(y);
+    result.insert(result.end(), values.begin(), values.end());
+  }
+  return result;
+}
+
+const Small kAttentionShapes[] = {
+    {},
+    {.heads = 4, .kv_heads = 4, .dim_k = 8, .dim_v = 8, .page_tokens = 32},
+    {.heads = 9, .kv_heads = 3, .dim_k = 64, .dim_v = 64, .page_tokens = 48},
+    {.heads = 56, .kv_heads = 1, .dim_k = 72, .dim_v = 64, .page_tokens = 16, .v_in_k = true}};
+
 TEST_P(Conformance, AttentionOverPages) {
-  for (Small small : {Small{}, Small{.heads = 4, .kv_heads = 4, .dim_k = 8, .dim_v = 8, .page_tokens = 32},
-                      Small{.heads = 9, .kv_heads = 3, .dim_k = 64, .dim_v = 64, .page_tokens = 48},
-                      Small{.heads = 56, .kv_heads = 1, .dim_k = 72, .dim_v = 64, .page_tokens = 16, .v_in_k = true}}) {
-    std::unique_ptr<Ops> ops = NewOps(GetParam()), reference = NewOps("reference");
-    const int32_t b = small.page_tokens, pages_per_sequence = (440 + b - 1) / b;
-    const int64_t q_width = small.heads * small.dim_k, k_width = small.kv_heads * small.dim_k,
-                  v_width = small.v_in_k ? 0 : small.kv_heads * small.dim_v, stride = q_width + k_width + v_width;
-    std::vector<int32_t> trunk(static_cast<size_t>(pages_per_sequence)), branch = trunk;
-    std::iota(trunk.begin(), trunk.end(), 3);
-    std::iota(branch.begin(), branch.end(), 3);
-    const int32_t shared_pages = 200 / b;
-    for (size_t i = static_cast<size_t>(shared_pages); i < branch.size(); ++i) branch[i] += 100;
-    std::vector<TestBatch> steps(4);
-    steps[0].Add(0, 150, trunk, b);
-    steps[1].Add(150, 161, trunk, b);
-    steps[2].Add(311, 1, trunk, b);
-    steps[2].Add(shared_pages * b, 37, branch, b);
-    steps[3].Add(shared_pages * b + 37, 1, branch, b);
-    steps[3].Add(312, 1, trunk, b);
-    Ops* both[2] = {ops.get(), reference.get()};
-    std::vector<float> results[2];
-    for (int i = 0; i < 2; ++i) {
-      Ops* o = both[i];
-      ASSERT_TRUE(o->Prepare(small.limits(), small.layout()).ok());
-      const View pages = Must(o->Allocate(DType::kI8, {200, o->kv_page_bytes(small.layout())}));
-      std::mt19937 rng(kSeed);
-      for (const TestBatch& step : steps) {
-        const int64_t t = static_cast<int64_t>(step.tokens.size());
-        const View qkv = NewView(o, {t, stride}, Normal(&rng, static_cast<size_t>(t * stride)));
-        const View y = NewView(o, {t, small.heads * small.dim_v});
-        const AttentionPlan& plan = o->BeginStep(step.batch());
-        const View k{qkv.data + q_width * 4, DType::kF32, {t, small.kv_heads, small.dim_k}};
-        const View v{qkv.data + (q_width + k_width) * 4, DType::kF32, {t, small.kv_heads, small.dim_v}};
-        o->KvWrite(pages, k, small.v_in_k ? View{} : v, stride, plan);
-        o->Attention(y, {qkv.data, DType::kF32, {t, small.heads, small.dim_k}}, stride, pages, plan);
-        ASSERT_TRUE(o->EndStep(View{}, {}).ok());
-        const std::vector<float> values = Values(y);
-        results[i].insert(results[i].end(), values.begin(), values.end());
+  for (const Small& small : kAttentionShapes) {
+    const std::vector<float> expected = AttentionOutputs(NewOps("reference").get(), small, 0, {});
+    EXPECT_LE(Nmse(AttentionOutputs(NewOps(GetParam()).get(), small, 0, {}), expected), rounds() ? 2e-6 : 1e-11)
+        << "dim " << small.dim_k;
+  }
+}
+
+TEST_P(Conformance, WindowsAndSinksAreRefusedByName) {
+  if (GetParam() != std::string("cuda")) GTEST_SKIP() << "this backend has them";
+  Ops::StepLimits windows = Small{}.limits(), sinks = windows;
+  windows.attention_windows = true;
+  sinks.attention_sinks = true;
+  for (const Ops::StepLimits& limits : {windows, sinks}) {
+    EXPECT_EQ(ops_->Prepare(limits, Small{}.layout()).code(), absl::StatusCode::kUnimplemented);
+  }
+}
+
+// Windows shorter than a tile, a page and a segment, as long as one, and longer; sinks below, among and above scores.
+TEST(Attention, WindowsAndSinks) {
+  for (const Small& small : kAttentionShapes) {
+    const size_t heads = static_cast<size_t>(small.heads);
+    std::vector<float> low(heads, -120.0f), mixed(heads), high(heads, 95.0f);
+    for (size_t h = 0; h < heads; ++h) mixed[h] = static_cast<float>(h % 7) - 2.0f;
+    const std::vector<float> unmasked = AttentionOutputs(NewOps("reference").get(), small, 0, {});
+    std::vector<std::pair<int32_t, std::vector<float>>> cases = {
+        {0, low}, {0, mixed}, {47, high}, {47, {}}, {130, mixed}};
+    if (heads < 10) cases.insert(cases.end(), {{1, mixed}, {16, {}}, {128, {}}, {312, {}}, {313, {}}, {313, mixed}});
+    for (const auto& [window, sinks] : cases) {
+      const std::vector<float> expected = AttentionOutputs(NewOps("reference").get(), small, window, sinks);
+      const bool nothing = (window == 0 || window == 313) && (sinks.empty() || sinks == low);
+      EXPECT_EQ(Nmse(expected, unmasked) < 1e-20, nothing) << "window " << window;
+      for (const char* kernel : {"scalar", "avx2", "avx512"}) {
+        const std::unique_ptr<Ops> ops = NewOps(kernel);
+        if (ops == nullptr) continue;  // a set that this CPU lacks
+        const std::vector<float> outputs = AttentionOutputs(ops.get(), small, window, sinks);
+        // What a high sink leaves is measured against what there was.
+        const double error = sinks == high ? SquaredError(outputs, expected) / SquaredError(unmasked, expected)
+                                           : Nmse(outputs, expected);
+        EXPECT_LE(error, std::string(kernel) == "scalar" ? 1e-11 : 2e-6)
+            << "dim " << small.dim_k << " window " << window;
       }
     }
-    EXPECT_LE(Nmse(results[0], results[1]), rounds() ? 2e-6 : 1e-11) << "dim " << small.dim_k;
   }
 }
 

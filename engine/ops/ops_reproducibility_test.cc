@@ -69,14 +69,21 @@ struct Schedule {
   int32_t shared;               // leading positions, page-aligned, whose pages the others use too
 };
 
+// Logits of sinks for every head of the tests below.
+constexpr float kSinks[] = {-1.0f, 0.5f, 0.0f, 2.0f, -3.0f, 1.0f};
+
 constexpr int32_t kHeads = 6, kKvHeads = 2, kDim = 24, kLength = 300;
 constexpr int64_t kStride = (kHeads + 2 * kKvHeads) * kDim;
 
 // Attention outputs [kLength, H, Dv] of the sequence under test.
-std::vector<float> Outputs(const char* kernel, const Schedule& schedule, std::span<const float> inputs) {
+std::vector<float> Outputs(const char* kernel, const Schedule& schedule, int32_t window,
+                           std::span<const float> inputs) {
   const std::unique_ptr<Ops> ops = NewOps(kernel, schedule.threads);
   const KvLayout layout{kKvHeads, kDim, kDim, false, 0.2f, schedule.page_tokens};
-  CONCLAVE_CHECK(ops->Prepare({kLength * 20, 32, 4096, kHeads, 32}, layout).ok());
+  const WeightSource source = {DType::kF32, 1, kHeads, std::as_bytes(std::span(kSinks))};
+  AttentionTerms terms = {.window = window};
+  if (window > 0) terms.sinks = Must(ops->MakeWeight({&source, 1}, WeightUse::kVector));
+  CONCLAVE_CHECK(ops->Prepare({kLength * 20, 32, 4096, kHeads, 32, 0, window > 0, window > 0}, layout).ok());
   const int32_t per_sequence = kLength / schedule.page_tokens + 1, pages_total = per_sequence * (schedule.others + 1);
   const View pages = Must(ops->Allocate(DType::kI8, {pages_total, ops->kv_page_bytes(layout)}));
   std::vector<int32_t> scattered(static_cast<size_t>(pages_total));
@@ -112,7 +119,7 @@ std::vector<float> Outputs(const char* kernel, const Schedule& schedule, std::sp
     };
     const AttentionPlan& plan = ops->BeginStep(batch.batch());
     ops->KvWrite(pages, heads(kHeads, kKvHeads), heads(kHeads + kKvHeads, kKvHeads), kStride, plan);
-    ops->Attention(y, heads(0, kHeads), kStride, pages, plan);
+    ops->Attention(y, heads(0, kHeads), kStride, pages, terms, plan);
     std::copy(y.row(others), y.row(others) + chunk * kHeads * kDim, result.begin() + position * kHeads * kDim);
     position += chunk;
   }
@@ -133,14 +140,16 @@ TEST_P(Reproducibility, AttentionDoesNotDependOnChunksPagesSharingOrThreads) {
       {2, 16, ones, 15, 0},                 // among strangers
       {2, 32, {160, 100, 20, 20}, 9, 160},  // among sequences that share its prefix
   };
-  std::vector<float> expected;
-  for (const Schedule& schedule : schedules) {
-    const std::vector<float> outputs = Outputs(GetParam(), schedule, inputs);
-    if (expected.empty()) expected = outputs;
-    for (int32_t t = 0; t < kLength; ++t) {
-      const int64_t row = int64_t{t} * kHeads * kDim;
-      ASSERT_TRUE(SameBits(outputs.data() + row, expected.data() + row, kHeads * kDim))
-          << "token " << t << ", schedule " << &schedule - schedules;
+  for (const int32_t window : {0, 20, 140}) {
+    std::vector<float> expected;
+    for (const Schedule& schedule : schedules) {
+      const std::vector<float> outputs = Outputs(GetParam(), schedule, window, inputs);
+      if (expected.empty()) expected = outputs;
+      for (int32_t t = 0; t < kLength; ++t) {
+        const int64_t row = int64_t{t} * kHeads * kDim;
+        ASSERT_TRUE(SameBits(outputs.data() + row, expected.data() + row, kHeads * kDim))
+            << "token " << t << ", schedule " << &schedule - schedules << ", window " << window;
+      }
     }
   }
 }
@@ -171,7 +180,7 @@ TEST_P(Reproducibility, SharedPrefixEqualsPrivateCopies) {
       };
       const AttentionPlan& plan = ops->BeginStep(batch.batch());
       ops->KvWrite(pages, heads(kHeads, kKvHeads), heads(kHeads + kKvHeads, kKvHeads), kStride, plan);
-      ops->Attention(y, heads(0, kHeads), kStride, pages, plan);
+      ops->Attention(y, heads(0, kHeads), kStride, pages, {}, plan);
       return Values(y);
     };
     for (int32_t s = 0; s < (shared ? 1 : kSequences); ++s) {

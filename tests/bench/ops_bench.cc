@@ -131,7 +131,7 @@ void BenchAttention(const Options& options, const Roofs& roofs) {
       return View{qkv.data + first * kDim * 4, DType::kF32, {tokens, count, kDim}};
     };
     ops->KvWrite(pages, heads(kHeads, kKvHeads), heads(kHeads + kKvHeads, kKvHeads), stride, plan);
-    const double seconds = MedianSeconds([&] { ops->Attention(y, heads(0, kHeads), stride, pages, plan); });
+    const double seconds = MedianSeconds([&] { ops->Attention(y, heads(0, kHeads), stride, pages, {}, plan); });
     const double rate = attended * 4 * kHeads * kDim / seconds;
     std::printf("%-44s %12.1f %12.1f %9.0f%%\n", c.name, seconds * 1e6, rate / 1e9, 100 * rate / roofs.fma);
   }
@@ -186,7 +186,7 @@ class ModelOps {
       ops_->Gemm(wide, y, *layer.qkv, Accumulate::kSet);
       ops_->Rope(heads(0, kHeads + kKvHeads), kWide, rope, plan);
       ops_->KvWrite(layer.pages, heads(kHeads, kKvHeads), heads(kHeads + kKvHeads, kKvHeads), kWide, plan);
-      ops_->Attention(y, heads(0, kHeads), kWide, layer.pages, plan);
+      ops_->Attention(y, heads(0, kHeads), kWide, layer.pages, {}, plan);
       ops_->Gemm(x, y, *layer.o, Accumulate::kAdd);
       ops_->AddRmsNorm(x, y, View{}, *layer.norm, 1e-5f);
       ops_->Gemm(gate_up, y, *layer.up, Accumulate::kSet);

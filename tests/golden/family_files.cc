@@ -140,7 +140,8 @@ class Writer {
     for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts"}) {
       if (config_.contains(key)) Key("expert_count", Int(config_, key));
     }
-    Key("expert_used_count", Int(config_, "num_experts_per_tok"));
+    if (config_.contains("num_experts_per_tok")) Key("expert_used_count", Int(config_, "num_experts_per_tok"));
+    if (Int(config_, "sliding_window") > 0) Key("attention.sliding_window", Int(config_, "sliding_window"));
     if (config_.contains("moe_intermediate_size")) {
       Key("expert_feed_forward_length", Int(config_, "moe_intermediate_size"));
     }
@@ -306,12 +307,14 @@ FamilyCheckpoint::FamilyCheckpoint(const nlohmann::json& golden_case) : config(g
 
 std::string GgufArchitecture(const FamilyCheckpoint& family) {
   const std::string type = family.config["model_type"];
+  if (type == "mistral") return "llama";
   if (type == "mixtral") return "llama";
   if (type == "glm4_moe") return "glm4moe";
   if (type == "qwen2_moe") return "qwen2moe";
   if (type == "olmoe") return "olmoe";
   if (type == "deepseek_v2" || type == "deepseek_v3") return "deepseek2";
-  // GGUF's Qwen3-MoE has experts in every layer and renormalises.
+  // GGUF's Qwen3-MoE has experts in every layer, renormalises and has no windows.
+  if (family.config.contains("use_sliding_window") && family.config["use_sliding_window"]) return "";
   if (type == "qwen3_moe" && family.config["norm_topk_prob"] && family.config["mlp_only_layers"].empty()) {
     return "qwen3moe";
   }

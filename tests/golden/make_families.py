@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes families.json: what transformers makes of tiny random checkpoints of families with experts or latent attention.
+"""Writes families.json: what transformers makes of tiny random checkpoints of families with experts, latent attention or
+sliding windows.
 
     pip install torch transformers safetensors numpy
-    python tests/golden/make_families.py
+    python tests/golden/make_families.py [case ..]    # the others, if some are named, stay as they are
 
 Weights are not stored: each is a formula of a salt and its tensor's name, which the test computes too (tests/testing/formula.h), so
 the same checkpoint can be written in every form. Per family, with the model's own number of experts per token and with
@@ -25,7 +26,8 @@ TOKENS = [(37 * i + 11) % 256 for i in range(70)]
 POSITIONS = [0, 31, 32, 45, 69]
 GREEDY = 24
 # Salts of the hashed names, where the family's own name gives a near tie in greedy decoding or in routing.
-SALTS = {"qwen2_moe": "qwen2_moe_b", "deepseek_v3": "deepseek_v3_b", "deepseek_v3_plain": "deepseek_v3_plain_b"}
+SALTS = {"qwen2_moe": "qwen2_moe_b", "deepseek_v3": "deepseek_v3_b", "deepseek_v3_plain": "deepseek_v3_plain_b",
+         "mistral_window": "mistral_window_c", "qwen3_moe_window": "qwen3_moe_window_c"}
 U64 = np.uint64
 
 
@@ -230,14 +232,31 @@ def families():
                              lambda m, p, c=c: deepseek(m, p, c, c["model_type"] == "deepseek_v3"))
 
 
+    dense = lambda _: False
+    c = gqa("mistral", "MistralForCausalLM", 4, 2, 3, intermediate_size=64, sliding_window=20)
+    yield "mistral_window", c, build(c, dense, lambda m, p, c=c: attention(m, p, c), None)
+
+    c = gqa("qwen2", "Qwen2ForCausalLM", 4, 2, 4, intermediate_size=64, use_sliding_window=True, sliding_window=33,
+            max_window_layers=2)
+    del c["head_dim"]
+    yield "qwen2_window", c, build(c, dense, lambda m, p, c=c: attention(m, p, {**c, "head_dim": 8}, qkv_bias=True), None)
+
+    c = gqa("qwen3_moe", "Qwen3MoeForCausalLM", 4, 1, 3, intermediate_size=64, num_experts=8, num_experts_per_tok=2,
+            moe_intermediate_size=32, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[],
+            use_sliding_window=True, sliding_window=17)
+    yield "qwen3_moe_window", c, build(c, lambda _: True, lambda m, p, c=c: attention(m, p, c, norm_widths=(8, 8)),
+                                       lambda m, p: routed(m, p, 8, 32))
+
+
 def run(folder, config, top_k):
+    changed = {"num_experts_per_tok": top_k} if top_k else {}
     with open(os.path.join(folder, "config.json"), "w") as f:
-        json.dump({**config, "num_experts_per_tok": top_k}, f)
+        json.dump({**config, **changed}, f)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     routing = []
     hooks = [m.register_forward_hook(lambda _m, _i, out: routing.append((out[1], out[2])))
              for m in model.modules() if type(m).__name__.endswith("Router")]
-    assert hooks
+    assert bool(hooks) == bool(top_k)
     with torch.no_grad():
         logits = model(torch.tensor([TOKENS]), use_cache=False).logits[0]
         for hook in hooks:
@@ -262,20 +281,28 @@ def run(folder, config, top_k):
 
 def main():
     torch.manual_seed(0)
-    cases = []
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "families.json")
+    wanted, cases = set(sys.argv[1:]), []
+    kept = {}
+    if wanted:
+        with open(path) as f:
+            kept = {case["name"]: case for case in json.load(f)["cases"]}
     for name, config, manifest in families():
+        if wanted and name not in wanted:
+            if name in kept:
+                cases.append(kept[name])
+            continue
         folder = tempfile.mkdtemp()
         salt = SALTS.get(name, name) + ":"
         manifest.write(folder, salt)
-        k = config["num_experts_per_tok"]
-        runs = [run(folder, config, k), run(folder, config, k // 2)]
+        k = config.get("num_experts_per_tok", 0)
+        runs = [run(folder, config, k), run(folder, config, k // 2)] if k else [run(folder, config, 0)]
         spread = np.std(runs[0]["logits"])
         used = {e for layer in runs[0]["routing"] for row in layer for e in row["experts"]}
         print(name, "spread", round(float(spread), 2), "margins", [r["margin"] for r in runs], "experts seen", len(used),
               "distinct greedy", len(set(runs[0]["greedy"])), file=sys.stderr)
         cases.append({"name": name, "salt": salt, "config": config, "tensors": manifest.tensors, "runs": runs})
         shutil.rmtree(folder)
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "families.json")
     with open(path, "w") as f:
         f.write('{"prompt":' + json.dumps(TOKENS, separators=(",", ":")) + ',"positions":' + json.dumps(POSITIONS) +
                 ',"cases":[\n' + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]}\n")

@@ -131,20 +131,32 @@ inline void ForRowTiles(int32_t rows, Body body) {
   }
 }
 
-// Softmax of one row's first `valid` scores of a segment, in place; the rest become 0.
-inline void SoftmaxRow(float* scores, int32_t valid, float* maximum, float* sum) {
+// Positions of a segment that a token sees, [begin, end); begin >= end: none.
+struct Seen {
+  int32_t begin, end;
+};
+
+// `x` of the 16 positions at `j`, `other` where they are not seen.
+inline F32x16 WhereSeen(F32x16 x, F32x16 other, Seen seen, int32_t j) {
+  x = FirstN(x, other, seen.end - j);
+  return j < seen.begin ? FirstN(other, x, seen.begin - j) : x;
+}
+
+// Softmax of those of one row's scores of a segment that are seen, in place; the rest become 0.
+inline void SoftmaxRow(float* scores, Seen seen, float* maximum, float* sum) {
+  const int32_t start = seen.begin & ~15;
   const F32x16 lowest = Broadcast(-3.0e38f);
   F32x16 top = lowest;
-  for (int32_t j = 0; j < valid; j += 16) top = Max(top, FirstN(Load(scores + j), lowest, valid - j));
+  for (int32_t j = start; j < seen.end; j += 16) top = Max(top, WhereSeen(Load(scores + j), lowest, seen, j));
   *maximum = ReduceMax(top);
   const F32x16 shift = Broadcast(*maximum);
   F32x16 total = Zero();
   for (int32_t j = 0; j < kSegment; j += 16) {
-    if (j >= valid) {
+    if (j < start || j >= seen.end) {
       Store(scores + j, Zero());
       continue;
     }
-    const F32x16 p = FirstN(Exp(Sub(Load(scores + j), shift)), Zero(), valid - j);
+    const F32x16 p = WhereSeen(Exp(Sub(Load(scores + j), shift)), Zero(), seen, j);
     total = Add(total, p);
     Store(scores + j, p);
   }
@@ -165,15 +177,29 @@ inline void MergeSegment(float maximum, float sum, const float* out, int32_t wid
   }
 }
 
-inline void WriteOutput(const float* total, float sum, int32_t dim_v, float* y) {
+// The head's output from its running total.
+inline void WriteOutput(const AttendArgs& a, const AttendRow& row, int32_t head, float maximum, float sum,
+                        const float* total) {
+  if (a.sinks != nullptr) {
+    float lanes[16];
+    Store(lanes, Exp(Broadcast(a.sinks[head] - maximum)));
+    sum += lanes[0];
+  }
+  float* y = a.y + (int64_t{row.token} * a.heads + head) * a.dim_v;
   const F32x16 inverse = Broadcast(1.0f / sum);
-  for (int32_t c = 0; c < dim_v; c += 16) StoreN(y + c, Mul(Load(total + c), inverse), dim_v - c);
+  for (int32_t c = 0; c < a.dim_v; c += 16) StoreN(y + c, Mul(Load(total + c), inverse), a.dim_v - c);
 }
 
-// Positions of the segment starting at `base` that the token may see: 0..kSegment.
-inline int32_t ValidPositions(const AttendRow& row, int32_t base) {
-  const int32_t n = row.position + 1 - base;
-  return n < 0 ? 0 : Smaller(n, kSegment);
+// The first segment of which the token sees something.
+inline int32_t FirstSegment(const AttendArgs& a, const AttendRow& row) {
+  return row.position < a.window ? 0 : (row.position + 1 - a.window) / kSegment;
+}
+
+// What the token sees of the segment starting at `base`.
+inline Seen SeenPositions(const AttendArgs& a, const AttendRow& row, int32_t base) {
+  const int32_t end = Smaller(row.position + 1 - base, kSegment);
+  const int32_t begin = row.position < a.window ? 0 : row.position + 1 - a.window - base;
+  return {begin > 0 ? begin : 0, end};
 }
 
 // Neighbouring tokens that share a page, and the part of it that lies in a segment.
@@ -183,7 +209,7 @@ struct PageRun {
   const std::byte* next_head;  // and within the page that follows, if the first token sees so far
   int32_t offset;              // of the part, in the page
   int32_t begin;               // of the part, in the segment
-  int32_t positions;           // that the token seeing most of it sees there
+  int32_t positions;           // of the part: up to the last that any of the tokens sees
 };
 
 // Calls body(run) for every page of the segment at `base` and every run of tokens that see some of it.
@@ -194,23 +220,25 @@ inline void ForPageRuns(const AttendArgs& a, int32_t base, Body body) {
     const int32_t length = Smaller(a.page_tokens - offset, kSegment - begin);
     bool any = false;
     for (int32_t i = 0; i < a.num_rows;) {
-      int32_t visible = ValidPositions(a.rows[i], base) - begin;
-      if (visible <= 0) {
+      Seen seen = SeenPositions(a, a.rows[i], base);
+      any = any || seen.end > begin;
+      if (seen.end <= begin || seen.begin >= begin + length) {
         ++i;
         continue;
       }
-      any = true;
       const int32_t* pages = a.rows[i].pages;
       int32_t end = i + 1;
       for (; end < a.num_rows; ++end) {
-        const int32_t next = ValidPositions(a.rows[end], base) - begin;
-        if (next <= 0 || a.rows[end].pages[page] != pages[page]) break;
-        if (next > visible) visible = next;
+        const Seen next = SeenPositions(a, a.rows[end], base);
+        if (next.end <= begin || next.begin >= begin + length || a.rows[end].pages[page] != pages[page]) break;
+        seen = {Smaller(seen.begin, next.begin), next.end > seen.end ? next.end : seen.end};
       }
       const std::byte* heads = a.pages + a.kv_head * a.head_bytes;
       const int32_t following = a.rows[i].position / a.page_tokens > page ? page + 1 : page;
-      body(PageRun{i, end - i, heads + pages[page] * a.page_bytes, heads + pages[following] * a.page_bytes, offset,
-                   begin, Smaller(visible, length)});
+      // Whole tiles that none of them sees are left out.
+      const int32_t skipped = seen.begin > begin ? (seen.begin - begin) & ~(kTile - 1) : 0;
+      body(PageRun{i, end - i, heads + pages[page] * a.page_bytes, heads + pages[following] * a.page_bytes,
+                   offset + skipped, begin + skipped, Smaller(seen.end - begin, length) - skipped});
       i = end;
     }
     if (!any) return;
@@ -249,10 +277,10 @@ inline void AttendSegment(const AttendArgs& a, int32_t base, const AttendState& 
   const int32_t n = a.head_count, width = a.dim_v_padded;
   ForPageRuns(a, base, [&](const PageRun& run) { ScoreRun(a, s, run); });
   for (int32_t i = 0; i < a.num_rows; ++i) {
-    const int32_t valid = ValidPositions(a.rows[i], base);
-    if (valid == 0) continue;
+    const Seen seen = SeenPositions(a, a.rows[i], base);
+    if (seen.begin >= seen.end) continue;
     for (int32_t r = i * n; r < (i + 1) * n; ++r) {
-      SoftmaxRow(s.scores + int64_t{r} * kSegment, valid, s.maximum + r, s.sum + r);
+      SoftmaxRow(s.scores + int64_t{r} * kSegment, seen, s.maximum + r, s.sum + r);
       for (int32_t c = 0; c < width; c += 16) Store(s.out + int64_t{r} * width + c, Zero());
     }
   }
@@ -267,11 +295,12 @@ inline float* Partial(const AttendArgs& a, const AttendRow& row, int32_t segment
 inline void FinishSegment(const AttendArgs& a, int32_t segment, const AttendState& s) {
   const int32_t n = a.head_count, width = a.dim_v_padded;
   for (int32_t i = 0; i < a.num_rows; ++i) {
-    if (ValidPositions(a.rows[i], segment * kSegment) == 0) continue;
+    const Seen seen = SeenPositions(a, a.rows[i], segment * kSegment);
+    if (seen.begin >= seen.end) continue;
     for (int32_t h = 0; h < n; ++h) {
       const int64_t r = i * n + h;
       const float* out = s.out + r * width;
-      if (a.partials == nullptr && segment > 0) {
+      if (a.partials == nullptr && segment > FirstSegment(a, a.rows[i])) {
         MergeSegment(s.maximum[r], s.sum[r], out, width, s.total_maximum + r, s.total_sum + r, s.total + r * width);
         continue;
       }
@@ -300,7 +329,9 @@ inline void AttendTask(const AttendArgs& a) {
     const int64_t count = int64_t{n} * a.dim_k;
     for (int64_t d = 0; d < count; d += 16) StoreN(scaled + d, Mul(LoadN(q + d, count - d), scale), count - d);
   }
-  for (int32_t segment = a.segment_begin; segment < a.segment_end; ++segment) {
+  int32_t first = a.segment_end;
+  for (int32_t i = 0; i < a.num_rows; ++i) first = Smaller(first, FirstSegment(a, a.rows[i]));
+  for (int32_t segment = first > a.segment_begin ? first : a.segment_begin; segment < a.segment_end; ++segment) {
     AttendSegment(a, segment * kSegment, s);
     FinishSegment(a, segment, s);
   }
@@ -308,22 +339,21 @@ inline void AttendTask(const AttendArgs& a) {
   for (int32_t i = 0; i < a.num_rows; ++i) {
     for (int32_t h = 0; h < n; ++h) {
       const int64_t r = i * n + h;
-      WriteOutput(s.total + r * a.dim_v_padded, s.total_sum[r], a.dim_v,
-                  a.y + (int64_t{a.rows[i].token} * a.heads + a.head_begin + h) * a.dim_v);
+      WriteOutput(a, a.rows[i], a.head_begin + h, s.total_maximum[r], s.total_sum[r], s.total + r * a.dim_v_padded);
     }
   }
 }
 
 // Uses the first segment's partials as the running total.
 inline void MergeRow(const AttendArgs& a, const AttendRow& row) {
-  const int32_t segments = row.position / kSegment + 1;
+  const int32_t first = FirstSegment(a, row), segments = row.position / kSegment + 1;
   for (int32_t h = a.head_begin; h < a.head_begin + a.head_count; ++h) {
-    float* total = Partial(a, row, 0, h);
-    for (int32_t segment = 1; segment < segments; ++segment) {
+    float* total = Partial(a, row, first, h);
+    for (int32_t segment = first + 1; segment < segments; ++segment) {
       const float* next = Partial(a, row, segment, h);
       MergeSegment(next[0], next[1], next + 2, a.dim_v_padded, total, total + 1, total + 2);
     }
-    WriteOutput(total + 2, total[1], a.dim_v, a.y + (int64_t{row.token} * a.heads + h) * a.dim_v);
+    WriteOutput(a, row, h, total[0], total[1], total + 2);
   }
 }
 

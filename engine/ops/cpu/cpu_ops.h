@@ -44,7 +44,7 @@ class CpuOps final : public HostOps {
   void Rope(const View& x, int64_t row_stride, const RopeSpec& rope, const AttentionPlan& plan) override;
   int64_t kv_page_bytes(const KvLayout& layout) const override;
   void KvWrite(const View& pages, const View& k, const View& v, int64_t row_stride, const AttentionPlan& plan) override;
-  void Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
+  void Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages, const AttentionTerms& terms,
                  const AttentionPlan& plan) override;
   void SwiGlu(const View& y, const View& gate_up) override;
   void SigmoidGate(const View& y, const View& gate) override;

@@ -90,6 +90,8 @@ struct AttendArgs {
   int64_t page_bytes, head_bytes, value_offset;  // per page: kv heads of head_bytes, values value_offset into a head
   int32_t page_tokens, dim_k, dim_v, dim_v_padded;
   float scale;
+  int32_t window;                  // a token sees its last `window` positions
+  const float* sinks;              // [H], or null: logits of the softmax whose value is zero
   int32_t kv_head, heads;          // heads: H
   int32_t head_begin, head_count;  // query heads of this task, all of kv_head's group
   const AttendRow* rows;           // tokens; tokens * head_count <= kAttendRows (or one token)

@@ -46,7 +46,7 @@ class CudaOps final : public Ops {
   int64_t kv_page_bytes(const KvLayout& layout) const override;
   void KvWrite(const View& pages, const View& k, const View& v, int64_t row_stride, const AttentionPlan& plan) override;
   void KvCopyPages(const View& pages, std::span<const int32_t> from, std::span<const int32_t> to) override;
-  void Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
+  void Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages, const AttentionTerms& terms,
                  const AttentionPlan& plan) override;
   void SwiGlu(const View& y, const View& gate_up) override;
   void SigmoidGate(const View& y, const View& gate) override;

@@ -121,6 +121,8 @@ absl::Status CudaOps::Prepare(const StepLimits& limits, const KvLayout& layout) 
   if (limits.tokens_max > kTokensMax) {
     return InvalidArgument("steps of {} tokens: the CUDA backend does at most {}", limits.tokens_max, kTokensMax);
   }
+  if (limits.attention_windows) return Unimplemented("sliding windows: the CUDA backend does not do them yet");
+  if (limits.attention_sinks) return Unimplemented("attention sinks: the CUDA backend does not do them yet");
   limits_ = limits;
   layout_ = layout;
   kv_ = KvShapeOf(layout);
@@ -267,7 +269,8 @@ void CudaOps::KvCopyPages(const View& pages, std::span<const int32_t> from, std:
 }
 
 void CudaOps::Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
-                        const AttentionPlan& /*plan*/) {
+                        const AttentionTerms& terms, const AttentionPlan& /*plan*/) {
+  CONCLAVE_CHECK(terms.window == 0 && terms.sinks == nullptr);  // refused at load
   CONCLAVE_CHECK(pages.shape.back() == kv_.page_bytes && q.shape[0] == step_.key.tokens);
   OpRecord r = {.pointers = {y.data, q.data, pages.data}, .sizes = {q_row_stride}};
   r.kind = OpKind::kAttention;

@@ -45,7 +45,7 @@ class ReferenceOps final : public HostOps {
   // A page: per kv head [B, Dk] keys then [B, Dv] values (none with v_in_k).
   int64_t kv_page_bytes(const KvLayout& layout) const override;
   void KvWrite(const View& pages, const View& k, const View& v, int64_t row_stride, const AttentionPlan& plan) override;
-  void Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
+  void Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages, const AttentionTerms& terms,
                  const AttentionPlan& plan) override;
   void SwiGlu(const View& y, const View& gate_up) override;
   void SigmoidGate(const View& y, const View& gate) override;
@@ -199,7 +199,8 @@ void ReferenceOps::KvWrite(const View& pages, const View& k, const View& v, int6
 }
 
 void ReferenceOps::Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
-                             const AttentionPlan& plan) {
+                             const AttentionTerms& terms, const AttentionPlan& plan) {
+  CheckTerms(terms);
   const HostPlan& host_plan = static_cast<const HostPlan&>(plan);
   const StepBatch& batch = host_plan.batch;
   const int32_t heads = limits_.query_heads, group = heads / layout_.kv_heads;
@@ -207,19 +208,24 @@ void ReferenceOps::Attention(const View& y, const View& q, int64_t q_row_stride,
   for (size_t t = 0; t < batch.tokens.size(); ++t) {
     const int32_t* page_ids = &batch.pages[static_cast<size_t>(batch.page_indptr[host_plan.sequence_of_token[t]])];
     const int32_t length = batch.positions[t] + 1;
+    const int32_t first = terms.window == 0 ? 0 : std::max(0, length - terms.window);
     for (int32_t h = 0; h < heads; ++h) {
       const float* query = q.as<float>() + static_cast<int64_t>(t) * q_row_stride + h * layout_.dim_k;
       p.assign(static_cast<size_t>(length), 0);
-      for (int32_t j = 0; j < length; ++j) {
+      for (int32_t j = first; j < length; ++j) {
         const float* key = Key(pages, page_ids[j / layout_.page_tokens], h / group, j % layout_.page_tokens);
         for (int32_t d = 0; d < layout_.dim_k; ++d) p[static_cast<size_t>(j)] += double{query[d]} * key[d];
         p[static_cast<size_t>(j)] *= layout_.scale;
       }
-      const double top = *std::max_element(p.begin(), p.end());
-      double sum = 0;
-      for (double& value : p) sum += value = std::exp(value - top);
+      double top = *std::max_element(p.begin() + first, p.end()), sum = 0;
+      if (terms.sinks != nullptr) {
+        const double sink = Cast(*terms.sinks).vector[static_cast<size_t>(h)];
+        top = std::max(top, sink);
+        sum = std::exp(sink - top);
+      }
+      for (size_t j = static_cast<size_t>(first); j < p.size(); ++j) sum += p[j] = std::exp(p[j] - top);
       out.assign(out.size(), 0);
-      for (int32_t j = 0; j < length; ++j) {
+      for (int32_t j = first; j < length; ++j) {
         const float* value = Value(pages, page_ids[j / layout_.page_tokens], h / group, j % layout_.page_tokens);
         for (size_t d = 0; d < out.size(); ++d) out[d] += p[static_cast<size_t>(j)] * value[d];
       }
