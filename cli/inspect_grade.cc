@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // inspect grade: verdicts for lines of {gold, text} or {gold, answer}.
+#include <fmt/ranges.h>
+
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -66,7 +68,7 @@ void AddInspectGrade(CLI::App* inspect, Chosen* chosen) {
   auto* command = inspect->add_subcommand("grade", "Verdicts for lines of {gold, text} or {gold, answer}");
   command->footer("Example: echo '{\"gold\":\"18\",\"text\":\"so #### 18\"}' | conclave inspect grade --grader gsm8k");
   auto name = std::make_shared<std::string>();
-  command->add_option("--grader", *name, "gsm8k, choice or exact")->required();
+  command->add_option("--grader", *name, fmt::format("one of: {}", fmt::join(grade::GraderNames(), ", ")))->required();
   command->callback([=] { chosen->action = [=] { return Report(GradeStdin(*name)); }; });
 }
 

@@ -18,8 +18,8 @@ constexpr std::array<std::pair<Outcome, std::string_view>, 6> kOutcomes = {{{Out
                                                                             {Outcome::kTruncated, "truncated"},
                                                                             {Outcome::kGraderError, "grader_error"},
                                                                             {Outcome::kFailed, "failed"}}};
-constexpr std::array<std::string_view, 3> kNames = {"choice", "exact", "gsm8k"};
-constexpr std::array<std::string_view, 5> kReserved = {"bbh", "code", "game24", "knights_knaves", "math"};
+constexpr std::array<std::string_view, 4> kNames = {"choice", "exact", "gsm8k", "math"};
+constexpr std::array<std::string_view, 4> kReserved = {"bbh", "code", "game24", "knights_knaves"};
 
 std::string Known() { return fmt::format("known graders: {}", fmt::join(kNames, ", ")); }
 
@@ -100,6 +100,7 @@ absl::StatusOr<std::unique_ptr<const Grader>> MakeGrader(std::string_view name) 
   if (name == "choice") return MakeChoiceGrader();
   if (name == "exact") return MakeExactGrader();
   if (name == "gsm8k") return MakeGsm8kGrader();
+  if (name == "math") return MakeMathGrader();
   for (std::string_view reserved : kReserved) {
     if (name == reserved) return Unimplemented("grader \"{}\" is not in this build yet; {}", name, Known());
   }

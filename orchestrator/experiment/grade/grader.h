@@ -39,7 +39,7 @@ enum class Finish { kComplete, kCutAtLength };
 
 // An answer found in a text.
 struct Extraction {
-  std::string answer;     // normal form: two answers are equivalent exactly when these are equal
+  std::string answer;     // normal form: answers with equal ones are equivalent (`math` accepts more, see Matches)
   std::string raw;        // as written
   std::string_view rule;  // static: "gsm8k/answer_field", ..
   size_t begin = 0;       // bytes of `raw` in the text given: [begin, end)
@@ -98,7 +98,7 @@ class Grader {
 };
 
 // The grader of that name. INVALID_ARGUMENT lists the known names; UNIMPLEMENTED for names the interface reserves
-// (math, bbh, game24, knights_knaves, code) and this build does not have.
+// (bbh, game24, knights_knaves, code) and this build does not have.
 absl::StatusOr<std::unique_ptr<const Grader>> MakeGrader(std::string_view name);
 
 // The names MakeGrader accepts, in alphabetical order.

@@ -23,7 +23,7 @@ TEST(GraderTest, ByName) {
     EXPECT_EQ((*grader)->name(), name);
   }
   EXPECT_THAT(MakeGrader("gsm8"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("choice, exact, gsm8k")));
-  EXPECT_THAT(MakeGrader("math"), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("not in this build")));
+  EXPECT_THAT(MakeGrader("code"), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("not in this build")));
 }
 
 TEST(GraderTest, OutcomeNamesRoundTrip) {

@@ -14,5 +14,7 @@ std::unique_ptr<const Grader> MakeChoiceGrader();
 std::unique_ptr<const Grader> MakeExactGrader();
 // One number, compared as an exact rational.
 std::unique_ptr<const Grader> MakeGsm8kGrader();
+// A mathematical answer of any kind, compared by what it says (math/equivalence.h).
+std::unique_ptr<const Grader> MakeMathGrader();
 
 }  // namespace conclave::grade
