@@ -16,8 +16,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const auto gsm8k = conclave::grade::MakeGsm8kGrader();
   static const auto exact = conclave::grade::MakeExactGrader();
   static const auto choice = conclave::grade::MakeChoiceGrader();
+  static const auto bbh = conclave::grade::MakeBbhGrader();
+  static const auto game24 = conclave::grade::MakeGame24Grader();
+  static const auto knights = conclave::grade::MakeKnightsKnavesGrader();
   static const auto math = conclave::grade::MakeMathGrader();
-  for (const conclave::grade::Grader* grader : {gsm8k.get(), exact.get(), choice.get(), math.get()}) {
+  for (const conclave::grade::Grader* grader :
+       {gsm8k.get(), exact.get(), choice.get(), bbh.get(), game24.get(), knights.get(), math.get()}) {
     const conclave::grade::Reference reference = {.gold = "42", .choices = choices};
     if (const auto found = grader->Extract(text, reference)) {
       CONCLAVE_CHECK(found->begin <= found->end && found->end <= text.size());

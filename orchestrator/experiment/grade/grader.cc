@@ -18,8 +18,9 @@ constexpr std::array<std::pair<Outcome, std::string_view>, 6> kOutcomes = {{{Out
                                                                             {Outcome::kTruncated, "truncated"},
                                                                             {Outcome::kGraderError, "grader_error"},
                                                                             {Outcome::kFailed, "failed"}}};
-constexpr std::array<std::string_view, 4> kNames = {"choice", "exact", "gsm8k", "math"};
-constexpr std::array<std::string_view, 4> kReserved = {"bbh", "code", "game24", "knights_knaves"};
+constexpr std::array<std::string_view, 7> kNames = {"bbh",   "choice",         "exact", "game24",
+                                                    "gsm8k", "knights_knaves", "math"};
+constexpr std::array<std::string_view, 1> kReserved = {"code"};
 
 std::string Known() { return fmt::format("known graders: {}", fmt::join(kNames, ", ")); }
 
@@ -97,9 +98,12 @@ bool Grader::Equivalent(std::string_view a, std::string_view b, const Reference&
 }
 
 absl::StatusOr<std::unique_ptr<const Grader>> MakeGrader(std::string_view name) {
+  if (name == "bbh") return MakeBbhGrader();
   if (name == "choice") return MakeChoiceGrader();
   if (name == "exact") return MakeExactGrader();
+  if (name == "game24") return MakeGame24Grader();
   if (name == "gsm8k") return MakeGsm8kGrader();
+  if (name == "knights_knaves") return MakeKnightsKnavesGrader();
   if (name == "math") return MakeMathGrader();
   for (std::string_view reserved : kReserved) {
     if (name == reserved) return Unimplemented("grader \"{}\" is not in this build yet; {}", name, Known());

@@ -98,7 +98,7 @@ class Grader {
 };
 
 // The grader of that name. INVALID_ARGUMENT lists the known names; UNIMPLEMENTED for names the interface reserves
-// (bbh, game24, knights_knaves, code) and this build does not have.
+// (code) and this build does not have.
 absl::StatusOr<std::unique_ptr<const Grader>> MakeGrader(std::string_view name);
 
 // The names MakeGrader accepts, in alphabetical order.

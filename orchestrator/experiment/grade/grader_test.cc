@@ -22,7 +22,8 @@ TEST(GraderTest, ByName) {
     ASSERT_OK(grader);
     EXPECT_EQ((*grader)->name(), name);
   }
-  EXPECT_THAT(MakeGrader("gsm8"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("choice, exact, gsm8k")));
+  EXPECT_THAT(MakeGrader("gsm8"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("choice, exact, game24, gsm8k")));
   EXPECT_THAT(MakeGrader("code"), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("not in this build")));
 }
 

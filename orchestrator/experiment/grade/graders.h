@@ -16,5 +16,11 @@ std::unique_ptr<const Grader> MakeExactGrader();
 std::unique_ptr<const Grader> MakeGsm8kGrader();
 // A mathematical answer of any kind, compared by what it says (math/equivalence.h).
 std::unique_ptr<const Grader> MakeMathGrader();
+// An option, truth value, number, brackets or words.
+std::unique_ptr<const Grader> MakeBbhGrader();
+// An expression worth 24; the gold is the puzzle's numbers.
+std::unique_ptr<const Grader> MakeGame24Grader();
+// Who is a knight and who a knave, for everybody.
+std::unique_ptr<const Grader> MakeKnightsKnavesGrader();
 
 }  // namespace conclave::grade
