@@ -1,10 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // `conclave`, the command line: flags and wiring only.
+#include <fmt/format.h>
+
 #include <csignal>
 #include <cstdio>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "cli/command.h"
+#include "protos/textproto.h"
+
+namespace {
+
+std::string UnknownCommand(const CLI::App& app, const char* name) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
+  const std::string_view near = conclave::Nearest(name, names);
+  return near.empty() ? fmt::format("there is no command \"{}\"", name)
+                      : fmt::format("there is no command \"{}\"; is \"{}\" meant?", name, near);
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using conclave::cli::Chosen;
@@ -39,7 +56,9 @@ int main(int argc, char** argv) {
       sub = sub->get_subcommands().front();
       command += " " + sub->get_name();
     }
-    std::fprintf(stderr, "conclave: %s; see %s --help\n", error.what(), command.c_str());
+    std::string what = error.what();
+    if (app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-') what = UnknownCommand(app, argv[1]);
+    std::fprintf(stderr, "conclave: %s; see %s --help\n", what.c_str(), command.c_str());
     return conclave::cli::kUsage;
   }
   return chosen.action ? chosen.action() : conclave::cli::kUsage;

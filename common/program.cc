@@ -6,14 +6,13 @@
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <exception>
 
 namespace conclave {
 
 int FailProgram(std::string_view program, int exit_code, std::string message) {
-  std::replace(message.begin(), message.end(), '\n', ' ');
+  for (size_t at = 0; (at = message.find('\n', at)) != message.npos;) message.replace(at, 1, " | ");
   fmt::print(stderr, "{}: {}\n", program, message);
   return exit_code;
 }

@@ -19,7 +19,7 @@ inline constexpr int kExitUsage = 2;
 inline constexpr int kExitBadInput = 65;
 inline constexpr int kExitNoWorker = 69;
 
-// "PROGRAM: message" on stderr, in one line. Returns `exit_code`.
+// "PROGRAM: message" on stderr, in one line; the lines of a longer message are set off by bars. Returns `exit_code`.
 int FailProgram(std::string_view program, int exit_code, std::string message);
 
 // Parses the arguments into what `app` was given, starts the log on stderr at `*log_level` and runs. The exit code is

@@ -188,15 +188,32 @@ class LaunchedFleet::Impl {
   void Watch() {
     while (!stopping_) {
       poll(nullptr, 0, kWatchMs);
-      MutexLock lock(&mutex_);
-      for (Slot& slot : slots_) {
-        if (slot.process == nullptr || !slot.process->HasEnded() || stopping_) continue;
-        slot.process.reset();
-        if (slot.restarts++ >= options_.restarts_max) continue;
-        auto process = WorkerProcess::Start(Arguments(slot.group, options_, threads_, slot.address));
-        if (process.ok()) slot.process = *std::move(process);
+      std::vector<std::string> told;
+      {
+        MutexLock lock(&mutex_);
+        for (Slot& slot : slots_) {
+          if (slot.process != nullptr && slot.process->HasEnded() && !stopping_) told.push_back(StartAgain(&slot));
+        }
+      }
+      for (const std::string& what : told) {
+        if (options_.on_worker_end) options_.on_worker_end(what);
       }
     }
+  }
+
+  // Says what it did about a worker that ended.
+  std::string StartAgain(Slot* slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const std::string ended = fmt::format("worker {} of member \"{}\" (process {}) {}", slot->address,
+                                          slot->group.members[0], slot->process->pid(), slot->process->HowItEnded());
+    slot->process.reset();
+    if (slot->restarts >= options_.restarts_max) {
+      return fmt::format("{}; given up after {} new starts", ended, slot->restarts);
+    }
+    ++slot->restarts;
+    auto process = WorkerProcess::Start(Arguments(slot->group, options_, threads_, slot->address));
+    if (!process.ok()) return fmt::format("{}; given up: {}", ended, Message(process.status()));
+    slot->process = *std::move(process);
+    return fmt::format("{}; started again ({} of {})", ended, slot->restarts, options_.restarts_max);
   }
 
   const LaunchOptions options_;

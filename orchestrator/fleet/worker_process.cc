@@ -87,6 +87,12 @@ std::string WorkerProcess::LastWords() const {
   return newline == text.npos ? text : text.substr(newline + 1);
 }
 
+std::string WorkerProcess::HowItEnded() const {
+  if (WIFSIGNALED(wait_status_)) return fmt::format("was killed by signal {}", WTERMSIG(wait_status_));
+  const std::string words = LastWords();
+  return fmt::format("exited with code {}{}{}", WEXITSTATUS(wait_status_), words.empty() ? "" : ": ", words);
+}
+
 absl::StatusOr<std::string> WorkerProcess::WaitUntilServing(int64_t timeout_ns, const Clock& clock) {
   const int64_t deadline = clock.NowNs() + timeout_ns;
   while (true) {

@@ -32,6 +32,8 @@ class WorkerProcess {
   pid_t pid() const { return pid_; }
   // True once the child has ended; reaps it.
   bool HasEnded();
+  // Of one that has ended: "was killed by signal 9", "exited with code 1: its last words".
+  std::string HowItEnded() const;
   void Terminate() const;  // SIGTERM: drain and exit
   // The last line it wrote to stderr, at most 1 KiB.
   std::string LastWords() const;

@@ -125,6 +125,7 @@ int Run(Flags flags) {
 
   orchestrator::LaunchOptions launch;
   launch.worker_binary = flags.worker_binary;
+  launch.on_worker_end = [](const std::string& what) { spdlog::warn("{}", what); };
   launch.cores = static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
   auto launched = orchestrator::LaunchedFleet::Launch(*fleet, launch);
   if (!launched.ok()) return Fail(conclave::kExitBadInput, launched.status());

@@ -115,6 +115,7 @@ TEST_F(CommandLine, EveryMistakeHasItsCodeAndOneLine) {
       {{"ask", "x", "--model", Path("absent.gguf")}, 65, {Path("absent.gguf")}},
       {{"ask", "x", "--model", Path("cut.gguf")}, 65, {Path("cut.gguf")}},
       {{"generate", "x", "--model", Path("cut.gguf")}, 65, {Path("cut.gguf")}},
+      {{"aks", "x"}, 2, {"\"aks\"", "is \"ask\" meant?"}},
       {{"ask", "x", "--model", tiny, "--graph", "sinlge"}, 65, {"sinlge", "is \"single\" meant?"}},
       {{"ask", "x", "--model", tiny, "--graph", Path("typo_graph.textproto")},
        65,
