@@ -195,6 +195,37 @@ TEST(Structure, EveryTestIsBuilt) {
   }
 }
 
+// A document that says what backs it, `x_test` or `x_test: Suite.Case`, names tests that exist.
+TEST(Structure, TestsThatDocumentsNameExist) {
+  std::string built;
+  for (const char* room : {"common", "protos", "engine", "worker", "orchestrator", "cli", "graphs", "tests", "zoo"}) {
+    for (const auto& entry : fs::recursive_directory_iterator(kRoot / room)) {
+      if (entry.path().filename() != "CMakeLists.txt") continue;
+      for (const std::string& line : Lines(entry.path())) built += line + "\n";
+    }
+  }
+  std::string cases;
+  for (const fs::path& path : Sources()) {
+    if (!Relative(path).ends_with("_test.cc")) continue;
+    for (const std::string& line : Lines(path)) {
+      if (line.starts_with("TEST")) cases += line.substr(line.find('(')) + "\n";
+    }
+  }
+  const std::regex named("`([a-z0-9_]+_test)(: ([A-Za-z0-9]+)\\.([A-Za-z0-9]+))?`");
+  int count = 0;
+  for (const char* document : {"README.md", "CONTRIBUTING.md", "zoo/README.md"}) {
+    for (const std::string& line : Lines(kRoot / document)) {
+      for (std::sregex_iterator it(line.begin(), line.end(), named), end; it != end; ++it, ++count) {
+        EXPECT_NE(built.find("NAME " + (*it)[1].str()), std::string::npos) << document << " names " << it->str();
+        const std::string in_source = "(" + (*it)[3].str() + ", " + (*it)[4].str() + ")";
+        EXPECT_TRUE(!(*it)[3].matched || cases.find(in_source) != std::string::npos)
+            << document << " names " << it->str();
+      }
+    }
+  }
+  EXPECT_GT(count, 5);
+}
+
 // What may not be called, and where it may after all. gRPC wants its deadlines as times of the system clock; killing a
 // process at a random moment is a matter of time.
 TEST(Structure, BannedCalls) {
