@@ -46,135 +46,49 @@ TEST(Plan, EqualsTheLoadedModel) {
   }
 }
 
-struct Published {
-  const char* name;
-  double total, active;  // thousand millions
-  int64_t kv_bytes;      // of a token, in halves, by the formula of specs/kernels.md
-  nlohmann::json config;
-};
-
-// Configurations and counts as published. Active counts are given with one digit or none, and whether they count the
-// embedding differs: half a thousand million either way.
-TEST(Plan, EqualsWhatIsPublished) {
-  const nlohmann::json common = {{"rms_norm_eps", 1e-6}, {"max_position_embeddings", 4096}};
-  const Published models[] = {
-      {"Mixtral-8x7B",
-       46.7,
-       12.9,
-       2 * 32 * 8 * 128 * 2,
-       {{"model_type", "mixtral"},
-        {"hidden_size", 4096},
-        {"intermediate_size", 14336},
-        {"num_hidden_layers", 32},
-        {"num_attention_heads", 32},
-        {"num_key_value_heads", 8},
-        {"num_local_experts", 8},
-        {"num_experts_per_tok", 2},
-        {"vocab_size", 32000}}},
-      {"Qwen3-30B-A3B",
-       30.5,
-       3.3,
-       2 * 48 * 4 * 128 * 2,
-       {{"model_type", "qwen3_moe"},
-        {"hidden_size", 2048},
-        {"intermediate_size", 6144},
-        {"num_hidden_layers", 48},
-        {"num_attention_heads", 32},
-        {"num_key_value_heads", 4},
-        {"head_dim", 128},
-        {"num_experts", 128},
-        {"num_experts_per_tok", 8},
-        {"moe_intermediate_size", 768},
-        {"vocab_size", 151936}}},
-      {"OLMoE-1B-7B",
-       6.9,
-       1.3,
-       2 * 16 * 16 * 128 * 2,
-       {{"model_type", "olmoe"},
-        {"hidden_size", 2048},
-        {"intermediate_size", 1024},
-        {"num_hidden_layers", 16},
-        {"num_attention_heads", 16},
-        {"num_key_value_heads", 16},
-        {"num_experts", 64},
-        {"num_experts_per_tok", 8},
-        {"vocab_size", 50304}}},
-      {"DeepSeek-V2-Lite",
-       15.7,
-       2.4,
-       27 * 576 * 2,
-       {{"model_type", "deepseek_v2"},
-        {"hidden_size", 2048},
-        {"intermediate_size", 10944},
-        {"num_hidden_layers", 27},
-        {"num_attention_heads", 16},
-        {"n_routed_experts", 64},
-        {"n_shared_experts", 2},
-        {"num_experts_per_tok", 6},
-        {"moe_intermediate_size", 1408},
-        {"first_k_dense_replace", 1},
-        {"kv_lora_rank", 512},
-        {"qk_nope_head_dim", 128},
-        {"qk_rope_head_dim", 64},
-        {"v_head_dim", 128},
-        {"vocab_size", 102400}}},
-      {"DeepSeek-V2",
-       236,
-       21,
-       60 * 576 * 2,
-       {{"model_type", "deepseek_v2"},
-        {"hidden_size", 5120},
-        {"intermediate_size", 12288},
-        {"num_hidden_layers", 60},
-        {"num_attention_heads", 128},
-        {"n_routed_experts", 160},
-        {"n_shared_experts", 2},
-        {"num_experts_per_tok", 6},
-        {"moe_intermediate_size", 1536},
-        {"first_k_dense_replace", 1},
-        {"q_lora_rank", 1536},
-        {"kv_lora_rank", 512},
-        {"qk_nope_head_dim", 128},
-        {"qk_rope_head_dim", 64},
-        {"v_head_dim", 128},
-        {"vocab_size", 102400}}},
-      {"DeepSeek-V3",
-       671,
-       37,
-       61 * 576 * 2,
-       {{"model_type", "deepseek_v3"},
-        {"hidden_size", 7168},
-        {"intermediate_size", 18432},
-        {"num_hidden_layers", 61},
-        {"num_attention_heads", 128},
-        {"n_routed_experts", 256},
-        {"n_shared_experts", 1},
-        {"num_experts_per_tok", 8},
-        {"moe_intermediate_size", 2048},
-        {"first_k_dense_replace", 3},
-        {"q_lora_rank", 1536},
-        {"kv_lora_rank", 512},
-        {"qk_nope_head_dim", 128},
-        {"qk_rope_head_dim", 64},
-        {"v_head_dim", 128},
-        {"n_group", 8},
-        {"topk_group", 4},
-        {"routed_scaling_factor", 2.5},
-        {"vocab_size", 129280}}},
-  };
-  const TempDir folder;
-  for (const Published& model : models) {
-    nlohmann::json config = common;
-    config.update(model.config);
-    std::ofstream(folder.Path("config.json")) << config;
-    const auto plan = PlanModel(folder.Path("config.json"), 16);
-    ASSERT_OK(plan);
-    EXPECT_NEAR(static_cast<double>(plan->params_total) * 1e-9, model.total, model.total < 100 ? 0.06 : 0.6)
-        << model.name;
-    EXPECT_NEAR(static_cast<double>(plan->params_active) * 1e-9, model.active, 0.75) << model.name;
-    EXPECT_EQ(plan->kv_bytes_per_token, model.kv_bytes) << model.name;
-    EXPECT_EQ(plan->weight_bytes, 2 * plan->params_total);
+// Configurations, parameters (in thousand millions) and KV bytes of a token (in halves, by the formula of
+// specs/kernels.md) as published.
+nlohmann::json PublishedModel(const std::string& name) {
+  for (const auto& model :
+       nlohmann::json::parse(*ReadFile(CONCLAVE_SOURCE_DIR "/tests/golden/published_models.json"))) {
+    if (model["name"] == name) return model;
   }
+  ADD_FAILURE() << name;
+  return {};
+}
+
+ModelInfo PlanOf(const nlohmann::json& model, double bits) {
+  const TempDir folder;
+  std::ofstream(folder.Path("config.json")) << model["config"];
+  const auto plan = PlanModel(folder.Path("config.json"), bits);
+  EXPECT_OK(plan);
+  return plan.ok() ? *plan : ModelInfo{};
+}
+
+// Active counts are given with one digit or none, and whether they count the embedding differs: half a thousand million
+// either way.
+TEST(Plan, EqualsWhatIsPublished) {
+  for (const char* name : {"Qwen3-32B", "Mixtral-8x7B", "Qwen3-30B-A3B", "OLMoE-1B-7B", "DeepSeek-V2-Lite",
+                           "DeepSeek-V2", "DeepSeek-V3"}) {
+    const nlohmann::json model = PublishedModel(name);
+    const ModelInfo plan = PlanOf(model, 16);
+    const double total = model["total"];
+    EXPECT_NEAR(static_cast<double>(plan.params_total) * 1e-9, total, total < 100 ? 0.06 : 0.6) << name;
+    EXPECT_NEAR(static_cast<double>(plan.params_active) * 1e-9, model["active"].get<double>(), 0.75) << name;
+    EXPECT_EQ(plan.kv_bytes_per_token, model["kv_bytes"].get<int64_t>()) << name;
+    EXPECT_EQ(plan.weight_bytes, 2 * plan.params_total);
+  }
+}
+
+// What the question of this project needs at its real size, from two config.json: twenty dense models of 32B in bf16
+// and one DeepSeek-V3 in FP8.
+TEST(Plan, TwentyDenseModelsAndOneMixture) {
+  const ModelInfo dense = PlanOf(PublishedModel("Qwen3-32B"), 16), mixture = PlanOf(PublishedModel("DeepSeek-V3"), 8);
+  EXPECT_NEAR(static_cast<double>(dense.weight_bytes) * 1e-9, 2 * 32.76, 0.1);
+  EXPECT_NEAR(static_cast<double>(mixture.weight_bytes) * 1e-9, 671, 0.6);
+  // Two operations for each parameter that a token meets; the embedding of 0.78 is looked up.
+  EXPECT_NEAR(static_cast<double>(dense.flops_per_token) * 1e-9, 2 * (32.76 - 0.78), 0.2);
+  EXPECT_NEAR(static_cast<double>(mixture.flops_per_token) * 1e-9, 2 * 37, 2.5);
 }
 
 TEST(Plan, ErrorsNameWhatIsWrong) {
