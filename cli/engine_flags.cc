@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/engine_flags.h"
 
+#include <unistd.h>
+
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -73,7 +76,18 @@ absl::StatusOr<std::unique_ptr<engine::Engine>> EngineFlags::Load() const {
   options.kernel = device == "cuda" ? "cuda" : kernel;
   options.threads = threads;
   options.kv_bytes = kv_bytes;
-  return engine::Engine::Create(options);
+  int64_t shown = -1;
+  if (isatty(STDERR_FILENO) != 0) {
+    options.on_load = [&shown](int64_t bytes, int64_t total) {
+      constexpr int64_t kShownLoadBytesMin = 256 << 20;  // smaller models are there before one could read it
+      if (total < kShownLoadBytesMin || bytes * 100 / total == shown) return;
+      shown = bytes * 100 / total;
+      std::fprintf(stderr, "\rloading: %3d %% of %.1f GB", static_cast<int>(shown), static_cast<double>(total) * 1e-9);
+    };
+  }
+  auto engine = engine::Engine::Create(options);
+  if (shown >= 0) std::fprintf(stderr, "\r\x1b[K");  // the line is for the answer
+  return engine;
 }
 
 std::string ExpandHome(const std::string& path) {

@@ -44,6 +44,8 @@ struct EngineOptions {
   int32_t sequences_max = 32;         // running together
   int32_t step_tokens_max = 512;      // tokens of one step: decode first, the rest is prefill chunks
   int32_t queue_requests_max = 1024;  // waiting requests; more are RESOURCE_EXHAUSTED
+  // Told by Create's thread while it loads: bytes of weights that are ready, never fewer than before, of all of them.
+  std::function<void(int64_t bytes, int64_t bytes_total)> on_load = {};
 };
 
 // ---- Sampling

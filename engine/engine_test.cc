@@ -41,6 +41,24 @@ TEST(Engine, InfoCountsWhatTheFileHolds) {
               ::testing::Contains(testing::kTinyEnd));
 }
 
+TEST(Engine, LoadingTellsHowFarItIs) {
+  std::vector<std::pair<int64_t, int64_t>> told;
+  EngineOptions options = TinyEngine::Options();
+  options.on_load = [&](int64_t bytes, int64_t total) { told.emplace_back(bytes, total); };
+  const TinyEngine engine(options);
+  // Two layers of an attention norm, three joined matrices, two more and a norm; the embedding and the last norm.
+  ASSERT_GE(told.size(), 2u * 6 + 2);
+  int64_t before = 0;
+  for (const auto& [bytes, total] : told) {
+    EXPECT_EQ(total, engine->info().weight_bytes);
+    EXPECT_GE(bytes, before);
+    before = bytes;
+  }
+  EXPECT_GT(told[0].first, 0);
+  EXPECT_LT(told[0].first, before / 2 + 1);
+  EXPECT_EQ(before, engine->info().weight_bytes);
+}
+
 TEST(Engine, RefusesWhatCannotBe) {
   const TinyEngine engine;
   const auto refused = [&](const std::function<void(GenerateRequest*)>& spoil) {

@@ -102,7 +102,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const EngineOptions& opti
   ASSIGN_OR_RETURN(model->tokenizer, LoadTokenizer(options, *model->checkpoint, spec));
   model->chat_template = std::make_unique<ChatTemplate>(*model->tokenizer);
   ASSIGN_OR_RETURN(model->ops, MakeOps({.kernel = options.kernel, .threads = options.threads}));
-  ASSIGN_OR_RETURN(model->bound, BindWeights(*model->checkpoint, spec, model->ops.get()));
+  ASSIGN_OR_RETURN(model->bound, BindWeights(*model->checkpoint, spec, model->ops.get(), options.on_load));
 
   StepLoopOptions& step = model->step;
   step.step_tokens_max = options.step_tokens_max;

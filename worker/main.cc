@@ -28,6 +28,7 @@ using ::conclave::worker::MakeEngineHost;
 using ::conclave::worker::Server;
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
+constexpr int64_t kShownLoadBytesMin = 1'000'000'000;  // smaller models are there before one could read it
 
 constexpr char kDescription[] =
     "Serves one model over gRPC (conclave.inference.v1). Prints one line on stdout when it serves:\n"
@@ -177,6 +178,12 @@ int Run(Flags flags) {
   // A step must hold one token of every sequence, and some prefill beside them.
   constexpr int32_t kPrefillTokensMin = 256;
   flags.engine.step_tokens_max = std::max(flags.engine.step_tokens_max, flags.engine.sequences_max + kPrefillTokensMin);
+  int64_t tenths = 0;
+  flags.engine.on_load = [&tenths](int64_t bytes, int64_t total) {
+    if (total < kShownLoadBytesMin || bytes * 10 / total == tenths) return;
+    tenths = bytes * 10 / total;
+    spdlog::info("loading: {} % of {:.1f} GB", 10 * tenths, static_cast<double>(total) * 1e-9);
+  };
   auto engine = conclave::engine::Engine::Create(flags.engine);
   if (!engine.ok()) return Fail(ExitCodeOf(engine.status()), std::string(conclave::Message(engine.status())));
   LogLines("memory", (*engine)->memory().ToString());

@@ -11,8 +11,10 @@ namespace {
 
 class Binder {
  public:
-  Binder(const Checkpoint& file, const ModelSpec& spec, Ops* ops)
-      : file_(file), spec_(spec), names_(*spec.names), ops_(ops) {}
+  Binder(const Checkpoint& file, const ModelSpec& spec, Ops* ops, const BindProgress& progress)
+      : file_(file), spec_(spec), names_(*spec.names), ops_(ops), progress_(progress) {
+    for (const CheckpointTensor& tensor : file.tensors()) bytes_in_file_ += static_cast<int64_t>(tensor.bytes.size());
+  }
 
   absl::StatusOr<BoundModel> Bind() {
     const int64_t D = spec_.hidden, V = spec_.vocab;
@@ -36,6 +38,7 @@ class Binder {
     }
     RETURN_IF_ERROR(RefuseUnknown());
     RETURN_IF_ERROR(file_.CheckIntact());
+    if (progress_) progress_(bytes_in_file_, bytes_in_file_);  // also of what is not used
     size.quantization = formats_.size() > 1 ? "mixed" : "";
     for (DType dtype : formats_)
       size.quantization += fmt::format("{}{}", size.quantization.empty() ? "" : " ", Name(dtype));
@@ -245,6 +248,7 @@ class Binder {
     absl::StatusOr<const WeightStack*> stack =
         ops_->MakeWeightStack(sources, count > 0 ? count : static_cast<int64_t>(sources.size()), use);
     if (!stack.ok()) return Annotate(stack.status(), fmt::format("{}: tensor \"{}\"", file_.path(), name));
+    Report();
     return stack;
   }
 
@@ -279,7 +283,13 @@ class Binder {
       return Annotate(weight.status(), fmt::format("{}: tensor \"{}\"", file_.path(), parts[0].name));
     }
     Drop(sources);
+    Report();
     return weight;
+  }
+
+  // What was counted is ready.
+  void Report() const {
+    if (progress_) progress_(model_.size.bytes_total, bytes_in_file_);
   }
 
   // The file's pages, once they were repacked.
@@ -319,6 +329,8 @@ class Binder {
   const ModelSpec& spec_;
   const TensorNames& names_;
   Ops* const ops_;
+  const BindProgress& progress_;
+  int64_t bytes_in_file_ = 0;
   BoundModel model_;
   std::set<std::string> used_;
   std::set<DType> formats_;
@@ -327,8 +339,9 @@ class Binder {
 
 }  // namespace
 
-absl::StatusOr<BoundModel> BindWeights(const Checkpoint& checkpoint, const ModelSpec& spec, Ops* ops) {
-  return Binder(checkpoint, spec, ops).Bind();
+absl::StatusOr<BoundModel> BindWeights(const Checkpoint& checkpoint, const ModelSpec& spec, Ops* ops,
+                                       const BindProgress& progress) {
+  return Binder(checkpoint, spec, ops, progress).Bind();
 }
 
 }  // namespace conclave::engine

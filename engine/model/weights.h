@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -73,7 +74,9 @@ struct BoundModel {
 // Finds every tensor by spec.names, checks and repacks it. FAILED_PRECONDITION MODEL_FILE_INVALID for a missing or
 // misshapen one, UNIMPLEMENTED for a format the device lacks or a layer tensor that the family does not have; each
 // names the tensor. Where the Ops repacks, the file's pages leave memory layer by layer, so the peak is not twice the
-// weights.
-absl::StatusOr<BoundModel> BindWeights(const Checkpoint& checkpoint, const ModelSpec& spec, Ops* ops);
+// weights. `progress`, if set, is told the bytes of the file that are ready, of all its tensors'.
+using BindProgress = std::function<void(int64_t bytes, int64_t bytes_total)>;
+absl::StatusOr<BoundModel> BindWeights(const Checkpoint& checkpoint, const ModelSpec& spec, Ops* ops,
+                                       const BindProgress& progress = {});
 
 }  // namespace conclave::engine
