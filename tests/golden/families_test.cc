@@ -11,6 +11,7 @@
 #include "common/file.h"
 #include "engine/engine.h"
 #include "tests/golden/family_files.h"
+#include "tests/testing/divergence.h"
 #include "tests/testing/generation.h"
 #include "tests/testing/shared_data.h"
 #include "tests/testing/status_matchers.h"
@@ -19,6 +20,7 @@
 namespace conclave::engine {
 namespace {
 
+using testing::Divergence;
 using testing::ExpertForm;
 using testing::FamilyCheckpoint;
 using testing::Generation;
@@ -34,20 +36,6 @@ const nlohmann::json& Golden() {
 // Reference and scalar kernels compute in f32 or wider throughout. The others keep keys and values in f16: relative
 // errors of 2^-11 in what attention adds, over a few layers, times logits of spread 2.
 double LogitBound(const std::string& kernel) { return kernel == "reference" || kernel == "scalar" ? 1e-3 : 3e-2; }
-
-// Divergence of the softmax of `logits` from that of `expected`.
-double Divergence(std::span<const float> logits, const std::vector<double>& expected) {
-  double sum = 0, expected_sum = 0, divergence = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    sum += std::exp(double{logits[i]});
-    expected_sum += std::exp(expected[i]);
-  }
-  for (size_t i = 0; i < expected.size(); ++i) {
-    const double p = std::exp(expected[i]) / expected_sum;
-    divergence += p * ((expected[i] - std::log(expected_sum)) - (logits[i] - std::log(sum)));
-  }
-  return divergence;
-}
 
 std::unique_ptr<Engine> Load(const std::string& path, const std::string& kernel, int32_t step_tokens_max) {
   EngineOptions options;

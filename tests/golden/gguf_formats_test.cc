@@ -9,6 +9,7 @@
 #include "common/status.h"
 #include "engine/engine.h"
 #include "engine/tensor/dtype.h"
+#include "tests/testing/divergence.h"
 #include "tests/testing/generation.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
@@ -80,20 +81,15 @@ Difference Compare(const std::vector<float>& logits, const std::vector<float>& e
   Difference worst;
   double error = 0, power = 0;
   for (size_t row = 0; row < expected.size(); row += kVocab) {
-    double sum = 0, expected_sum = 0, divergence = 0;
     for (size_t i = row; i < row + kVocab; ++i) {
-      sum += std::exp(double{logits[i]});
-      expected_sum += std::exp(double{expected[i]});
       const double difference = double{logits[i]} - expected[i];
       worst.logit = std::max(worst.logit, std::abs(difference));
       error += difference * difference;
       power += double{expected[i]} * expected[i];
     }
-    for (size_t i = row; i < row + kVocab; ++i) {
-      const double p = std::exp(double{expected[i]}) / expected_sum;
-      divergence += p * ((expected[i] - std::log(expected_sum)) - (logits[i] - std::log(sum)));
-    }
-    worst.divergence += divergence * kVocab / static_cast<double>(expected.size());
+    const std::span<const float> one(logits), other(expected);
+    worst.divergence += testing::Divergence(one.subspan(row, kVocab), other.subspan(row, kVocab)) * kVocab /
+                        static_cast<double>(expected.size());
   }
   worst.nmse = error / power;
   return worst;
