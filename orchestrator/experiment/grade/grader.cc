@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "common/status.h"
+#include "orchestrator/experiment/grade/code/judge.h"
 #include "orchestrator/experiment/grade/graders.h"
 
 namespace conclave::grade {
@@ -18,9 +19,8 @@ constexpr std::array<std::pair<Outcome, std::string_view>, 6> kOutcomes = {{{Out
                                                                             {Outcome::kTruncated, "truncated"},
                                                                             {Outcome::kGraderError, "grader_error"},
                                                                             {Outcome::kFailed, "failed"}}};
-constexpr std::array<std::string_view, 7> kNames = {"bbh",   "choice",         "exact", "game24",
-                                                    "gsm8k", "knights_knaves", "math"};
-constexpr std::array<std::string_view, 1> kReserved = {"code"};
+constexpr std::array<std::string_view, 8> kNames = {"bbh",    "choice", "code",           "exact",
+                                                    "game24", "gsm8k",  "knights_knaves", "math"};
 
 std::string Known() { return fmt::format("known graders: {}", fmt::join(kNames, ", ")); }
 
@@ -38,6 +38,11 @@ std::optional<Outcome> OutcomeFromName(std::string_view name) {
     if (known == name) return value;
   }
   return std::nullopt;
+}
+
+Grader::Verdict Grader::Decide(const Extraction& answer, const std::string& normal_gold,
+                               const Reference& reference) const {
+  return {Matches(answer, normal_gold, reference) ? Outcome::kCorrect : Outcome::kWrong, answer.rule};
 }
 
 bool Grader::Matches(const Extraction& answer, const std::string& normal_gold, const Reference& /*reference*/) const {
@@ -65,14 +70,16 @@ Grade Grader::Judge(std::optional<Extraction> found, const Reference& reference,
     grade.rule = "no_answer";
     return grade;
   }
-  grade.lenient = Matches(*found, grade.gold, reference) ? Outcome::kCorrect : Outcome::kWrong;
-  grade.strict = none;
-  if (found->strict)
-    grade.strict = MatchesStrictly(*found, grade.gold, reference) ? Outcome::kCorrect : Outcome::kWrong;
+  const Verdict verdict = Decide(*found, grade.gold, reference);
+  grade.lenient = verdict.outcome;
+  grade.strict = found->strict ? verdict.outcome : none;
+  if (grade.strict == Outcome::kCorrect && !MatchesStrictly(*found, grade.gold, reference)) {
+    grade.strict = Outcome::kWrong;
+  }
   grade.outcome = grade.lenient;
   grade.answer = std::move(found->answer);
   grade.raw = std::move(found->raw);
-  grade.rule = found->rule;
+  grade.rule = verdict.rule;
   grade.begin = found->begin;
   grade.end = found->end;
   return grade;
@@ -105,8 +112,9 @@ absl::StatusOr<std::unique_ptr<const Grader>> MakeGrader(std::string_view name) 
   if (name == "gsm8k") return MakeGsm8kGrader();
   if (name == "knights_knaves") return MakeKnightsKnavesGrader();
   if (name == "math") return MakeMathGrader();
-  for (std::string_view reserved : kReserved) {
-    if (name == reserved) return Unimplemented("grader \"{}\" is not in this build yet; {}", name, Known());
+  if (name == "code") {
+    RETURN_IF_ERROR(code::SandboxWorks());
+    return MakeCodeGrader();
   }
   return InvalidArgument("unknown grader \"{}\"; {}", name, Known());
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Graders: from what a model wrote to a verdict, with a trace of how it was reached.
-// A grader is stateless and const: any number of threads may share one. It never executes model text, never throws,
-// and its time is linear in the length of the text. Rules and their order: specs/evaluation.md §5.
+// A grader is stateless and const: any number of threads may share one. It never throws, and its time is linear in the
+// length of the text. None but `code` executes model text, and that one in a sandbox only. Rules and their order:
+// specs/evaluation.md §5.
 #pragma once
 
 #include <cstddef>
@@ -87,9 +88,15 @@ class Grader {
   bool Equivalent(std::string_view a, std::string_view b, const Reference& reference = {}) const;
 
  protected:
+  struct Verdict {
+    Outcome outcome;
+    std::string_view rule;  // static
+  };
+  // The verdict on an extracted answer. The default is by Matches, with the rule that found the answer.
+  virtual Verdict Decide(const Extraction& answer, const std::string& normal_gold, const Reference& reference) const;
   // Whether an extracted answer is right. The default compares normal forms.
   virtual bool Matches(const Extraction& answer, const std::string& normal_gold, const Reference& reference) const;
-  // The same in the benchmark's own form; only asked where answer.strict. The default is Matches.
+  // The same in the benchmark's own form; only asked of right answers with answer.strict. The default is Matches.
   virtual bool MatchesStrictly(const Extraction& answer, const std::string& normal_gold,
                                const Reference& reference) const;
 
@@ -97,8 +104,8 @@ class Grader {
   Grade Judge(std::optional<Extraction> found, const Reference& reference, Finish finish) const;
 };
 
-// The grader of that name. INVALID_ARGUMENT lists the known names; UNIMPLEMENTED for names the interface reserves
-// (code) and this build does not have.
+// The grader of that name. INVALID_ARGUMENT lists the known names; FAILED_PRECONDITION for "code" where sandboxes do
+// not work (code/judge.h), for it runs nothing outside one.
 absl::StatusOr<std::unique_ptr<const Grader>> MakeGrader(std::string_view name);
 
 // The names MakeGrader accepts, in alphabetical order.

@@ -22,5 +22,7 @@ std::unique_ptr<const Grader> MakeBbhGrader();
 std::unique_ptr<const Grader> MakeGame24Grader();
 // Who is a knight and who a knave, for everybody.
 std::unique_ptr<const Grader> MakeKnightsKnavesGrader();
+// A Python program that passes tests; only where code::SandboxWorks.
+std::unique_ptr<const Grader> MakeCodeGrader();
 
 }  // namespace conclave::grade
