@@ -237,25 +237,13 @@ absl::StatusOr<ModelSpec> ReadHfSpec(const JsonDocument& document) {
   return Unknown(config, "\"model_type\" is \"{}\"; known: {}", type, known);
 }
 
-namespace {
-
-absl::Status RefuseQuantization(const JsonDocument& document) {
-  ASSIGN_OR_RETURN(const JsonObject config, document.root().Object());
-  const JsonValue* quantization = config.Find("quantization_config");
-  if (quantization == nullptr) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const JsonObject object, quantization->Object());
-  ASSIGN_OR_RETURN(const std::string_view method, object.StringOr("quant_method", ""));
-  return Unknown(config, "\"quantization_config.quant_method\" is \"{}\": quantised safetensors are not read yet",
-                 method);
-}
-
-}  // namespace
-
 absl::StatusOr<ModelSpec> ReadHfSpec(const HfDirectory& directory) {
   ASSIGN_OR_RETURN(const std::unique_ptr<JsonDocument> config, directory.ReadJson("config.json"));
   if (config == nullptr) return NotFound("{}: no config.json", directory.path());
-  RETURN_IF_ERROR(RefuseQuantization(*config));
-  return ReadHfSpec(*config);
+  ASSIGN_OR_RETURN(ModelSpec spec, ReadHfSpec(*config));
+  ASSIGN_OR_RETURN(const JsonObject object, config->root().Object());
+  ASSIGN_OR_RETURN(spec.quantization, ReadQuantization(object));
+  return spec;
 }
 
 }  // namespace conclave::engine

@@ -12,7 +12,7 @@ namespace conclave::engine {
 // A config is read by the rules of its model_type's class in transformers: the keys which that class reads, with its
 // defaults. Keys that it does not read change nothing.
 absl::StatusOr<ModelSpec> ReadHfSpec(const JsonDocument& config);
-// For weights that are to be loaded: quantised ones are UNIMPLEMENTED and named. What a model needs can be said anyway.
+// For weights that are to be loaded: also how they are quantised. What a model needs can be said of any.
 absl::StatusOr<ModelSpec> ReadHfSpec(const HfDirectory& directory);
 
 }  // namespace conclave::engine

@@ -113,15 +113,22 @@ TEST(HfSpec, WhatIsNotKnownIsNamed) {
   ExpectUnknown({{"architectures", R"(["LlamaForSequenceClassification"])"}}, "LlamaForSequenceClassification");
 }
 
-// Quantised weights are refused when they are to be loaded, not when their size is asked for.
+// A way of quantising that is not known is refused when weights are to be loaded, not when their size is asked for.
 TEST(HfSpec, QuantizedWeights) {
   testing::TempDir dir;
-  std::string config = *ReadFile(std::string(CONCLAVE_SOURCE_DIR) + "/tests/golden/hf/qwen3/config.json");
-  config.insert(config.find('{') + 1, R"("quantization_config":{"quant_method":"awq","bits":4},)");
-  EXPECT_OK(WriteFileAtomically(dir.Path("config.json"), config));
-  EXPECT_OK(ReadHfSpec(**JsonDocument::Parse("config.json", config)));
-  EXPECT_THAT(ReadHfSpec(HfDirectory(dir.path())).status(),
-              StatusIs(absl::StatusCode::kUnimplemented, AllOf(HasSubstr("config.json"), HasSubstr("\"awq\""))));
+  const std::string path = dir.Path("config.json");
+  const auto config = [&](std::string_view method) {
+    std::string text = *ReadFile(std::string(CONCLAVE_SOURCE_DIR) + "/tests/golden/hf/qwen3/config.json");
+    text.insert(text.find('{') + 1, fmt::format(R"("quantization_config":{{"quant_method":"{}","bits":4}},)", method));
+    EXPECT_OK(WriteFileAtomically(path, text));
+    EXPECT_OK(ReadHfSpec(**JsonDocument::Parse("config.json", text)));
+    return ReadHfSpec(HfDirectory(dir.path()));
+  };
+  EXPECT_THAT(config("hqq").status(),
+              StatusIs(absl::StatusCode::kUnimplemented, AllOf(HasSubstr("config.json"), HasSubstr("\"hqq\""))));
+  const auto known = config("gptq");
+  ASSERT_OK(known);
+  EXPECT_EQ(known->quantization.storage, QuantStorage::kGptq);
 }
 
 TEST(HfSpec, SlidingWindows) {

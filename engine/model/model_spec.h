@@ -12,6 +12,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "engine/format/checkpoint.h"
+#include "engine/model/quantization.h"
 #include "engine/model/tensor_names.h"
 #include "engine/ops/ops.h"
 
@@ -81,6 +82,7 @@ struct ModelSpec {
   std::vector<uint8_t> expert_layers;  // [L] 1: a mixture of experts; empty without
   // Layers after the last that predict further tokens; their tensors are skipped.
   int32_t prediction_layers = 0;
+  QuantizationSpec quantization;  // of Hugging Face's form; GGUF's tensors say their own format
 
   bool IsExpertLayer(int32_t layer) const { return experts.has_value() && expert_layers[layer] != 0; }
   int32_t num_expert_layers() const;

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/model/weights.h"
 
+#include <algorithm>
+#include <memory>
 #include <set>
 
 #include "common/status.h"
+#include "engine/model/latent_heads.h"
+#include "engine/model/quantized_matrix.h"
 #include "engine/quant/codec.h"
 
 namespace conclave::engine {
@@ -131,35 +135,21 @@ class Binder {
     return stack;
   }
 
-  // One tensor whose rows are per head [unrotated | value]. The first part is wanted with rows and columns exchanged.
+  // One tensor whose rows are per head [unrotated | value].
   absl::Status BindJoinedLatent(const std::string& name, LayerWeights* w) {
     const LatentAttentionSpec& latent = *spec_.latent;
-    const int64_t H = spec_.heads, N = latent.unrotated, V = latent.value, C = latent.latent;
-    ASSIGN_OR_RETURN(const CheckpointTensor tensor, file_.GetTensor(name, Shape{H * (N + V), C}));
-    if (!quant::CanDecode(tensor.dtype)) {
-      return Unimplemented("{}: tensor \"{}\": format {} is not supported", file_.path(), name, Name(tensor.dtype));
+    const int64_t rows = int64_t{spec_.heads} * (latent.unrotated + latent.value);
+    ASSIGN_OR_RETURN(const WeightSource source, Source(name, rows, latent.latent));
+    formats_.insert(source.dtype);
+    if (!quant::CanDecode(source.dtype)) {
+      return Unimplemented("{}: tensor \"{}\": format {} is not supported", file_.path(), name, Name(source.dtype));
     }
-    formats_.insert(tensor.dtype);
-    Count(name, tensor.shape.elements(), tensor);
-    const int64_t row_bytes = RowBytes(tensor.dtype, C);
-    std::vector<WeightSource> values;
-    // Turned rows are no whole blocks of the file's format any more; floats hold what it said.
-    std::vector<std::byte>& turned = model_.turned.emplace_back(H * C * N * sizeof(float));
-    float* out = reinterpret_cast<float*>(turned.data());
-    std::vector<float> row(C);
-    for (int64_t h = 0; h < H; ++h) {
-      const std::byte* head = tensor.bytes.data() + h * (N + V) * row_bytes;
-      for (int64_t n = 0; n < N; ++n) {
-        quant::DecodeRow(tensor.dtype, head + n * row_bytes, row);
-        for (int64_t c = 0; c < C; ++c) out[(h * C + c) * N + n] = row[c];
-      }
-      values.push_back({tensor.dtype, V, C, tensor.bytes.subspan((h * (N + V) + N) * row_bytes, V * row_bytes)});
-    }
-    const CheckpointTensor keys = {tensor.name, DType::kF32, Shape{H, C, N}, turned};
-    ASSIGN_OR_RETURN(w->k_up, MakeStack(name, Slices(keys), StackUse::kHeads));
-    ASSIGN_OR_RETURN(w->v_up, MakeStack(name, values, StackUse::kHeads));
+    LatentHeads heads = SplitLatent(source, latent);
+    model_.turned.push_back(std::move(heads.floats));
+    ASSIGN_OR_RETURN(w->k_up, MakeStack(name, heads.keys, StackUse::kHeads));
+    ASSIGN_OR_RETURN(w->v_up, MakeStack(name, heads.values, StackUse::kHeads));
     if (!ops_->uses_sources_in_place()) model_.turned.pop_back();
-    if (!ops_->uses_sources_in_place()) file_.DropResident(tensor.bytes);
+    Drop({&source, 1});
     return absl::OkStatus();
   }
 
@@ -225,10 +215,9 @@ class Binder {
     std::vector<WeightSource> sources;
     for (int64_t e = 0; e < count; ++e) {
       const std::string numbered = TensorNames::Numbered(name, static_cast<int>(e));
-      ASSIGN_OR_RETURN(const CheckpointTensor tensor, file_.GetTensor(numbered, Shape{rows, columns}));
-      formats_.insert(tensor.dtype);
-      Count(numbered, tensor.shape.elements(), tensor);
-      sources.push_back({tensor.dtype, rows, columns, tensor.bytes});
+      ASSIGN_OR_RETURN(const WeightSource source, Source(numbered, rows, columns));
+      formats_.insert(source.dtype);
+      sources.push_back(source);
     }
     return sources;
   }
@@ -252,15 +241,43 @@ class Binder {
     return stack;
   }
 
+  // The matrix of one name, "x.weight", whatever tensors it is made of.
+  absl::StatusOr<WeightSource> Source(const std::string& name, int64_t rows, int64_t columns) {
+    const std::string_view module = std::string_view(name).substr(0, name.rfind('.'));
+    ASSIGN_OR_RETURN(std::unique_ptr<QuantizedMatrix> matrix,
+                     FindQuantized(file_, spec_.quantization, module, rows, columns));
+    if (matrix == nullptr) {
+      RETURN_IF_ERROR(RefuseUndeclared(module));
+      ASSIGN_OR_RETURN(const CheckpointTensor tensor, file_.GetTensor(name, Shape{rows, columns}));
+      Count(name, rows * columns, tensor);
+      return WeightSource{tensor.dtype, rows, columns, tensor.bytes};
+    }
+    model_.size.params_total += rows * columns;
+    for (const CheckpointTensor* tensor : matrix->tensors) Count(std::string(tensor->name), 0, *tensor);
+    pending_.push_back(std::move(matrix));
+    return pending_.back()->source;
+  }
+
+  // A quantised matrix of which config.json says nothing.
+  absl::Status RefuseUndeclared(std::string_view module) const {
+    for (const std::string_view suffix : {".qweight", ".weight_packed"}) {
+      const std::string name = std::string(module).append(suffix);
+      if (spec_.quantization.storage != QuantStorage::kPlain || file_.FindTensor(name) == nullptr) continue;
+      return ModelFileInvalid(file_.path(),
+                              "tensor \"{}\" is quantised, but config.json has no \"quantization_config\"", name);
+    }
+    return absl::OkStatus();
+  }
+
   // Matrices [rows, columns], stacked along their rows.
   absl::StatusOr<const Weight*> Matrix(const std::vector<Part>& parts, int64_t columns, WeightUse use) {
     std::vector<WeightSource> sources;
     for (const Part& part : parts) {
-      ASSIGN_OR_RETURN(const CheckpointTensor tensor, file_.GetTensor(part.name, Shape{part.rows, columns}));
-      sources.push_back({tensor.dtype, part.rows, columns, tensor.bytes});
-      if (use == WeightUse::kMatmul) formats_.insert(tensor.dtype);
-      Count(part.name, part.rows * columns, tensor);
-      if (use != WeightUse::kMatmul) last_embedding_bytes_ = static_cast<int64_t>(tensor.bytes.size());
+      const int64_t before = model_.size.bytes_total;
+      ASSIGN_OR_RETURN(const WeightSource source, Source(part.name, part.rows, columns));
+      sources.push_back(source);
+      if (use == WeightUse::kMatmul) formats_.insert(source.dtype);
+      if (use != WeightUse::kMatmul) last_embedding_bytes_ = model_.size.bytes_total - before;
     }
     return Make(parts, sources, use);
   }
@@ -292,8 +309,12 @@ class Binder {
     if (progress_) progress_(model_.size.bytes_total, bytes_in_file_);
   }
 
-  // The file's pages, once they were repacked.
-  void Drop(std::span<const WeightSource> sources) const {
+  // The file's pages, once they were repacked. What readers put together is never used in place.
+  void Drop(std::span<const WeightSource> sources) {
+    for (const std::unique_ptr<QuantizedMatrix>& matrix : pending_) {
+      for (const CheckpointTensor* tensor : matrix->tensors) file_.DropResident(tensor->bytes);
+    }
+    pending_.clear();
     if (ops_->uses_sources_in_place()) return;
     for (const WeightSource& source : sources) file_.DropResident(source.bytes);
   }
@@ -310,12 +331,18 @@ class Binder {
       if (used_.contains(std::string(tensor.name))) continue;
       if (!names_.closed && !tensor.name.starts_with(names_.layer_prefix)) continue;
       if (!names_.ignored_suffix.empty() && tensor.name.ends_with(names_.ignored_suffix)) continue;
-      if (IsPredictionLayer(tensor.name)) continue;
+      if (IsPredictionLayer(tensor.name) || IsEmptyBias(tensor)) continue;
       if (spec_.tied_head && tensor.name == WeightOf(names_.head)) continue;
       return Unimplemented("{}: tensor \"{}\" {} is not part of a \"{}\" model of {} layers as this program knows it",
                            file_.path(), tensor.name, tensor.shape.ToString(), spec_.family, spec_.layers);
     }
     return absl::OkStatus();
+  }
+
+  // Some programs write a bias of zeros beside every matrix that they quantise.
+  bool IsEmptyBias(const CheckpointTensor& tensor) const {
+    return spec_.quantization.storage != QuantStorage::kPlain && tensor.name.ends_with(".bias") &&
+           std::all_of(tensor.bytes.begin(), tensor.bytes.end(), [](std::byte b) { return b == std::byte{0}; });
   }
 
   bool IsPredictionLayer(std::string_view name) const {
@@ -335,6 +362,7 @@ class Binder {
   std::set<std::string> used_;
   std::set<DType> formats_;
   int64_t last_embedding_bytes_ = 0;
+  std::vector<std::unique_ptr<QuantizedMatrix>> pending_;  // of which weights are being made
 };
 
 }  // namespace

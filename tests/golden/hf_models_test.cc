@@ -23,7 +23,7 @@
 namespace conclave::engine {
 namespace {
 
-using testing::Generation;
+using testing::Greedy;
 
 const std::string kGolden = std::string(CONCLAVE_SOURCE_DIR) + "/tests/golden/hf/";
 
@@ -37,18 +37,6 @@ std::unique_ptr<Engine> Load(const std::string& path, const std::string& kernel)
   absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Create(options);
   EXPECT_OK(engine);
   return engine.ok() ? *std::move(engine) : nullptr;
-}
-
-std::vector<TokenId> Greedy(Engine& engine, const std::vector<TokenId>& prompt, size_t count) {
-  GenerateRequest request;
-  request.prompt = prompt;
-  request.sampling.temperature = 0;
-  request.stopping.output_tokens_max = static_cast<int32_t>(count);
-  request.stopping.ignore_end_of_sequence = true;
-  auto generation = std::make_shared<Generation>();
-  EXPECT_OK(engine.Submit(request, generation));
-  EXPECT_OK(generation->Wait().status());
-  return generation->sample().tokens;
 }
 
 class HfModels : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};

@@ -92,4 +92,18 @@ class Generation final : public engine::GenerateSink {
   int deltas_ = 0;
 };
 
+// `count` most likely tokens after the prompt, end tokens or not.
+inline std::vector<engine::TokenId> Greedy(engine::Engine& engine, const std::vector<engine::TokenId>& prompt,
+                                           size_t count) {
+  engine::GenerateRequest request;
+  request.prompt = prompt;
+  request.sampling.temperature = 0;
+  request.stopping.output_tokens_max = static_cast<int32_t>(count);
+  request.stopping.ignore_end_of_sequence = true;
+  auto generation = std::make_shared<Generation>();
+  const auto submitted = engine.Submit(request, generation);
+  if (!submitted.ok() || !generation->Wait().status().ok()) return {};
+  return generation->sample().tokens;
+}
+
 }  // namespace conclave::testing
