@@ -221,8 +221,16 @@ class OrchestratorClient::Impl::Stream : public std::enable_shared_from_this<Str
   }
   // From Open, which an observer may be above: told by the alarm's thread.
   void EndSoonLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    SetAlarmLocked(0, [](Stream* stream) { stream->End(Cancelled("no longer watched")); });
+  }
+  // A new alarm each time: the last one's callback may still be running. An alarm keeps its callback as long as it
+  // lives itself, and the stream keeps its alarm: so the callback lets go of the stream when it is done.
+  void SetAlarmLocked(int64_t delay_ns, void (*act)(Stream*)) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     alarm_ = std::make_unique<grpc::Alarm>();
-    alarm_->Set(After(0), [self = shared_from_this()](bool) { self->End(Cancelled("no longer watched")); });
+    alarm_->Set(After(delay_ns), [self = shared_from_this(), act](bool) mutable {
+      const std::shared_ptr<Stream> stream = std::move(self);
+      act(stream.get());
+    });
   }
 
   absl::Status OnEvent(const std::shared_ptr<const pb::Event>& event) {
@@ -243,10 +251,7 @@ class OrchestratorClient::Impl::Stream : public std::enable_shared_from_this<Str
       const bool complete = next.end && next.status.ok();
       if (stopped_ && !complete) next = {.end = true, .status = Cancelled("no longer watched"), .delay_ns = 0};
       if (!next.end) {
-        // A new alarm each time: the last one's callback may still be running.
-        alarm_ = std::make_unique<grpc::Alarm>();
-        alarm_->Set(After(next.delay_ns), [self = shared_from_this()](bool) { self->Open(); });
-        return;
+        return SetAlarmLocked(next.delay_ns, [](Stream* stream) { stream->Open(); });
       }
     }
     End(next.status);
