@@ -164,8 +164,9 @@ absl::Status CheckDynamic(const JsonObject& object) {
 }
 
 absl::Status ReadGptq(const JsonObject& object, QuantizationSpec* spec) {
-  constexpr std::string_view kRead[] = {"quant_method", "bits",    "group_size",       "desc_act",  "checkpoint_format",
-                                        "format",       "dynamic", "is_marlin_format", "pack_dtype"};
+  constexpr std::string_view kRead[] = {
+      "quant_method", "bits",    "group_size",       "desc_act",   "checkpoint_format",
+      "format",       "dynamic", "is_marlin_format", "pack_dtype", "modules_to_not_convert"};
   constexpr std::string_view kVersions[] = {"gptq", "gptq_v2"}, kWords[] = {"int32"};
   RETURN_IF_ERROR(RefuseUnknownKeys(object, kRead));
   spec->storage = QuantStorage::kGptq;
@@ -175,6 +176,7 @@ absl::Status ReadGptq(const JsonObject& object, QuantizationSpec* spec) {
   RETURN_IF_ERROR(RequireBool(object, "is_marlin_format", false, false));
   RETURN_IF_ERROR(Choice(object, "pack_dtype", "int32", kWords).status());
   RETURN_IF_ERROR(CheckDynamic(object));
+  RETURN_IF_ERROR(ReadModules(object, "modules_to_not_convert", spec));
   const std::string_view key = object.Has("checkpoint_format") ? "checkpoint_format" : "format";
   ASSIGN_OR_RETURN(const std::string_view version, Choice(object, key, "gptq", kVersions));
   spec->zero_offset = version == "gptq" ? 1 : 0;

@@ -4,22 +4,18 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "common/file.h"
 #include "common/jinja/jinja.h"
 #include "common/status.h"
-#include "engine/engine.h"
 #include "engine/format/json.h"
-#include "engine/loader.h"
 #include "engine/tokenizer/hf_vocabulary.h"
 #include "engine/tokenizer/tokenizer.h"
+#include "tests/fuzz/damaged_model.h"
 #include "tests/testing/corruption.h"
-#include "tests/testing/generation.h"
 #include "tests/testing/gguf_writer.h"
 #include "tests/testing/safetensors_writer.h"
 #include "tests/testing/status_matchers.h"
-#include "tests/testing/temp_dir.h"
 #include "tests/testing/tiny_model.h"
 
 namespace conclave::engine {
@@ -33,71 +29,8 @@ using testing::SafetensorsWriter;
 
 constexpr int kHidden = 16, kVocab = 16;
 
-// What the loader may answer: not a fault of ours, and what was found in which file.
-bool IsClear(const absl::Status& status, const std::string& folder) {
-  switch (status.code()) {
-    case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kUnimplemented:
-    case absl::StatusCode::kNotFound:
-    case absl::StatusCode::kResourceExhausted:
-      return status.message().find(folder) != std::string_view::npos ||
-             status.code() == absl::StatusCode::kResourceExhausted;
-    default:
-      return false;
-  }
-}
-
-class DamagedModels : public ::testing::Test {
+class DamagedModels : public testing::DamagedModel {
  protected:
-  ~DamagedModels() override { EXPECT_TRUE(testing::MemoryStayedSmall()); }
-
-  void Put(const std::string& name, std::string_view bytes) const {
-    std::filesystem::remove(dir_.Path(name));  // some filesystems flush what replaces a file's content
-    std::ofstream out(dir_.Path(name), std::ios::binary | std::ios::trunc);
-    out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  }
-
-  // Loads what lies at `name`; a few of those that load also compute, on the engine's own thread.
-  absl::Status Load(const std::string& name) {
-    EngineOptions options;
-    options.model_path = name.empty() ? dir_.path() : dir_.Path(name);
-    options.tokenizer_optional = true;
-    options.kernel = "scalar";
-    options.threads = 1;
-    options.kv_bytes = 1 << 20;
-    options.sequences_max = 2;
-    options.step_tokens_max = 8;
-    const absl::Status loaded = LoadModel(options).status();
-    EXPECT_TRUE(loaded.ok() || IsClear(loaded, dir_.path())) << loaded;
-    if (!loaded.ok() || ++loaded_ % 16 != 0) return loaded;
-    const auto engine = Engine::Create(options);
-    EXPECT_OK(engine);
-    std::vector<float> logits;
-    // Weights may have become what is no number, and the vocabulary shorter.
-    const absl::Status computed = (*engine)->Logits(std::vector<TokenId>{1, 2, 3}, &logits);
-    EXPECT_NE(computed.code(), absl::StatusCode::kInternal) << computed;
-    return loaded;
-  }
-
-  // Every length and many flips of the file `damaged`, which is part of the model at `model`.
-  void Damage(const std::string& model, const std::string& damaged, std::string_view bytes, uint64_t seed) {
-    Put(damaged, bytes);
-    ASSERT_OK(Load(model));
-    ForEveryTruncation(bytes, [&](std::string_view cut) {
-      Put(damaged, cut);
-      Load(model).IgnoreError();
-    });
-    int working = 0;
-    ForRandomFlips(bytes, seed, [&](std::string_view flipped) {
-      Put(damaged, flipped);
-      working += Load(model).ok() ? 1 : 0;
-    });
-    Put(damaged, bytes);
-    std::printf("%s: %zu bytes, %d of %d flipped copies load\n", damaged.c_str(), bytes.size(), working,
-                testing::kFlippedCopies);
-    EXPECT_LT(working, testing::kFlippedCopies);
-  }
-
   // ---- A Llama of one layer, in GGUF and as Hugging Face has it.
 
   struct Tensor {
@@ -149,9 +82,6 @@ class DamagedModels : public ::testing::Test {
       w->AddTensor(tensors[i].gguf, DType::kBF16, tensors[i].shape, Bytes(tensors[i].shape, i));
     }
   }
-
-  testing::TempDir dir_;
-  int loaded_ = 0;
 };
 
 TEST_F(DamagedModels, Gguf) {
@@ -213,7 +143,7 @@ TEST_F(DamagedModels, TokenizerJson) {
     if (!document.ok()) return false;
     auto vocabulary = ReadHfVocabulary(**document);
     if (!vocabulary.ok()) {
-      EXPECT_TRUE(IsClear(vocabulary.status(), "tokenizer.json")) << vocabulary.status();
+      EXPECT_TRUE(testing::IsClear(vocabulary.status(), "tokenizer.json")) << vocabulary.status();
       return false;
     }
     const auto tokenizer = Tokenizer::Create(*std::move(vocabulary));
