@@ -10,11 +10,13 @@
 #include "common/file.h"
 #include "common/status.h"
 #include "orchestrator/graph/binding.h"
+#include "orchestrator/pick/confidence.h"
 #include "protos/textproto.h"
 
 namespace conclave::orchestrator {
 namespace {
 
+using deliberation::v1::DevelopmentWeights;
 using deliberation::v1::Fleet;
 using deliberation::v1::LocalModel;
 using deliberation::v1::Member;
@@ -34,6 +36,7 @@ class FleetCheck {
     }
     for (int i = 0; i < fleet_.member_size(); ++i) CheckMember(fleet_.member(i), lines_.LineOf(fleet_, "member", i));
     for (int i = 0; i < fleet_.bind_size(); ++i) CheckBind(i);
+    CheckWeights();
     return text_.empty() ? absl::OkStatus() : MakeStatus(absl::StatusCode::kInvalidArgument, text_);
   }
 
@@ -71,9 +74,28 @@ class FleetCheck {
     if (member.has_weight() && !(member.weight() >= 0 && member.weight() <= 1e6)) {
       Add(line, "member \"{}\": weight is {}; 0 to 1,000,000 is allowed", name, member.weight());
     }
+    const auto& record = member.development();
+    if (member.has_development() && (record.total() < 1 || record.correct() < 0 || record.correct() > record.total())) {
+      Add(line, "member \"{}\": development is {} right of {}; 0 to all of at least 1 are allowed", name,
+          record.correct(), record.total());
+    }
     const std::string& kind = member.card().kind();
     if (!kind.empty() && kind != "dense" && kind != "moe") {
       Add(line, "member \"{}\": card kind is \"{}\"; \"dense\" or \"moe\" is needed", name, kind);
+    }
+  }
+
+  void CheckWeights() {
+    const DevelopmentWeights& rule = fleet_.development_weights();
+    const int line = lines_.LineOf(fleet_, "development_weights");
+    if (rule.has_answers() && rule.answers() < 2) {
+      Add(line, "development_weights: answers is {}; a question has 2 or more", rule.answers());
+    }
+    if (rule.has_shrink() && !(rule.shrink() >= 0 && rule.shrink() <= 1e9)) {
+      Add(line, "development_weights: shrink is {}; 0 to 1e9 questions are allowed", rule.shrink());
+    }
+    if (rule.has_clip() && !(rule.clip() > 0 && rule.clip() < 0.5)) {
+      Add(line, "development_weights: clip is {}; it must be above 0 and below 0.5", rule.clip());
     }
   }
 
@@ -136,6 +158,24 @@ void ResolvePaths(const std::string& directory, const std::string& home, Fleet* 
   *store = Resolve(*store, directory, home);
 }
 
+// Weights of members that say how they did on a development split and have none of their own.
+void WeighMembers(Fleet* fleet) {
+  std::vector<Member*> members;
+  std::vector<Record> records;
+  for (Member& member : *fleet->mutable_member()) {
+    if (!member.has_development()) continue;
+    members.push_back(&member);
+    records.push_back({member.development().correct(), member.development().total()});
+  }
+  const DevelopmentWeights& rule = fleet->development_weights();
+  const std::vector<double> weights =
+      LogOddsWeights(records, rule.has_answers() ? rule.answers() : 2, rule.has_shrink() ? rule.shrink() : 10.0,
+                     rule.has_clip() ? rule.clip() : 0.02);
+  for (size_t i = 0; i < members.size(); ++i) {
+    if (!members[i]->has_weight()) members[i]->set_weight(weights[i]);
+  }
+}
+
 }  // namespace
 
 std::vector<deliberation::v1::Binding> LoadedFleet::Bindings() const {
@@ -158,6 +198,7 @@ absl::StatusOr<LoadedFleet> CheckFleet(Fleet fleet, const std::string& path, con
                                        const std::string& home) {
   RETURN_IF_ERROR(FleetCheck(fleet, FieldLines(), path).Run());
   ResolvePaths(directory, home, &fleet);
+  WeighMembers(&fleet);
   return LoadedFleet{std::move(fleet), path};
 }
 
@@ -173,6 +214,7 @@ absl::StatusOr<LoadedFleet> LoadFleet(const std::string& path, const std::string
   }
   RETURN_IF_ERROR(FleetCheck(fleet, parsed.lines(), path).Run());
   ResolvePaths(std::filesystem::path(path).parent_path().string(), home, &fleet);
+  WeighMembers(&fleet);
   return LoadedFleet{std::move(fleet), path};
 }
 

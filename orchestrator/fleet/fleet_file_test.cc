@@ -5,9 +5,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 
 #include "common/file.h"
+#include "common/status.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 
@@ -64,6 +66,29 @@ bind { name: "x" member: "cc" }
   }
   EXPECT_THAT(Load("membr { }"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(":1")));
   EXPECT_THAT(Load(""), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("has no member")));
+}
+
+TEST(FleetFile, WeightsComeFromTheDevelopmentSplit) {
+  const auto fleet = Load(
+      "member { name: \"a\" worker_address: \"h:1\" development { correct: 9 total: 10 } }\n"
+      "member { name: \"b\" worker_address: \"h:1\" development { correct: 1 total: 10 } }\n"
+      "member { name: \"c\" worker_address: \"h:1\" }\n"
+      "member { name: \"d\" worker_address: \"h:1\" weight: 3 development { correct: 5 total: 10 } }\n"
+      "development_weights { answers: 5 shrink: 15 }\n");
+  ASSERT_OK(fleet);
+  // The pool is 15 of 30: p = (9 + 7.5) / 25 and (1 + 7.5) / 25.
+  EXPECT_DOUBLE_EQ(fleet->fleet.member(0).weight(), std::log(0.66 * 4 / 0.34));
+  EXPECT_DOUBLE_EQ(fleet->fleet.member(1).weight(), std::log(0.34 * 4 / 0.66));
+  EXPECT_FALSE(fleet->fleet.member(2).has_weight());
+  EXPECT_EQ(fleet->fleet.member(3).weight(), 3) << "what is said counts";
+  const auto bad = Load(
+      "member { name: \"a\" worker_address: \"h:1\" development { correct: 11 total: 10 } }\n"
+      "development_weights { answers: 1 shrink: -1 clip: 0.5 }\n");
+  const std::string text(Message(bad.status()));
+  for (const char* part : {":1: member \"a\": development is 11 right of 10", ":2: development_weights: answers is 1",
+                           "shrink is -1", "clip is 0.5"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
 }
 
 TEST(FleetFile, HoldsItsLimits) {
