@@ -12,6 +12,7 @@
 #include "orchestrator/graph/cost_bound.h"
 #include "orchestrator/graph/draw.h"
 #include "orchestrator/run/machine.h"
+#include "orchestrator/run/machine_testing.h"
 #include "protos/textproto.h"
 #include "tests/testing/status_matchers.h"
 
@@ -21,7 +22,9 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::string kGraphs = CONCLAVE_SOURCE_DIR "/graphs";
-const std::vector<std::string> kMembers = {"solver", "planner", "critic", "verifier", "dense/a", "dense/b", "dense/c"};
+const std::vector<std::string> kMembers = {
+    "solver",  "planner", "critic",         "verifier",        "cheap",           "dear",        "judge", "dense/a",
+    "dense/b", "dense/c", "expert/algebra", "expert/geometry", "expert/counting", "expert/logic"};
 
 std::vector<std::string> Files(const std::string& directory) {
   std::vector<std::string> files;
@@ -84,8 +87,42 @@ TEST(ShippedFiles, EveryGraphCompilesIsPricedAndCanBegin) {
                                        "genselect", "mixture_of_agents", "ranked_council", "reconcile", "self_moa"}));
 }
 
+TEST(ShippedFiles, TheExampleIsShortAndItsVetoHolds) {
+  const std::string folder = kGraphs + "/examples";
+  RoleLibrary roles;
+  ASSERT_OK(roles.AddDirectory(folder + "/roles"));
+  const auto text = ReadFile(folder + "/veto.textproto");
+  ASSERT_OK(text);
+  std::ptrdiff_t lines = std::count(text->begin(), text->end(), '\n');
+  for (const std::string& role : Files(folder + "/roles")) {
+    const std::string body = ReadFile(role).value_or("");
+    lines += std::count(body.begin(), body.end(), '\n');
+  }
+  EXPECT_LT(lines, 60) << "graph and roles together";
+  const CompileResult compiled = CompileGraphText(*text, "veto.textproto", roles);
+  EXPECT_THAT(compiled.errors, ::testing::IsEmpty());
+  ASSERT_NE(compiled.graph, nullptr);
+  EXPECT_TRUE(DrawMermaid(*compiled.graph).find("ruling") != std::string::npos);
+  // Left says 1 and right 2, every round. The judge vetoes 1: there is never one answer, and after three rounds 2 is
+  // all that may win. When it vetoes both, there is no answer.
+  for (const bool both : {false, true}) {
+    const RunLog log =
+        Drive(compiled.graph, SpecFor(*compiled.graph, {"left", "right", "judge"}), [&](const CallSpec& call) {
+          const bool left = call.prompt->messages.back().content().find("An answer:\n#### 1") != std::string::npos;
+          if (call.role == "veto")
+            return Reply{Reply::Kind::kText, left || both ? "RULING: veto" : "RULING: pass", 10, 0.5};
+          return Reply{Reply::Kind::kText, call.key.member() == "left" ? "#### 1" : "#### 2", 10, 0.5};
+        });
+    EXPECT_EQ(log.node("debate").rounds(), 3);
+    EXPECT_EQ(log.finished().answer(), both ? "" : "2");
+    EXPECT_EQ(log.finished().has_answer(), !both);
+    EXPECT_EQ(log.finished().ledger().calls(), 14);
+  }
+}
+
 TEST(ShippedFiles, EveryFileSaysItsSchema) {
-  for (const std::string& directory : {kGraphs, kGraphs + "/roles"}) {
+  for (const std::string& directory :
+       {kGraphs, kGraphs + "/roles", kGraphs + "/examples", kGraphs + "/examples/roles"}) {
     for (const std::string& file : Files(directory)) {
       const auto text = ReadFile(file);
       ASSERT_OK(text);

@@ -14,6 +14,7 @@
 #include "conclave/deliberation/v1/deliberation.pb.h"
 #include "conclave/deliberation/v1/fleet.pb.h"
 #include "conclave/inference/v1/inference.pb.h"
+#include "orchestrator/pick/confidence.h"
 
 namespace conclave::orchestrator {
 
@@ -35,6 +36,7 @@ struct CallRequest {
   uint64_t seed = 0;
   deliberation::v1::SamplingDefaults sampling = {};  // role, node and run already merged; absent: the member's default
   std::optional<PTrueContinuations> p_true = {};     // set: nothing is generated, the continuations are scored
+  bool token_trace = false;                          // CallOutcome::trace is wanted, where the member can tell
   bool stream_tokens = false;                        // OnDelta is wanted
   int64_t timeout_ns = 0;                            // 0: the backend's own limit
   std::optional<int64_t> now_unix_seconds = {};  // what the model's template sees as now, so that a run can be repeated
@@ -47,6 +49,7 @@ struct CallOutcome {
   bool retryable = false;  // another attempt with the same seed may succeed: the member was lost, not wrong
   std::string text = {};
   std::optional<double> p_true = {};
+  std::optional<TokenTrace> trace = {};
   std::optional<std::string> answer = {};  // a recorded answer that came beside its text
   inference::v1::FinishReason finish_reason = inference::v1::FINISH_REASON_UNSPECIFIED;
   inference::v1::Usage usage = {};

@@ -103,6 +103,11 @@ grpc::Status ScriptedWorker::Generate(grpc::ServerContext* context, const pb::Ge
     pb::GenerateResponse delta;
     delta.mutable_delta()->set_text(piece);
     delta.mutable_delta()->set_token_count(1);
+    if (request->output().has_top_logprob_count()) {
+      inference::v1::Logprobs* place = delta.mutable_delta()->add_logprobs();
+      place->mutable_chosen()->set_logprob(-0.5F);
+      for (const float top : {-0.5F, -2.5F}) place->add_top()->set_logprob(top);
+    }
     usage.set_output_token_count(usage.output_token_count() + 1);
     send(std::move(delta));
   }

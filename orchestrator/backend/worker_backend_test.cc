@@ -67,6 +67,21 @@ TEST(WorkerBackend, StreamsAndReportsWhatTheWorkerMeasured) {
   EXPECT_EQ(members[0].model->context_token_count(), 4096);
 }
 
+TEST(WorkerBackend, LogProbabilitiesComeWhereTheyAreAskedFor) {
+  ScriptedWorker worker(Always({.pieces = {"Hello", ", ", "world"}}));
+  auto backend = Connect({{.name = "m", .addresses = {worker.address()}}});
+  CollectingSink sink;
+  CallRequest request = Request(1, "m");
+  request.token_trace = true;
+  backend->Start(request, &sink);
+  const CallOutcome outcome = sink.Await(1);
+  ASSERT_TRUE(outcome.trace.has_value());
+  EXPECT_DOUBLE_EQ(outcome.trace->logprob_sum, -1.5);
+  EXPECT_EQ(outcome.trace->confidences, (std::vector<float>{1.5F, 1.5F, 1.5F})) << "minus the mean of -0.5 and -2.5";
+  backend->Start(Request(2, "m"), &sink);
+  EXPECT_FALSE(sink.Await(2).trace.has_value());
+}
+
 TEST(WorkerBackend, UnknownMembersAndMissingWorkersAreNamed) {
   ScriptedWorker worker(Always({}));
   auto backend = Connect({{.name = "m", .addresses = {worker.address()}}});
@@ -245,10 +260,12 @@ TEST(WorkerRequest, CarriesEveryKnobAndOmitsWhatIsAbsent) {
   request.now_unix_seconds = 42;
   pb::GenerateRequest bare = ToGenerate(request, model, "id");
   EXPECT_FALSE(bare.sampling().has_temperature());
+  EXPECT_FALSE(bare.output().has_top_logprob_count());
   EXPECT_FALSE(bare.stopping().has_max_output_token_count());
   EXPECT_EQ(bare.prompt().chat().now_unix_seconds(), 42);
   EXPECT_EQ(bare.prompt().chat().messages(1).role(), "assistant");
   EXPECT_EQ(bare.seed(), 7);
+  request.token_trace = true;
   request.sampling.set_temperature(0);
   request.sampling.set_top_k(5);
   request.sampling.set_top_p(0.5F);
@@ -259,6 +276,7 @@ TEST(WorkerRequest, CarriesEveryKnobAndOmitsWhatIsAbsent) {
   const pb::GenerateRequest full = ToGenerate(request, model, "id");
   EXPECT_EQ(full.sampling().temperature(), 0);
   EXPECT_TRUE(full.sampling().has_temperature());
+  EXPECT_EQ(full.output().top_logprob_count(), 20);
   EXPECT_EQ(full.sampling().top_k(), 5);
   EXPECT_EQ(full.sampling().top_p(), 0.5F);
   EXPECT_EQ(full.sampling().min_p(), 0.25F);

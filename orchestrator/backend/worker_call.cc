@@ -106,11 +106,22 @@ class GenerateCall final : public WorkerCall,
       out.estimated = true;
     }
     if (out.status.ok()) out.text = std::move(text_);
+    if (out.status.ok() && !trace_.confidences.empty()) out.trace = std::move(trace_);
     const auto keep = std::move(self_);
     start_.done(std::move(end));
   }
 
  private:
+  void AddTrace(const pb::Delta& delta) {
+    for (const pb::Logprobs& place : delta.logprobs()) {
+      trace_.logprob_sum += static_cast<double>(place.chosen().logprob());
+      double sum = 0;
+      for (const pb::TokenLogprob& top : place.top()) sum += static_cast<double>(top.logprob());
+      const int count = std::max(1, place.top_size());
+      trace_.confidences.push_back(static_cast<float>(-sum / count));
+    }
+  }
+
   void Take() {
     switch (response_.event_case()) {
       case pb::GenerateResponse::kStarted:
@@ -122,6 +133,7 @@ class GenerateCall final : public WorkerCall,
       case pb::GenerateResponse::kDelta:
         output_tokens_ += response_.delta().token_count();
         text_ += response_.delta().text();
+        if (start_.request.token_trace) AddTrace(response_.delta());
         if (start_.request.stream_tokens && !response_.delta().text().empty()) {
           start_.sink->OnDelta(start_.request.id, response_.delta().text(), response_.delta().token_count());
         }
@@ -149,6 +161,7 @@ class GenerateCall final : public WorkerCall,
   // Reads do not overlap, so what follows needs no lock.
   absl::Status broken_;
   std::string text_;
+  TokenTrace trace_;
   std::string instance_id_, model_revision_;
   int64_t prompt_tokens_ = 0, cached_tokens_ = 0, output_tokens_ = 0;
   pb::FinishReason finish_reason_ = pb::FINISH_REASON_UNSPECIFIED;

@@ -52,6 +52,7 @@ pb::GenerateRequest ToGenerate(const CallRequest& request, const pb::Model& mode
   if (from.has_min_p()) to->set_min_p(from.min_p());
   if (from.has_repetition_penalty()) to->set_repetition_penalty(from.repetition_penalty());
   if (from.has_max_output_tokens()) out.mutable_stopping()->set_max_output_token_count(from.max_output_tokens());
+  if (request.token_trace) out.mutable_output()->set_top_logprob_count(kConfidenceTokens);
   for (const std::string& stop : from.stop()) out.mutable_stopping()->add_stop_texts(stop);
   return out;
 }

@@ -96,6 +96,44 @@ int32_t GraphCompiler::ResolveUtterances(int32_t reader, std::string_view name, 
   return kNoNode;
 }
 
+int32_t GraphCompiler::ResolveSubjects(int32_t reader, std::string_view name, int line, std::string_view field) {
+  const int32_t target = Resolve(reader, name, line, field);
+  if (target == kNoNode || HoldsUtterances(target)) return target;
+  if (node(target).kind == NodeKind::kJudge && !node(target).compares()) return target;
+  return ResolveUtterances(reader, name, line, field);  // says why not
+}
+
+void GraphCompiler::ResolvePick(int32_t index) {
+  const pb::Pick& pick = source(index).proto->pick();
+  const FieldLines& kind = source(index).kind;
+  node(index).of = ResolveUtterances(index, pick.of(), kind.LineOf(pick, "of"), "of");
+  for (int a = 0; a < std::min(pick.also_size(), kAlsoMax); ++a) {
+    node(index).also.push_back(ResolveUtterances(index, pick.also(a), kind.LineOf(pick, "also", a), "also"));
+  }
+}
+
+void GraphCompiler::ResolveLoop(int32_t index) {
+  const pb::Loop& loop = source(index).proto->loop();
+  const FieldLines& kind = source(index).kind;
+  if (!loop.over().empty()) node(index).over = ResolveUtterances(index, loop.over(), kind.LineOf(loop, "over"), "over");
+  if (node(index).body < 0) return;
+  for (const int32_t member : sequence(node(index).body).nodes) {
+    if (loop.yields().empty() ? HoldsUtterances(member) : node(member).name == loop.yields()) {
+      node(index).yields = member;
+    }
+  }
+  if (node(index).yields == kNoNode && !loop.yields().empty()) {
+    std::vector<std::string> names;
+    for (const int32_t member : sequence(node(index).body).nodes) names.push_back(node(member).name);
+    Report(index, kind.LineOf(loop, "yields"), "yields names \"{}\", which is no node of the body{}", loop.yields(),
+           Suggest(loop.yields(), names, "the body has"));
+  } else if (node(index).yields != kNoNode && !HoldsUtterances(node(index).yields)) {
+    Report(index, kind.LineOf(loop, "yields"),
+           "yields names {} \"{}\", which holds no utterances of its own; name a speak or pick",
+           NodeKindName(node(node(index).yields).kind), loop.yields());
+  }
+}
+
 void GraphCompiler::ResolveNames() {
   for (size_t i = 0; i < sources_.size(); ++i) {
     const auto index = static_cast<int32_t>(i);
@@ -108,40 +146,25 @@ void GraphCompiler::ResolveNames() {
       const int32_t seen = node(index).sees[s].node = Resolve(index, name, line, "sees");
       const int32_t memory = node(index).sees[s].memory;
       if (seen != kNoNode && memory > 1) node(seen).memory = std::max(node(seen).memory, memory);
-    }
-    if (proto.has_judge())
-      node(index).of = ResolveUtterances(index, proto.judge().of(), kind.LineOf(proto.judge(), "of"), "of");
-    if (proto.has_pick()) {
-      const pb::Pick& pick = proto.pick();
-      node(index).of = ResolveUtterances(index, pick.of(), kind.LineOf(pick, "of"), "of");
-      for (int a = 0; a < std::min(pick.also_size(), kAlsoMax); ++a) {
-        node(index).also.push_back(ResolveUtterances(index, pick.also(a), kind.LineOf(pick, "also", a), "also"));
+      const bool about = proto.has_speak() ? !proto.speak().each().empty() : !node(index).compares();
+      if (node(index).sees[s].of_subject && !about) {
+        Report(index, line, "sees asks for what is of_subject, and no call here is about one utterance; remove it{}",
+               proto.has_speak() ? ", or add each" : "");
       }
     }
+    if (proto.has_speak() && !proto.speak().each().empty()) {
+      node(index).each = ResolveSubjects(index, proto.speak().each(), kind.LineOf(proto.speak(), "each"), "each");
+    }
+    if (proto.has_judge()) {
+      const pb::Judge& judge = proto.judge();
+      const int line = kind.LineOf(judge, "of");
+      node(index).of = node(index).compares() ? ResolveUtterances(index, judge.of(), line, "of")
+                                              : ResolveSubjects(index, judge.of(), line, "of");
+    }
+    if (proto.has_pick()) ResolvePick(index);
     if (proto.has_check())
       node(index).of = ResolveUtterances(index, proto.check().of(), kind.LineOf(proto.check(), "of"), "of");
-    if (proto.has_loop()) {
-      const pb::Loop& loop = proto.loop();
-      if (!loop.over().empty())
-        node(index).over = ResolveUtterances(index, loop.over(), kind.LineOf(loop, "over"), "over");
-      if (node(index).body < 0) continue;
-      for (const int32_t member : sequence(node(index).body).nodes) {
-        if (loop.yields().empty() ? HoldsUtterances(member) : node(member).name == loop.yields()) {
-          node(index).yields = member;
-        }
-      }
-      if (node(index).yields == kNoNode && !loop.yields().empty()) {
-        std::vector<std::string> names;
-        for (const int32_t member : sequence(node(index).body).nodes) names.push_back(node(member).name);
-        Report(index, kind.LineOf(loop, "yields"), "yields names \"{}\", which is no node of the body{}", loop.yields(),
-               Suggest(loop.yields(), names, "the body has"));
-      } else if (node(index).yields != kNoNode && !HoldsUtterances(node(index).yields)) {
-        Report(index, kind.LineOf(loop, "yields"),
-               "yields names {} \"{}\", which holds no utterances of its own; name "
-               "a speak or pick",
-               NodeKindName(node(node(index).yields).kind), loop.yields());
-      }
-    }
+    if (proto.has_loop()) ResolveLoop(index);
     if (proto.has_branch() && !proto.branch().otherwise_value().empty()) {
       node(index).otherwise_value = ResolveUtterances(
           index, proto.branch().otherwise_value(), kind.LineOf(proto.branch(), "otherwise_value"), "otherwise_value");
@@ -170,15 +193,24 @@ void GraphCompiler::WaitForAssessors() {
   for (const CompiledNode& assessor : graph_->nodes_) {
     if (!IsAssessor(assessor.kind) || assessor.of == kNoNode) continue;
     for (const int32_t reader : sequence(assessor.sequence).nodes) {
-      if (source(reader).position <= source(assessor.index).position) continue;
-      bool sees = false;
-      for (const CompiledSees& edge : node(reader).sees) sees = sees || edge.node == assessor.of;
+      if (reader == assessor.index) continue;
+      const CompiledNode& at = node(reader);
+      bool sees = false, scores = at.role != nullptr && at.role->proto.task().find("score") != std::string::npos;
+      for (const CompiledSees& edge : at.sees) {
+        if (edge.node != assessor.of) continue;
+        sees = true;
+        scores = scores || edge.limit > 0 || edge.lowest || edge.part == pb::Sees::SCORE;
+      }
+      if (source(reader).position <= source(assessor.index).position) {
+        // Whether a reader that shows scores comes before the assessment or after must not depend on who is faster.
+        if (sees && scores && !Reaches(reader, assessor.index)) node(assessor.index).after.push_back(reader);
+        continue;
+      }
       if (sees) source(reader).uses.insert(assessor.index);
-      const std::vector<int32_t>& also = node(reader).also;
       const bool picks =
-          node(reader).kind == NodeKind::kPick &&
-          (node(reader).of == assessor.of || std::find(also.begin(), also.end(), assessor.of) != also.end());
-      const bool reads = sees || picks || node(reader).over == assessor.of;
+          at.kind == NodeKind::kPick &&
+          (at.of == assessor.of || std::find(at.also.begin(), at.also.end(), assessor.of) != at.also.end());
+      const bool reads = sees || picks || at.over == assessor.of || at.each == assessor.of;
       if (reads && !Reaches(assessor.index, reader)) node(reader).after.push_back(assessor.index);
     }
   }

@@ -25,10 +25,13 @@ bool IsIdentifier(std::string_view name, bool underscore_first) {
 // Words of the expression language and names that mean something else in prompts.
 const std::set<std::string, std::less<>>& ReservedWords() {
   static const std::set<std::string, std::less<>> words = {
-      "and",    "or",     "not",    "in",     "is",     "if",        "elif",        "else",      "for",
-      "true",   "false",  "none",   "loop",   "self",   "set",       "round",       "votes",     "inputs",
-      "member", "sample", "seen",   "range",  "dict",   "namespace", "text_length", "caller",    "varargs",
-      "kwargs", "super",  "cycler", "joiner", "lipsum", "candidate", "candidates",  "confidence"};
+      "and",         "or",        "not",       "in",         "is",         "if",
+      "elif",        "else",      "for",       "true",       "false",      "none",
+      "loop",        "self",      "set",       "round",      "votes",      "inputs",
+      "member",      "sample",    "seen",      "range",      "dict",       "namespace",
+      "text_length", "caller",    "varargs",   "kwargs",     "super",      "cycler",
+      "joiner",      "lipsum",    "candidate", "candidates", "likelihood", "token_confidence",
+      "confidence",  "own_score", "subject"};
   return words;
 }
 
@@ -148,13 +151,18 @@ void GraphCompiler::FillPick(int32_t index) {
   node(index).by = pick.by();
   if (pick.by() == pb::Pick::BY_UNSPECIFIED || !pb::Pick::By_IsValid(pick.by())) {
     Report(index, source(index).kind.LineOf(pick, "by"),
-           "no rule; add by: MAJORITY, WEIGHTED_VOTE, BEST_OF_N or FIRST");
+           "no rule; add by: MAJORITY, WEIGHTED_VOTE, BEST_OF_N, FIRST, AB_MCTS_M or AB_MCTS_A");
   }
   if (pick.also_size() > kAlsoMax) {
     Report(index, source(index).kind.LineOf(pick, "also", kAlsoMax), "{} nodes in also, at most {} allowed",
            pick.also_size(), kAlsoMax);
   }
-  const bool ordered = pick.by() == pb::Pick::BEST_OF_N || pick.by() == pb::Pick::FIRST;
+  const bool searches = node(index).searches();
+  if (searches && pick.weight().empty()) {
+    Report(index, source(index).kind.line(), "{} needs rewards; add weight: \"..\", in [0, 1]",
+           pb::Pick::By_Name(pick.by()));
+  }
+  const bool ordered = searches || pick.by() == pb::Pick::BEST_OF_N || pick.by() == pb::Pick::FIRST;
   node(index).keep = pick.keep() == 0 ? 1 : pick.keep();
   if (pick.keep() < 0 || pick.keep() > kKeepMax) {
     Report(index, source(index).kind.LineOf(pick, "keep"), "keep is {}; 1 to {} allowed", pick.keep(), kKeepMax);
@@ -162,7 +170,7 @@ void GraphCompiler::FillPick(int32_t index) {
     Report(index, source(index).kind.LineOf(pick, "keep"), "keep has no meaning for {}; use BEST_OF_N or FIRST",
            pb::Pick::By_Name(pick.by()));
   }
-  const bool weighs = pick.by() == pb::Pick::WEIGHTED_VOTE || pick.by() == pb::Pick::BEST_OF_N;
+  const bool weighs = searches || pick.by() == pb::Pick::WEIGHTED_VOTE || pick.by() == pb::Pick::BEST_OF_N;
   if (!weighs && !pick.weight().empty()) {
     Report(index, source(index).kind.LineOf(pick, "weight"),
            "weight has no meaning for {}; remove it or use WEIGHTED_VOTE", pb::Pick::By_Name(pick.by()));

@@ -12,7 +12,7 @@ namespace {
 namespace pb = deliberation::v1;
 
 const std::set<std::string>& VotesAttributes() {
-  static const std::set<std::string> names = {"count", "distinct", "margin", "top", "total"};
+  static const std::set<std::string> names = {"count", "distinct", "margin", "sure", "top", "total"};
   return names;
 }
 
@@ -33,8 +33,10 @@ void GraphCompiler::AddAssessors(int32_t root, Known* known) {
     if (!inside) break;
     if (node(i).kind == NodeKind::kJudge) {
       known->names[node(i).name] = {"judgements", "mean_score"};
-      if (!node(i).compares()) known->names[node(i).name].insert("accepted");
+      if (!node(i).compares()) known->names[node(i).name].insert({"accepted", "fails", "passes"});
     }
+    const bool labels = node(i).role != nullptr && node(i).role->contract == ContractKind::kLabel;
+    if (labels) known->names[node(i).name] = {"label"}, known->assessors[node(i).name] = i;
     if (node(i).kind == NodeKind::kCheck) known->names[node(i).name] = {"passed"};
     if (!HoldsUtterances(i)) known->assessors[node(i).name] = i;
   }
@@ -85,13 +87,34 @@ void GraphCompiler::CheckReads(int32_t index, std::string_view field, int line, 
                            : assessor == known.assessors.end() ? kNoNode
                                                                : assessor->second;
     if (target == kNoNode) continue;
-    source(index).uses.insert(target);
-    // Wait for it, or for what it is inside of, in the sequence that both share.
-    for (int32_t ancestor = index; ancestor != kNoNode; ancestor = node(ancestor).parent) {
-      for (int32_t up = target; up != kNoNode; up = node(up).parent) {
-        if (up != ancestor && node(up).sequence == node(ancestor).sequence) Link(ancestor, up, index);
-      }
+    WaitFor(index, target);
+    if (rest.starts_with("valid")) CheckJudgesOf(index, field, line, target);
+  }
+}
+
+// Waits for the node, or for what it is inside of, in the sequence that both share.
+void GraphCompiler::WaitFor(int32_t index, int32_t target) {
+  source(index).uses.insert(target);
+  for (int32_t ancestor = index; ancestor != kNoNode; ancestor = node(ancestor).parent) {
+    for (int32_t up = target; up != kNoNode; up = node(up).parent) {
+      if (up != ancestor && node(up).sequence == node(ancestor).sequence) Link(ancestor, up, index);
     }
+  }
+}
+
+// Which judgements are valid is known when they have been judged themselves.
+void GraphCompiler::CheckJudgesOf(int32_t index, std::string_view field, int line, int32_t judge) {
+  bool judged = false;
+  for (int32_t i = 0; i < static_cast<int32_t>(graph_->nodes_.size()); ++i) {
+    if (node(i).kind != NodeKind::kJudge || node(i).of != judge) continue;
+    judged = true;
+    WaitFor(index, i);
+  }
+  if (!judged) {
+    const std::string& name = node(judge).name;
+    Report(index, line,
+           "{} asks which judgements of \"{}\" are valid, and nobody judges them; add a judge with of: \"{}\"", field,
+           name, name);
   }
 }
 
@@ -144,7 +167,7 @@ void GraphCompiler::CompileOwn(int32_t index) {
     CompileExpression(index, "condition", kind.LineOf(proto.branch(), "condition"), proto.branch().condition(), known,
                       &node(index).expression);
   }
-  if (proto.has_pick()) CompilePick(index, std::move(known));
+  if (proto.has_pick() || proto.has_judge() || !proto.speak().worth().empty()) CompileChoice(index, std::move(known));
   if (proto.has_check() && !proto.check().expected().empty()) {
     const int line = kind.LineOf(proto.check(), "expected");
     absl::StatusOr<PromptTemplate> parsed = PromptTemplate::Parse(proto.check().expected());
@@ -161,19 +184,38 @@ void GraphCompiler::CompileOwn(int32_t index) {
   }
 }
 
-void GraphCompiler::CompilePick(int32_t index, Known known) {
-  const pb::Pick& pick = source(index).proto->pick();
+// `weight` of a pick, `worth` of a speak, `where` of a pick or judge: about one utterance.
+void GraphCompiler::CompileChoice(int32_t index, Known known) {
+  const pb::Node& proto = *source(index).proto;
   const FieldLines& kind = source(index).kind;
   known.names.erase("votes");
-  for (auto& [name, assessor] : known.assessors) {
+  for (const auto& [name, assessor] : known.assessors) {
     const CompiledNode& said = node(assessor);
+    if (said.kind == NodeKind::kSpeak) known.names.erase(name);  // a label is of a node
     if (said.kind != NodeKind::kJudge) continue;
     known.names[name] = said.compares() ? std::set<std::string>{"mean_score", "shown", "wins"}
-                                        : std::set<std::string>{"accepts", "mean_score", "rejects"};
+                                        : std::set<std::string>{"accepts", "lowest", "mean_score",
+                                                                "rejects", "valid",  "valid_at_lowest"};
   }
   known.names["member"] = {"name", "weight"};
-  known.names["text_length"] = {};
-  known.names["confidence"] = {};
+  for (const char* value : {"confidence", "text_length"}) known.names[value] = {};
+  const bool traced = std::any_of(graph_->nodes_.begin(), graph_->nodes_.end(),
+                                  [](const CompiledNode& other) { return other.confidence_window > 0; });
+  if (traced) {
+    known.names["likelihood"] = {};
+    known.names["token_confidence"] = {"bottom", "lowest", "mean", "tail"};
+  }
+  if (proto.has_judge()) {
+    known.names["own_score"] = {};
+    if (proto.judge().where().empty()) return;
+    return CompileExpression(index, "where", kind.LineOf(proto.judge(), "where"), proto.judge().where(), known,
+                             &node(index).where);
+  }
+  if (proto.has_speak()) {
+    return CompileExpression(index, "worth", kind.LineOf(proto.speak(), "worth"), proto.speak().worth(), known,
+                             &node(index).expression);
+  }
+  const pb::Pick& pick = proto.pick();
   if (!pick.weight().empty()) {
     CompileExpression(index, "weight", kind.LineOf(pick, "weight"), pick.weight(), known, &node(index).expression);
   }
@@ -193,6 +235,8 @@ void GraphCompiler::CheckPrompts(int32_t index) {
     at.prompt_differs_by_sample |= sees.shuffle || (sees.by_sample && sees.DiffersByReader());
   }
   if (at.kind == NodeKind::kJudge) known.insert(at.compares() ? "candidates" : "candidate");
+  if (at.kind == NodeKind::kSpeak) known.insert("subject");  // undefined without each
+  at.prompt_differs_by_member |= at.follow;
   at.prompt_differs_by_member |= at.compares();
   at.prompt_differs_by_sample |= at.compares();
   const pb::Node& proto = *source(index).proto;

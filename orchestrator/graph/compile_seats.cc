@@ -89,6 +89,11 @@ void GraphCompiler::FillSees(int32_t index, const Message& message) {
     to.among = seated ? sees.among() : pb::Sees::EVERYBODY;
     to.by_sample = sees.by_sample();
     to.memory = std::max(1, sees.memory());
+    to.of_subject = sees.of_subject();
+    to.lowest = sees.lowest();
+    if (sees.lowest() && sees.shuffle()) {
+      Report(index, line, "sees asks for the lowest first and for a shuffled order; remove one");
+    }
   }
 }
 
@@ -101,11 +106,70 @@ void GraphCompiler::FillSpeak(int32_t index) {
     Report(index, source(index).kind.LineOf(speak, "quorum"), "quorum is {}; 0 (all) or more allowed", speak.quorum());
   }
   node(index).quorum = std::max(0, speak.quorum());
+  if (speak.has_stop()) FillStop(index);
+  FillAssign(index);
+  node(index).confidence_window = speak.confidence_window();
+  if (speak.confidence_window() < 0 || speak.confidence_window() > kConfidenceWindowMax) {
+    Report(index, source(index).kind.LineOf(speak, "confidence_window"),
+           "confidence_window is {}; 0 (not asked) to {} tokens allowed", speak.confidence_window(),
+           kConfidenceWindowMax);
+  }
   const auto& role = node(index).role;
   if (role != nullptr && (role->contract == ContractKind::kVerdict || role->contract == ContractKind::kRanking)) {
     Report(index, source(index).kind.LineOf(speak, "role"), "role \"{}\" gives {}; use judge, or a role that answers",
            speak.role(), role->contract == ContractKind::kVerdict ? "verdicts" : "rankings");
   }
+}
+
+void GraphCompiler::FillAssign(int32_t index) {
+  const pb::Speak& speak = source(index).proto->speak();
+  const int line = source(index).kind.LineOf(speak, "assign");
+  if (!pb::Speak::Assign_IsValid(speak.assign())) {
+    Report(index, line, "assign {} is not known to this version", static_cast<int>(speak.assign()));
+    return;
+  }
+  node(index).assign = speak.assign() == pb::Speak::ASSIGN_UNSPECIFIED ? pb::Speak::ALL : speak.assign();
+  const bool bound = node(index).assign == pb::Speak::UCB;
+  if (node(index).assign != pb::Speak::ALL && speak.each().empty()) {
+    Report(index, line, "assign says who takes an utterance of each, and there is none; add each");
+  }
+  if (bound && speak.worth().empty()) Report(index, line, "UCB needs worth: an expression, e.g. \"score.mean_score\"");
+  if (!bound && !speak.worth().empty()) {
+    Report(index, source(index).kind.LineOf(speak, "worth"), "worth has no meaning without assign: UCB; remove it");
+  }
+  if (bound) node(index).memory = kMemoryRoundsMax;  // what it has made is looked back on
+}
+
+void GraphCompiler::FillStop(int32_t index) {
+  const pb::Speak& speak = source(index).proto->speak();
+  const FieldLines stop_lines = source(index).kind.In(speak, "stop");
+  pb::Stopping stop = speak.stop();
+  if (stop.rule() == pb::Stopping::RULE_UNSPECIFIED || !pb::Stopping::Rule_IsValid(stop.rule())) {
+    Report(index, stop_lines.line(), "stop has no rule; add rule: BETA, DIRICHLET or WINDOW");
+  }
+  const bool window = stop.rule() == pb::Stopping::WINDOW;
+  if (window && stop.has_confidence()) {
+    Report(index, stop_lines.LineOf(stop, "confidence"), "confidence has no meaning for WINDOW; remove it");
+  }
+  if (!stop.has_confidence()) stop.set_confidence(0.95);
+  if (!(stop.confidence() > 0.5 && stop.confidence() < 1)) {
+    Report(index, stop_lines.LineOf(stop, "confidence"), "confidence is {}; it must be above 0.5 and below 1",
+           stop.confidence());
+  }
+  if (stop.wave() == 0) stop.set_wave(window ? 5 : 1);
+  if (stop.wave() < (window ? 2 : 1) || stop.wave() > kWaveMax) {
+    Report(index, stop_lines.LineOf(stop, "wave"), "wave is {}; {} to {} allowed", stop.wave(), window ? 2 : 1,
+           kWaveMax);
+  }
+  if (speak.quorum() != 0) {
+    Report(index, source(index).kind.LineOf(speak, "quorum"),
+           "quorum and stop at once: arrival and order would both decide; remove one");
+  }
+  if (node(index).role != nullptr && node(index).role->contract != ContractKind::kAnswer) {
+    Report(index, stop_lines.line(), "stop counts answers, and role \"{}\" gives none; remove stop", speak.role());
+  }
+  node(index).wave = stop.wave();
+  node(index).stop = std::move(stop);
 }
 
 void GraphCompiler::FillJudge(int32_t index) {
@@ -126,6 +190,30 @@ void GraphCompiler::FillJudge(int32_t index) {
     Report(index, source(index).kind.LineOf(judge, "role"),
            "role \"{}\" gives no {}; name a role whose contract is {}, or judge by another method", judge.role(),
            compares ? "ranking" : "verdict", compares ? "ranking {..}" : "verdict {..}");
+  }
+  node(index).strict = judge.strict();
+  node(index).follow = judge.follow();
+  node(index).only_self = judge.only_self();
+  graph_->follows_ = graph_->follows_ || judge.follow();
+  if (judge.strict()) node(index).wave = judge.wave() == 0 ? 1 : judge.wave();
+  if (judge.wave() < 0 || judge.wave() > kWaveMax) {
+    Report(index, source(index).kind.LineOf(judge, "wave"), "wave is {}; 1 to {} allowed", judge.wave(), kWaveMax);
+  } else if (judge.wave() != 0 && !judge.strict()) {
+    Report(index, source(index).kind.LineOf(judge, "wave"), "wave has no meaning without strict; remove it");
+  }
+  for (const auto& [on, field] :
+       {std::pair(judge.strict(), "strict"), {judge.follow(), "follow"}, {judge.only_self(), "only_self"}}) {
+    if (on && compares) {
+      Report(index, source(index).kind.LineOf(judge, field), "{} has no meaning for a judge that compares; remove it",
+             field);
+    }
+  }
+  if (judge.only_self() && judge.exclude_self()) {
+    Report(index, source(index).kind.LineOf(judge, "only_self"), "only_self and exclude_self leave nobody; remove one");
+  }
+  if (judge.follow() && role != nullptr && role->system.has_value()) {
+    Report(index, source(index).kind.LineOf(judge, "follow"),
+           "role \"{}\" has a system message, which cannot follow a conversation; name a role without", judge.role());
   }
   const bool windowed = compares && judge.method() != pb::Judge::PAIRS;
   const int window_line = source(index).kind.LineOf(judge, "window");

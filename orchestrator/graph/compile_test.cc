@@ -79,7 +79,7 @@ TEST(Compile, AnUnknownNameSaysWhatIsKnown) {
   EXPECT_THAT(
       CompileGraphText(Council("votes.margn >= 0.6"), "council.textproto", Roles()).errors,
       ElementsAre("council.textproto:9: node \"review\": until reads \"votes.margn\"; votes has: count, distinct, "
-                  "margin, top, total, unchanged"));
+                  "margin, sure, top, total, unchanged"));
 }
 
 TEST(Compile, TheRevisionIsOfGraphAndRoles) {
@@ -105,7 +105,8 @@ TEST(Compile, MistakesOfNamesAreAllToldAtOnce) {
                           "g.textproto:4: node \"a\": the name is taken by the node of line 3; rename one",
                           "g.textproto:4: node \"a\": of names \"b\", which is no node; did you mean \"a\"?",
                           "g.textproto:5: node \"Bad\": a name is [a-z][a-z0-9_]*, at most 64 characters; rename it",
-                          "g.textproto:5: node \"Bad\": no rule; add by: MAJORITY, WEIGHTED_VOTE, BEST_OF_N or FIRST",
+                          "g.textproto:5: node \"Bad\": no rule; add by: MAJORITY, WEIGHTED_VOTE, BEST_OF_N, FIRST, "
+                          "AB_MCTS_M or AB_MCTS_A",
                           "g.textproto:6: node \"round\": the name is a word of the expression language; rename it",
                           "g.textproto:6: node \"round\": no kind; add one of speak, judge, pick, check, loop, branch",
                           "g.textproto:7: result names \"c\", which is no node at the top of the graph; did you mean "
@@ -206,7 +207,7 @@ TEST(Compile, PromptsReadOnlyWhatIsThere) {
                        "g.textproto", roles)
           .errors,
       ElementsAre("g.textproto:2: node \"a\": role \"r\" reads \"questoin\" in its task; known names here: member, "
-                  "question, round, sample, seen",
+                  "question, round, sample, seen, subject",
                   "g.textproto:2: node \"a\": the role names \"draft\", which is no node; there are none"));
 }
 
@@ -230,7 +231,8 @@ TEST(Compile, ComparisonsAreToldFromVerdicts) {
               ElementsAre(HasSubstr("window has no meaning for PAIRS")));
   EXPECT_THAT(errors("role: \"selector\" method: CHOICE", "j.accepts"),
               ElementsAre(HasSubstr("weight reads \"j.accepts\"; j has: mean_score, shown, wins")));
-  EXPECT_THAT(errors("role: \"verifier\"", "j.wins"), ElementsAre(HasSubstr("j has: accepts, mean_score, rejects")));
+  EXPECT_THAT(errors("role: \"verifier\"", "j.wins"),
+              ElementsAre(HasSubstr("j has: accepts, lowest, mean_score, rejects")));
   EXPECT_THAT(Errors(draft + "node { name: \"s\" speak { role: \"selector\" members: \"m\" } }"),
               ::testing::Contains(HasSubstr("role \"selector\" gives rankings; use judge, or a role that answers")));
   EXPECT_THAT(errors("role: \"selector\" method: CHOICE", "j.judgements"), ElementsAre(HasSubstr("j has: ")));
@@ -271,7 +273,84 @@ TEST(Compile, OnlyUntilKnowsWhetherTheMajorityMoved) {
   EXPECT_THAT(Errors("name: \"g\" input { name: \"question\" }\n"
                      "node { name: \"a\" speak { role: \"solver\" members: \"m\" } }\n"
                      "node { name: \"b\" when: \"votes.unchanged > 1\" pick { of: \"a\" by: FIRST } }"),
-              ElementsAre(HasSubstr("votes has: count, distinct, margin, top, total")));
+              ElementsAre(HasSubstr("votes has: count, distinct, margin, sure, top, total")));
+}
+
+// A speak, a judge of it, and a pick, with a place for a mistake in each.
+std::string Three(const std::string& speak, const std::string& judge, const std::string& pick) {
+  return "name: \"g\" input { name: \"question\" }\n"
+         "node { name: \"a\" speak { members: \"m\" role: \"solver\" " +
+         speak +
+         " } }\n"
+         "node { name: \"j\" judge { members: \"m\" of: \"a\" " +
+         judge +
+         " } }\n"
+         "node { name: \"p\" pick { of: \"a\" by: BEST_OF_N " +
+         pick + " } }\n";
+}
+const std::string kVerifier = "role: \"verifier\"";
+const std::string kScore = "weight: \"j.mean_score\"";
+
+TEST(Compile, EarlyEnds) {
+  EXPECT_THAT(Errors(Three("stop { rule: DIRICHLET confidence: 0.9 wave: 4 }", kVerifier + " strict: true", kScore)),
+              ::testing::IsEmpty());
+  const std::vector<std::pair<std::string, std::string>> speaks = {
+      {"stop {}", "stop has no rule; add rule: BETA, DIRICHLET or WINDOW"},
+      {"stop { rule: BETA confidence: 1 }", "confidence is 1; it must be above 0.5 and below 1"},
+      {"stop { rule: BETA confidence: 0.5 }", "confidence is 0.5;"},
+      {"stop { rule: WINDOW confidence: 0.9 }", "confidence has no meaning for WINDOW; remove it"},
+      {"stop { rule: BETA } quorum: 1", "quorum and stop at once"},
+      {"assign: TURNS", "assign says who takes an utterance of each, and there is none; add each"},
+      {"worth: \"1\"", "worth has no meaning without assign: UCB; remove it"},
+      {"sees { node: \"a\" of_subject: true }", "no call here is about one utterance; remove it, or add each"},
+      {"each: \"nobody\"", "each names \"nobody\""}};
+  for (const auto& [speak, error] : speaks) {
+    EXPECT_THAT(Errors(Three(speak, kVerifier, kScore)), ::testing::Contains(HasSubstr(error))) << speak;
+  }
+  const std::vector<std::pair<std::string, std::string>> judges = {
+      {kVerifier + " wave: 2", "wave has no meaning without strict; remove it"},
+      {kVerifier + " only_self: true exclude_self: true", "only_self and exclude_self leave nobody; remove one"},
+      {kVerifier + " follow: true", "role \"verifier\" has a system message, which cannot follow a conversation"},
+      {"role: \"selector\" method: PAIRS strict: true", "strict has no meaning for a judge that compares; remove it"},
+      {kVerifier + " where: \"votes.top > 1\"",
+       "where reads \"votes.top\"; known names here: confidence, member, own_score"}};
+  for (const auto& [judge, error] : judges) {
+    EXPECT_THAT(Errors(Three("", judge, "")), ::testing::Contains(HasSubstr(error))) << judge;
+  }
+  EXPECT_THAT(
+      Errors(Three("", kVerifier, "weight: \"j.valid\"")),
+      ElementsAre("g.textproto:4: node \"p\": weight asks which judgements of \"j\" are valid, and nobody judges them; "
+                  "add a judge with of: \"j\""));
+  EXPECT_THAT(Errors(Three("", kVerifier, "weight: \"likelihood\"")),
+              ::testing::Contains(HasSubstr("weight reads \"likelihood\"")));
+  EXPECT_THAT(
+      Errors(Three("confidence_window: 9", kVerifier, "weight: \"likelihood * token_confidence.tail + j.lowest\"")),
+      ::testing::IsEmpty());
+}
+
+TEST(Compile, SearchesNeedRewards) {
+  const std::string draft =
+      "name: \"g\" input { name: \"question\" }\nnode { name: \"a\" speak { role: \"solver\" members: \"m\" } }\n";
+  EXPECT_THAT(Errors(draft + "node { name: \"p\" pick { of: \"a\" by: AB_MCTS_M keep: 2 } }"),
+              ElementsAre("g.textproto:3: node \"p\": AB_MCTS_M needs rewards; add weight: \"..\", in [0, 1]"));
+  EXPECT_THAT(Errors(draft + "node { name: \"p\" pick { of: \"a\" by: AB_MCTS_A keep: 2 weight: \"confidence\" } }"),
+              ::testing::IsEmpty());
+  EXPECT_THAT(Errors(draft + "node { name: \"b\" speak { role: \"refiner\" members: \"m\" each: \"a\" assign: UCB } }"),
+              ElementsAre(HasSubstr("UCB needs worth: an expression")));
+}
+
+TEST(Compile, LabelsAreReadByConditionsOnly) {
+  const std::string level =
+      "name: \"g\" input { name: \"question\" }\nnode { name: \"l\" speak { role: \"difficulty\" members: \"m\" } }\n";
+  EXPECT_THAT(
+      Errors(level + "node { name: \"a\" when: \"l.label != 'hard'\" speak { role: \"solver\" members: \"m\" } }"),
+      ::testing::IsEmpty());
+  EXPECT_THAT(
+      Errors(level + "node { name: \"a\" when: \"l.lable == 'hard'\" speak { role: \"solver\" members: \"m\" } }"),
+      ElementsAre(HasSubstr("when reads \"l.lable\"; l has: label")));
+  EXPECT_THAT(
+      Errors(level + "node { name: \"p\" pick { of: \"l\" by: BEST_OF_N weight: \"1 if l.label == 'easy' else 0\" } }"),
+      ElementsAre(HasSubstr("weight reads \"l.label\"; known names here: confidence, member, round, text_length")));
 }
 
 }  // namespace

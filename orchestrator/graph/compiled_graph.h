@@ -39,6 +39,8 @@ struct CompiledSees {
   deliberation::v1::Sees::Among among = deliberation::v1::Sees::EVERYBODY;  // never unspecified
   bool by_sample = false;
   int32_t memory = 1;  // rounds
+  bool of_subject = false;
+  bool lowest = false;
 
   // Who reads decides what is shown.
   bool DiffersByReader() const { return own || others || shuffle || among != deliberation::v1::Sees::EVERYBODY; }
@@ -56,7 +58,7 @@ struct CompiledNode {
   std::vector<int32_t> after;
 
   std::optional<Expression> when;
-  // until, condition, weight, or expected, by kind.
+  // until, condition, weight or worth, by kind.
   std::optional<Expression> expression;
   std::optional<PromptTemplate> expected;  // of an EXACT check
   int32_t votes_of = kNoNode;              // whose answers `votes` counts in the expressions
@@ -73,11 +75,19 @@ struct CompiledNode {
   deliberation::v1::Judge::Method method = deliberation::v1::Judge::VERDICT;  // never unspecified
   bool exclude_self = false;
   int32_t window = 0;  // utterances in one comparison; 0: all
+  bool strict = false;
+  bool follow = false;
+  bool only_self = false;
+  int32_t confidence_window = 0;  // speak; tokens, 0: log-probabilities are not asked for
+  int32_t each = kNoNode;         // speak: one call per utterance of it
+  deliberation::v1::Speak::Assign assign = deliberation::v1::Speak::ALL;  // never unspecified
+  std::optional<deliberation::v1::Stopping> stop;                         // speak; confidence and wave are set
+  int32_t wave = 0;  // calls of one vote or subject under way at a time; 0: all
 
   int32_t of = kNoNode;  // judge, pick, check
   deliberation::v1::Pick::By by = deliberation::v1::Pick::BY_UNSPECIFIED;
   std::vector<int32_t> also;        // pick
-  std::optional<Expression> where;  // pick
+  std::optional<Expression> where;  // pick, judge
   int32_t keep = 1;                 // pick
   deliberation::v1::Check::Checker checker = deliberation::v1::Check::CHECKER_UNSPECIFIED;
 
@@ -94,6 +104,12 @@ struct CompiledNode {
 
   // Rounds of its value that some reader looks back on; 0: nobody sees more than the latest.
   int32_t memory = 0;
+
+  // Each of its calls goes to one of the members, and not to all.
+  bool one_of_the_members() const { return only_self || assign != deliberation::v1::Speak::ALL; }
+
+  // A pick that says where a search goes on.
+  bool searches() const { return by == deliberation::v1::Pick::AB_MCTS_M || by == deliberation::v1::Pick::AB_MCTS_A; }
 
   // A judge that compares utterances with one another.
   bool compares() const {
@@ -119,6 +135,8 @@ class CompiledGraph {
   const NodeSequence& sequence(int32_t index) const { return sequences_[static_cast<size_t>(index)]; }
   int32_t result() const { return result_; }
   const grade::Grader& grader() const { return *grader_; }
+  // Some judge follows the conversation of what it judges.
+  bool follows() const { return follows_; }
 
   // Everything that decides what the graph does, serialised deterministically, and its SHA-256 in hex.
   const std::string& canonical() const { return canonical_; }
@@ -137,6 +155,7 @@ class CompiledGraph {
   std::vector<NodeSequence> sequences_;  // [0] is the graph itself
   int32_t result_ = kNoNode;
   std::shared_ptr<const grade::Grader> grader_;
+  bool follows_ = false;
   std::string canonical_;
   std::string revision_;
 };

@@ -99,17 +99,16 @@ class Bounder {
     };
     switch (node.kind) {
       case NodeKind::kSpeak:
-        return {static_cast<double>(seats_[Index(node.index)].size()) * node.samples,
-                static_cast<double>(OutputTokensMax(node))};
+        return {Askers(node) * node.samples * Subjects(node), static_cast<double>(OutputTokensMax(node))};
       case NodeKind::kJudge:
-        return {Questions(node) * static_cast<double>(seats_[Index(node.index)].size()) * node.samples,
-                static_cast<double>(OutputTokensMax(node))};
+        return {Askers(node) * node.samples * Questions(node), static_cast<double>(OutputTokensMax(node))};
       case NodeKind::kPick: {
         Holding competing = At(node.of);
         for (const int32_t also : node.also) {
           competing = {competing.count + At(also).count, std::max(competing.tokens, At(also).tokens)};
         }
-        return {std::min<double>(node.keep, competing.count), competing.tokens};
+        // A search may ask afresh as often as it likes, whatever there is.
+        return {node.searches() ? node.keep : std::min<double>(node.keep, competing.count), competing.tokens};
       }
       case NodeKind::kCheck:
         return {At(node.of).count, 4 * kShortTokens};
@@ -133,6 +132,13 @@ class Bounder {
     return node.window == 0 ? At(node.of).count : std::min<double>(node.window, At(node.of).count);
   }
 
+  // Members that are asked about one thing.
+  double Askers(const CompiledNode& node) const {
+    return node.one_of_the_members() ? 1 : static_cast<double>(seats_[Index(node.index)].size());
+  }
+
+  double Subjects(const CompiledNode& node) const { return node.each == kNoNode ? 1 : At(node.each).count; }
+
   // Calls of one judge and sample.
   double Questions(const CompiledNode& node) const {
     const double count = At(node.of).count;
@@ -141,16 +147,19 @@ class Bounder {
     return count;
   }
 
-  Work Calls(const CompiledNode& node) const {
-    Work work;
-    if (node.role == nullptr) return work;
-    const double rounds_of_calls = node.samples * (node.kind == NodeKind::kJudge ? Questions(node) : 1.0);
-    const double output = OutputTokensMax(node);
+  // Bytes of the role and the question, and tokens of what others wrote, in one prompt of the node.
+  std::pair<double, double> PromptOf(const CompiledNode& node) const {
     double text = static_cast<double>(node.role->proto.system().size() + node.role->proto.task().size()) +
                   static_cast<double>(inputs_.input_bytes);
     for (const pb::Turn& turn : node.role->proto.examples()) text += static_cast<double>(turn.content().size());
-    double shown = node.kind == NodeKind::kJudge ? At(node.of).tokens : 0;
-    if (node.compares()) shown = Window(node) * (At(node.of).tokens + kFramingTokens);
+    double shown = 0;
+    if (node.compares()) {
+      shown = Window(node) * (At(node.of).tokens + kFramingTokens);
+    } else if (const int32_t subject = node.kind == NodeKind::kJudge ? node.of : node.each; subject != kNoNode) {
+      // The utterance, and what it is about.
+      const CompiledNode& from = graph_.node(subject);
+      shown = At(subject).tokens + At(from.kind == NodeKind::kJudge ? from.of : from.each).tokens;
+    }
     for (const CompiledSees& sees : node.sees) {
       const Holding held = At(sees.node);
       const double all = held.count * sees.memory;
@@ -158,15 +167,45 @@ class Bounder {
       const bool brief = sees.part == pb::Sees::ANSWER || sees.part == pb::Sees::SCORE;
       shown += count * ((brief ? kShortTokens : held.tokens) + kFramingTokens);
     }
+    return {text, shown};
+  }
+
+  // Of the conversations that a judge may follow: those of speaks, of which the longest counts.
+  std::pair<double, double> LongestPrompt() const {
+    std::pair<double, double> longest = {0, 0};
+    for (const CompiledNode& node : graph_.nodes()) {
+      if (node.kind != NodeKind::kSpeak) continue;
+      const auto [text, shown] = PromptOf(node);
+      longest = {std::max(longest.first, text), std::max(longest.second, shown)};
+    }
+    return longest;
+  }
+
+  Work Calls(const CompiledNode& node) const {
+    Work work;
+    if (node.role == nullptr) return work;
+    const double asked = node.samples * (node.kind == NodeKind::kJudge ? Questions(node) : Subjects(node));
+    const double output = OutputTokensMax(node);
+    auto [text, shown] = PromptOf(node);
+    if (node.follow) {
+      const auto [more_text, more_shown] = LongestPrompt();
+      text += more_text, shown += more_shown;
+    }
+    Work dearest;
     for (const int32_t seat : seats_[Index(node.index)]) {
       const CostModel& cost = inputs_.members[Index(seat)];
       const double prompt = std::ceil(text / cost.characters_per_token) + shown;
       const double bounded = std::min(prompt, 1e15);
       Work one = {1, output, bounded,
                   EstimateFlops(cost, static_cast<int64_t>(bounded), 0, static_cast<int64_t>(output))};
-      work.Add(one, rounds_of_calls);
+      work.Add(one, asked);
+      dearest = Larger(dearest, one);
     }
-    return work;
+    if (!node.one_of_the_members()) return work;
+    // It may be the dearest each time.
+    Work by_writers;
+    by_writers.Add(dearest, asked);
+    return by_writers;
   }
 
   const CompiledGraph& graph_;

@@ -119,5 +119,44 @@ TEST(CostBound, APoolGrowsByWhatARoundAddsUntilThePickCutsIt) {
   EXPECT_EQ(bound(kKeepMax), 1 + 5 * (2 + kKeepMax));
 }
 
+TEST(CostBound, OneCallPerUtteranceOfEach) {
+  const auto bound = [](const std::string& assign) {
+    return Bound(
+               "node { name: \"a\" speak { role: \"solver\" members: \"m*\" samples: 2 } }\n"
+               "node { name: \"v\" judge { role: \"verifier\" members: \"m*\" of: \"a\" } }\n"
+               "node { name: \"w\" judge { role: \"meta_verifier\" members: \"m0\" of: \"v\" } }\n"
+               "node { name: \"b\" speak { role: \"refiner\" members: \"m*\" samples: 2 each: \"a\" " +
+                   assign +
+                   " } }\n"
+                   "node { name: \"p\" pick { of: \"b\" also: \"a\" by: BEST_OF_N weight: \"v.valid\" } }\n",
+               3)
+        ->calls();
+  };
+  // 6 utterances, 18 judgements of them, each judged once; 6 x 2 refinements by all three or by one.
+  EXPECT_EQ(bound(""), 6 + 18 + 18 + 6 * 2 * 3);
+  EXPECT_EQ(bound("assign: TURNS"), 6 + 18 + 18 + 6 * 2);
+}
+
+TEST(CostBound, WhatMayEndEarlyIsBoundedByAllOfIt) {
+  const auto bound = Bound(
+      "node { name: \"a\" speak { role: \"solver\" members: \"m*\" samples: 20 stop { rule: BETA } } }\n"
+      "node { name: \"s\" judge { role: \"self_check\" members: \"m*\" of: \"a\" follow: true only_self: true } }\n"
+      "node { name: \"v\" judge { role: \"verifier\" members: \"m0\" of: \"a\" samples: 8 strict: true } }\n"
+      "node { name: \"p\" pick { of: \"a\" by: BEST_OF_N weight: \"v.accepts + s.mean_score\" } }\n",
+      2);
+  EXPECT_EQ(bound->calls(), 40 + 40 + 40 * 8) << "everybody is asked about its own";
+}
+
+TEST(CostBound, ASearchAsksForAllItsTrialsEveryRound) {
+  const auto bound = Bound(
+      "node { name: \"t\" loop { max_rounds: 5\n"
+      "  body { name: \"c\" pick { of: \"t\" by: AB_MCTS_A keep: 3 weight: \"s.mean_score\" } }\n"
+      "  body { name: \"g\" speak { role: \"refiner\" members: \"m*\" each: \"c\" assign: TURNS } }\n"
+      "  body { name: \"s\" judge { role: \"judge\" members: \"m0\" of: \"g\" method: P_TRUE } }\n"
+      "  body { name: \"k\" pick { of: \"t\" also: \"g\" by: FIRST keep: 1024 } } } }\n",
+      4);
+  EXPECT_EQ(bound->calls(), 5 * (3 + 3));
+}
+
 }  // namespace
 }  // namespace conclave::orchestrator

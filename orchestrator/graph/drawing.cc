@@ -39,8 +39,9 @@ std::string SeesLabel(const CompiledSees& sees) {
   if (sees.shuffle) parts.emplace_back("shuffled");
   if (sees.among == pb::Sees::RING) parts.emplace_back("neighbours'");
   if (sees.among == pb::Sees::STAR) parts.emplace_back("through the first");
+  if (sees.of_subject) parts.emplace_back("of the same");
   if (sees.memory > 1) parts.push_back(fmt::format("of {} rounds", sees.memory));
-  if (sees.limit > 0) parts.push_back(fmt::format("best {}", sees.limit));
+  if (sees.limit > 0) parts.push_back(fmt::format("{} {}", sees.lowest ? "worst" : "best", sees.limit));
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
@@ -58,6 +59,7 @@ std::vector<DrawnLine> LinesOf(const CompiledGraph& graph) {
     add(node.of, LineKind::kValue, "");
     for (const int32_t also : node.also) add(also, LineKind::kValue, "");
     add(node.over, LineKind::kValue, "");
+    add(node.each, LineKind::kValue, "each");
     add(node.otherwise_value, LineKind::kValue, "otherwise");
     for (const CompiledSees& sees : node.sees) add(sees.node, LineKind::kSees, SeesLabel(sees));
     if (node.yields != kNoNode) lines.push_back({node.yields, node.index, LineKind::kNextRound, "next round", false});
@@ -73,6 +75,18 @@ std::vector<std::string> DetailsOf(const CompiledNode& node, const CompiledGraph
       std::string who = fmt::format("{}: {}", node.role->proto.name(), fmt::join(node.members, ", "));
       if (node.samples > 1) who += fmt::format(" \u00d7 {}", node.samples);
       details.push_back(std::move(who));
+      if (node.stop.has_value()) {
+        const std::string rule = node.stop->rule() == pb::Stopping::WINDOW
+                                     ? fmt::format("until {} agree", node.wave)
+                                     : fmt::format("until {} sure, {} at a time", node.stop->confidence(), node.wave);
+        details.push_back(rule);
+      }
+      if (node.assign == pb::Speak::TURNS) details.emplace_back("members in turn");
+      if (node.assign == pb::Speak::UCB) details.push_back("the best member by " + node.expression->source());
+      if (node.strict) details.emplace_back("all must accept");
+      if (node.follow) details.emplace_back("in the same conversation");
+      if (node.only_self) details.emplace_back("everybody judges itself");
+      if (node.kind == NodeKind::kJudge && node.where.has_value()) details.push_back("where " + node.where->source());
       if (node.quorum > 0) details.push_back(fmt::format("quorum {}", node.quorum));
       if (node.kind == NodeKind::kJudge && node.method == pb::Judge::P_TRUE) details.emplace_back("P(true)");
       if (node.method == pb::Judge::PAIRS) details.emplace_back("every two, in both orders");

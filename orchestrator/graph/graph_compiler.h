@@ -57,6 +57,8 @@ class GraphCompiler {
   void AddNode(const deliberation::v1::Node& proto, FieldLines lines, int32_t sequence, int depth);
   void CheckName(int32_t index);
   void FillSpeak(int32_t index);
+  void FillAssign(int32_t index);
+  void FillStop(int32_t index);
   void FillJudge(int32_t index);
   void FillPick(int32_t index);
   void FillCheck(int32_t index);
@@ -71,6 +73,10 @@ class GraphCompiler {
   void ResolveNames();
   int32_t Resolve(int32_t reader, std::string_view name, int line, std::string_view field);
   int32_t ResolveUtterances(int32_t reader, std::string_view name, int line, std::string_view field);
+  // Utterances or judgements.
+  int32_t ResolveSubjects(int32_t reader, std::string_view name, int line, std::string_view field);
+  void ResolvePick(int32_t index);
+  void ResolveLoop(int32_t index);
   // `reader`'s ancestor (or itself) in its sequence reads `target` of the same sequence.
   void Link(int32_t ancestor, int32_t target, int32_t reader);
   void ReportUnknown(int32_t reader, std::string_view name, int line, std::string_view field);
@@ -87,9 +93,11 @@ class GraphCompiler {
   void CompileExpression(int32_t index, std::string_view field, int line, const std::string& source, const Known& known,
                          std::optional<Expression>* out);
   void CheckReads(int32_t index, std::string_view field, int line, const Expression& expression, const Known& known);
+  void WaitFor(int32_t index, int32_t target);
+  void CheckJudgesOf(int32_t index, std::string_view field, int line, int32_t judge);
   void CompileWhen(int32_t index);
   void CompileOwn(int32_t index);
-  void CompilePick(int32_t index, Known known);
+  void CompileChoice(int32_t index, Known known);
   void CheckPrompts(int32_t index);
 
   // compile_order.cc: order, reach, size.

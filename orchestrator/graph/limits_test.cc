@@ -184,5 +184,35 @@ TEST(Limits, FurtherNodesOfAPick) {
   EXPECT_THAT(Errors(pick(kAlsoMax + 1)), Contains(HasSubstr("17 nodes in also, at most 16 allowed")));
 }
 
+TEST(Limits, Waves) {
+  const auto stop = [](const std::string& rule, int wave) {
+    return fmt::format(
+        "node {{ name: \"a\" speak {{ role: \"solver\" members: \"m\" stop {{ rule: {} wave: {} }} }} }}", rule, wave);
+  };
+  EXPECT_THAT(Errors(stop("BETA", 1)), IsEmpty());
+  EXPECT_THAT(Errors(stop("BETA", kWaveMax)), IsEmpty());
+  EXPECT_THAT(Errors(stop("BETA", kWaveMax + 1)), Contains(HasSubstr("wave is 65; 1 to 64 allowed")));
+  EXPECT_THAT(Errors(stop("WINDOW", 2)), IsEmpty());
+  EXPECT_THAT(Errors(stop("WINDOW", 1)), Contains(HasSubstr("wave is 1; 2 to 64 allowed")));
+  const auto strict = [](int wave) {
+    return fmt::format(
+        "{}node {{ name: \"j\" judge {{ role: \"verifier\" members: \"m\" of: \"n0\" strict: true wave: {} }} }} "
+        "node {{ name: \"p\" pick {{ of: \"n0\" by: BEST_OF_N weight: \"j.accepts\" }} }}",
+        kDraft, wave);
+  };
+  EXPECT_THAT(Errors(strict(kWaveMax)), IsEmpty());
+  EXPECT_THAT(Errors(strict(kWaveMax + 1)), Contains(HasSubstr("wave is 65")));
+}
+
+TEST(Limits, ConfidenceWindows) {
+  const auto speak = [](int window) {
+    return fmt::format("node {{ name: \"a\" speak {{ role: \"solver\" members: \"m\" confidence_window: {} }} }}",
+                       window);
+  };
+  EXPECT_THAT(Errors(speak(kConfidenceWindowMax)), IsEmpty());
+  EXPECT_THAT(Errors(speak(kConfidenceWindowMax + 1)), Contains(HasSubstr("confidence_window is 1000001")));
+  EXPECT_THAT(Errors(speak(-1)), Contains(HasSubstr("confidence_window is -1")));
+}
+
 }  // namespace
 }  // namespace conclave::orchestrator

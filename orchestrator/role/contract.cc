@@ -74,10 +74,31 @@ VerdictReader::VerdictReader(const deliberation::v1::VerdictContract& contract)
     : accept_(PlainPhrases(contract.accept())),
       reject_(PlainPhrases(contract.reject())),
       score_after_(Plain(contract.score_after())),
-      score_max_(contract.has_score_max() ? contract.score_max() : 1.0) {}
+      score_max_(contract.has_score_max() ? contract.score_max() : 1.0) {
+  for (const deliberation::v1::Criterion& criterion : contract.criterion()) {
+    criteria_.push_back({Plain(criterion.after()), criterion.has_max() ? criterion.max() : 1.0,
+                         criterion.has_weight() ? criterion.weight() : 1.0});
+  }
+  if (contract.has_accept_from()) accept_from_ = contract.accept_from();
+}
+
+Reading VerdictReader::ReadRubric(std::string_view plain) const {
+  double points = 0, weights = 0;
+  for (const Criterion& criterion : criteria_) {
+    const std::optional<double> number = NumberAfter(plain, criterion.after);
+    if (!number.has_value()) return {};
+    points += criterion.weight * std::clamp(*number / criterion.max, 0.0, 1.0);
+    weights += criterion.weight;
+  }
+  Reading reading;
+  reading.score = points / weights;
+  reading.accept = *reading.score >= accept_from_;
+  return reading;
+}
 
 Reading VerdictReader::Read(std::string_view text) const {
   const std::string plain = Plain(WithoutReasoning(text));
+  if (!criteria_.empty()) return ReadRubric(plain);
   const auto accept = LastOf(plain, accept_);
   const auto reject = LastOf(plain, reject_);
   Reading reading;
@@ -128,6 +149,19 @@ std::vector<int32_t> ReadRanking(const deliberation::v1::RankingContract& contra
     return order;
   }
   return order;
+}
+
+std::optional<std::string> ReadLabel(const deliberation::v1::LabelContract& contract, std::string_view text) {
+  const std::string plain = Plain(WithoutReasoning(text));
+  std::optional<std::string> label;
+  std::pair<size_t, size_t> last = {0, 0};
+  for (const std::string& option : contract.option()) {
+    const auto at = LastOf(plain, {Plain(option)});
+    if (at.second == 0 || (label.has_value() && at <= last)) continue;
+    last = at;
+    label = option;
+  }
+  return label;
 }
 
 Reading ReadProbability(double p_true) {

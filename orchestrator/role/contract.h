@@ -12,7 +12,7 @@
 
 namespace conclave::orchestrator {
 
-enum class ContractKind { kAnswer, kVerdict, kText, kRanking };
+enum class ContractKind { kAnswer, kVerdict, kText, kRanking, kLabel };
 
 // What was read from one text. Nothing set: the contract was not met, which is never an error.
 struct Reading {
@@ -33,6 +33,15 @@ class VerdictReader {
   Reading Read(std::string_view text) const;
 
  private:
+  struct Criterion {
+    std::string after;
+    double max = 1;
+    double weight = 1;
+  };
+  Reading ReadRubric(std::string_view plain) const;
+
+  std::vector<Criterion> criteria_;
+  double accept_from_ = 0.5;
   std::vector<std::string> accept_, reject_;
   std::string score_after_;
   double score_max_ = 1;
@@ -46,6 +55,9 @@ std::optional<double> ReadConfidence(const deliberation::v1::AnswerContract& con
 // first, each once. Empty: there is none, or it names a candidate that was not shown.
 std::vector<int32_t> ReadRanking(const deliberation::v1::RankingContract& contract, int32_t count,
                                  std::string_view text);
+
+// The option that stands last in the text, as the contract writes it; of those that begin together the longest.
+std::optional<std::string> ReadLabel(const deliberation::v1::LabelContract& contract, std::string_view text);
 
 // A verdict made of a probability: P(True) of at least one half accepts.
 Reading ReadProbability(double p_true);

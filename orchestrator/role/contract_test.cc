@@ -72,6 +72,35 @@ TEST(Answer, ReadsByTheGradersRules) {
   EXPECT_EQ(ReadShortAnswer(*grader, "$18"), "18");
 }
 
+TEST(Label, TheLastInTheTextAndTheLongest) {
+  deliberation::v1::LabelContract contract;
+  for (const char* option : {"easy", "Hard", "hard as nails", "medium"}) contract.add_option(option);
+  EXPECT_EQ(ReadLabel(contract, "not easy but **HARD**."), "Hard");
+  EXPECT_EQ(ReadLabel(contract, "hard as nails"), "hard as nails");
+  EXPECT_EQ(ReadLabel(contract, "<think>medium</think> easy"), "easy");
+  EXPECT_EQ(ReadLabel(contract, "I cannot say"), std::nullopt);
+  EXPECT_EQ(ReadLabel(contract, ""), std::nullopt);
+}
+
+TEST(Rubric, AllCriteriaOrNoVerdict) {
+  deliberation::v1::VerdictContract contract;
+  for (const auto& [after, weight] : {std::pair("A:", 3.0), {"B:", 1.0}}) {
+    auto* criterion = contract.add_criterion();
+    criterion->set_after(after);
+    criterion->set_max(10);
+    criterion->set_weight(weight);
+  }
+  contract.set_accept_from(0.75);
+  const VerdictReader reader(contract);
+  const Reading full = reader.Read("a: 10\nB: 0");
+  EXPECT_EQ(full.score, 0.75);
+  EXPECT_EQ(full.accept, true);
+  EXPECT_EQ(reader.Read("A: 9\nB: 2").accept, false) << "(3 x 0.9 + 0.2) / 4 = 0.725";
+  EXPECT_EQ(reader.Read("A: 25\nB: -4").score, 0.75) << "out of range is at the edge";
+  EXPECT_EQ(reader.Read("A: 10").score, std::nullopt);
+  EXPECT_EQ(reader.Read("A: 10").accept, std::nullopt);
+}
+
 TEST(Ranking, TheLastLineWithThePhraseCounts) {
   deliberation::v1::RankingContract contract;
   contract.set_after("Ranking:");

@@ -39,7 +39,50 @@ class RoleErrors {
 // Nothing of a phrase is left when it is compared.
 bool IsBlank(std::string_view phrase) { return phrase.find_first_not_of(" \t\r\n*_`") == std::string_view::npos; }
 
+void CheckRubric(const pb::VerdictContract& verdict, const FieldLines& lines, RoleErrors* errors) {
+  if (!verdict.accept().empty() || !verdict.reject().empty() || !verdict.score_after().empty()) {
+    errors->Add(lines.LineOf(verdict, "criterion"),
+                "criteria and phrases at once; remove accept, reject and score_after, or the criteria");
+  }
+  if (verdict.criterion_size() > kCriteriaMax) {
+    errors->Add(lines.LineOf(verdict, "criterion", kCriteriaMax),
+                fmt::format("{} criteria, at most {} allowed", verdict.criterion_size(), kCriteriaMax));
+  }
+  for (int i = 0; i < verdict.criterion_size(); ++i) {
+    const pb::Criterion& criterion = verdict.criterion(i);
+    const int line = lines.LineOf(verdict, "criterion", i);
+    if (IsBlank(criterion.after())) errors->Add(line, "a criterion needs a phrase; add after: \"CORRECTNESS:\"");
+    for (const auto& [field, number] : {std::pair("max", criterion.has_max() ? criterion.max() : 1.0),
+                                        {"weight", criterion.has_weight() ? criterion.weight() : 1.0}}) {
+      if (!(number > 0 && std::isfinite(number))) {
+        errors->Add(line, fmt::format("a criterion has {} {}; it must be above 0", field, number));
+      }
+    }
+  }
+}
+
+void CheckLabels(const pb::LabelContract& label, const FieldLines& lines, RoleErrors* errors) {
+  if (label.option_size() < 2 || label.option_size() > kLabelsMax) {
+    errors->Add(lines.line(), fmt::format("{} options of a label; 2 to {} allowed", label.option_size(), kLabelsMax));
+  }
+  for (int i = 0; i < label.option_size(); ++i) {
+    const auto& options = label.option();
+    if (IsBlank(label.option(i))) errors->Add(lines.LineOf(label, "option", i), "an option is empty; remove it");
+    if (std::find(options.begin(), options.begin() + i, label.option(i)) != options.begin() + i) {
+      errors->Add(lines.LineOf(label, "option", i), fmt::format("option \"{}\" stands twice", label.option(i)));
+    }
+  }
+}
+
 void CheckVerdict(const pb::VerdictContract& verdict, const FieldLines& lines, RoleErrors* errors) {
+  if (!(verdict.accept_from() >= 0 && verdict.accept_from() <= 1)) {
+    errors->Add(lines.LineOf(verdict, "accept_from"),
+                fmt::format("accept_from is {}; it is a score and must be in [0, 1]", verdict.accept_from()));
+  }
+  if (!verdict.criterion().empty()) return CheckRubric(verdict, lines, errors);
+  if (verdict.has_accept_from()) {
+    errors->Add(lines.LineOf(verdict, "accept_from"), "accept_from without criteria; add criterion { .. }");
+  }
   if (verdict.accept().empty() || verdict.reject().empty()) {
     errors->Add(lines.line(), "a verdict needs at least one accept and one reject phrase");
   }
@@ -171,8 +214,13 @@ std::shared_ptr<const CompiledRole> CompileRole(const pb::Role& role, const Fiel
         found.Add(lines.In(role, "ranking").line(), "a ranking needs a phrase; add after: \"RANKING:\"");
       }
       break;
+    case pb::Role::kLabel:
+      compiled->contract = ContractKind::kLabel;
+      CheckLabels(role.label(), lines.In(role, "label"), &found);
+      break;
     case pb::Role::CONTRACT_NOT_SET:
-      found.Add(lines.line(), "how is its output read? add answer {}, verdict {..}, ranking {..} or text {}");
+      found.Add(lines.line(),
+                "how is its output read? add answer {}, verdict {..}, ranking {..}, label {..} or text {}");
   }
   for (const std::string& what : CheckSampling(role.sampling())) found.Add(lines.LineOf(role, "sampling"), what);
   CheckExamples(role, lines, &found);

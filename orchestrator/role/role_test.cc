@@ -76,6 +76,38 @@ TEST(Role, RankingsAndConfidencesNeedTheirPhrases) {
               Contains(HasSubstr("confidence_max without a phrase")));
 }
 
+TEST(Role, RubricsAndLabels) {
+  const auto rubric = [](int count) {
+    std::string text = "name: \"r\" task: \"x\" verdict { ";
+    for (int i = 0; i < count; ++i) text += fmt::format("criterion {{ after: \"C{}:\" max: 10 }} ", i);
+    return text + "}";
+  };
+  EXPECT_THAT(Errors(rubric(kCriteriaMax)), IsEmpty());
+  EXPECT_THAT(Errors(rubric(kCriteriaMax + 1)), Contains(HasSubstr("17 criteria, at most 16")));
+  const std::string head = "name: \"r\" task: \"x\" ";
+  EXPECT_THAT(Errors(head + "verdict { accept: \"y\" reject: \"n\" criterion { after: \"C:\" } }"),
+              Contains(HasSubstr("criteria and phrases at once")));
+  EXPECT_THAT(Errors(head + "verdict { criterion { } }"), Contains(HasSubstr("a criterion needs a phrase")));
+  EXPECT_THAT(Errors(head + "verdict { criterion { after: \"C:\" max: 0 } }"), Contains(HasSubstr("has max 0")));
+  EXPECT_THAT(Errors(head + "verdict { criterion { after: \"C:\" weight: -1 } }"),
+              Contains(HasSubstr("has weight -1")));
+  EXPECT_THAT(Errors(head + "verdict { criterion { after: \"C:\" } accept_from: 1.5 }"),
+              Contains(HasSubstr("accept_from is 1.5")));
+  EXPECT_THAT(Errors(head + "verdict { accept: \"y\" reject: \"n\" accept_from: 0.5 }"),
+              Contains(HasSubstr("accept_from without criteria")));
+  const auto labels = [&](int count) {
+    std::string text = head + "label { ";
+    for (int i = 0; i < count; ++i) text += fmt::format("option: \"o{}\" ", i);
+    return text + "}";
+  };
+  EXPECT_THAT(Errors(labels(2)), IsEmpty());
+  EXPECT_THAT(Errors(labels(kLabelsMax)), IsEmpty());
+  EXPECT_THAT(Errors(labels(1)), Contains(HasSubstr("1 options of a label; 2 to 32")));
+  EXPECT_THAT(Errors(labels(kLabelsMax + 1)), Contains(HasSubstr("33 options")));
+  EXPECT_THAT(Errors(head + "label { option: \"a\" option: \"a\" }"), Contains(HasSubstr("\"a\" stands twice")));
+  EXPECT_THAT(Errors(head + "label { option: \"a\" option: \" \" }"), Contains(HasSubstr("an option is empty")));
+}
+
 TEST(Role, ExamplesAreLimited) {
   const auto examples = [](int pairs) {
     std::string text = "name: \"r\" task: \"x\" answer {} ";

@@ -36,6 +36,7 @@ Input ToInput(uint32_t call, CallOutcome outcome, int64_t latency_ns) {
   finished.call = call;
   finished.text = std::move(outcome.text);
   finished.p_true = outcome.p_true;
+  finished.trace = std::move(outcome.trace);
   finished.answer = std::move(outcome.answer);
   finished.finish_reason = outcome.finish_reason;
   finished.usage = std::move(outcome.usage);
@@ -228,6 +229,7 @@ void ExecutorLoop::Dispatch(ActiveRun* run, CallSpec call) {
   request.seed = call.seed;
   request.sampling = *call.sampling;
   if (call.p_true != nullptr) request.p_true = PTrueContinuations{call.p_true->yes, call.p_true->no};
+  request.token_trace = call.token_trace;
   request.now_unix_seconds = run->create_unix_ns / 1'000'000'000;
   request.stream_tokens = run->stream_tokens;
   for (const ActiveRun::Observer& observer : run->observers) request.stream_tokens |= observer.tokens;

@@ -30,6 +30,7 @@
 #include "conclave/deliberation/v1/graph.pb.h"
 #include "conclave/inference/v1/inference.pb.h"
 #include "orchestrator/ledger/cost.h"
+#include "orchestrator/pick/confidence.h"
 
 namespace conclave::orchestrator {
 
@@ -90,6 +91,7 @@ struct CallSpec {
   std::shared_ptr<const deliberation::v1::SamplingDefaults> sampling;
   uint64_t seed = 0;                        // in [0, 2^63)
   std::shared_ptr<const PTrueSpec> p_true;  // set: nothing is generated
+  bool token_trace = false;                 // CallFinished::trace is wanted
 };
 
 // ---- Inputs.
@@ -102,6 +104,7 @@ struct CallFinished {
   uint32_t call = 0;
   std::string text;
   std::optional<double> p_true;       // of a P(True) call
+  std::optional<TokenTrace> trace;    // where it was asked for and the member could tell
   std::optional<std::string> answer;  // came beside the text (recorded members): read instead of the text
   inference::v1::FinishReason finish_reason = inference::v1::FINISH_REASON_STOP;
   inference::v1::Usage usage;
@@ -115,6 +118,8 @@ struct CallFinished {
   std::optional<double> recorded_score;
   std::optional<double> recorded_confidence;
   std::vector<int32_t> recorded_ranking;
+  std::optional<std::string> recorded_label;
+  std::optional<TokenConfidence> recorded_token_confidence;
 };
 
 // A call ended otherwise: lost, refused, cancelled.

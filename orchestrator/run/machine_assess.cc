@@ -33,6 +33,7 @@ void Machine::Impl::FinishSpeak(const CompiledNode& node) {
   for (const Slot& slot : state.slots) {
     if (slot.state == Slot::State::kDone) state.utterances.push_back(slot.utterance);
   }
+  NoteStop(node, &state);
   if (node.quorum > state.done && state.note.empty()) {
     state.note = fmt::format("quorum: {} wanted, {} of {} calls answered", node.quorum, state.done, state.slots.size());
   }
@@ -52,8 +53,10 @@ void Machine::Impl::FinishJudge(const CompiledNode& node) {
   if (node.compares()) return FinishComparisons(node);
   std::vector<Assessment> said(state.judged.size());
   for (const Slot& slot : state.slots) {
+    if (slot.state == Slot::State::kDropped) continue;  // was never needed
     Assessment& assessment = said[static_cast<size_t>(slot.subject)];
     assessment.node = node.index;
+    assessment.strict = node.strict;
     assessment.asked += 1;
     if (slot.state != Slot::State::kDone) continue;
     Utterance& judgement = values_.utterance(slot.utterance);
@@ -61,6 +64,7 @@ void Machine::Impl::FinishJudge(const CompiledNode& node) {
     judgement.author = judged.author;
     judgement.author_sample = judged.author_sample;
     state.utterances.push_back(slot.utterance);
+    assessment.judgements.push_back(slot.utterance);
     if (judgement.accept.has_value()) (*judgement.accept ? assessment.accepts : assessment.rejects) += 1;
     if (judgement.score.has_value()) {
       assessment.scored += 1;
@@ -78,13 +82,17 @@ void Machine::Impl::FinishAssessor(const CompiledNode& node, std::vector<Assessm
     state.judgements += judgement.score.has_value() || !judgement.ranking.empty() ? 1 : 0;
   }
   double sum = 0;
-  int32_t scored = 0;
+  int32_t scored = 0, judged = 0;
   for (size_t i = 0; i < said.size(); ++i) {
     if (said[i].asked == 0) continue;
+    ++judged;
     if (said[i].scored > 0) sum += said[i].MeanScore(), ++scored;
     state.accepted += said[i].Accepted() ? 1 : 0;
     Attach(state.judged[i], said[i]);
   }
+  const bool passed = judged > 0 && state.accepted == judged;
+  state.passes = passed ? state.passes + 1 : 0;
+  if (passed || state.judgements > 0) state.fails = passed ? 0 : state.fails + 1;
   state.assessed = scored > 0;
   state.mean_score = scored > 0 ? sum / scored : 0;
   pb::NodeFinished* finished = FinishNode(node);
@@ -144,8 +152,8 @@ absl::StatusOr<std::vector<int32_t>> Machine::Impl::Competitors(const CompiledNo
   std::set<int32_t> taken;
   for (const int32_t id : ids) {
     if (!node.also.empty() && !taken.insert(id).second) continue;
-    ASSIGN_OR_RETURN(const bool competes, variables_.Competes(node.index, values_.utterance(id)));
-    if (competes) competing.push_back(id);
+    ASSIGN_OR_RETURN(const bool takes_part, variables_.TakesPart(node.index, values_.utterance(id)));
+    if (takes_part) competing.push_back(id);
   }
   return competing;
 }
@@ -156,10 +164,11 @@ void Machine::Impl::RunPick(const CompiledNode& node) {
   const absl::StatusOr<std::vector<int32_t>> competing = Competitors(node);
   if (!competing.ok()) return Fail(competing.status());
   const std::vector<int32_t>& ids = *competing;
+  if (node.searches()) return RunSearch(node, ids);
   std::vector<Ballot> ballots = BallotsOf(values_, ids);
   if (node.by == pb::Pick::WEIGHTED_VOTE || node.by == pb::Pick::BEST_OF_N) {
     for (size_t i = 0; i < ids.size(); ++i) {
-      const absl::StatusOr<double> weight = variables_.Weigh(node.index, values_.utterance(ids[i]));
+      const absl::StatusOr<double> weight = variables_.Weigh(node.index, "weight", values_.utterance(ids[i]));
       if (!weight.ok()) return Fail(weight.status());
       ballots[i].weight = *weight;
     }

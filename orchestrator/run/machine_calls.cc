@@ -30,9 +30,10 @@ void SetDuration(int64_t nanoseconds, google::protobuf::Duration* duration) {
 
 void Machine::Impl::StartCalls(const CompiledNode& node) {
   NodeState& state = values_.node(node.index);
-  state.slots = node.kind == NodeKind::kSpeak ? SpeakSlots(node)
-                : node.compares()             ? ComparisonSlots(node)
-                                              : JudgeSlots(node);
+  absl::StatusOr<std::vector<Slot>> slots = SlotsOf(node);
+  if (!slots.ok()) return Fail(slots.status());
+  state.slots = *std::move(slots);
+  state.lanes.clear();
   state.pending = static_cast<int32_t>(state.slots.size());
   state.done = 0;
   PutNodeStarted(node, exhausted_ ? 0 : state.slots.size());
@@ -45,20 +46,40 @@ void Machine::Impl::StartCalls(const CompiledNode& node) {
   }
   const std::vector<int32_t>& seats = seats_[static_cast<size_t>(node.index)];
   PromptBuilder prompts(*graph_, spec_, values_, variables_, question_, node.index, seats);
-  Enqueue(node, &prompts);
+  return node.wave > 0 ? StartLanes(node, &prompts) : EnqueueAll(node, &prompts);
 }
 
-std::vector<Slot> Machine::Impl::SpeakSlots(const CompiledNode& node) const {
+absl::StatusOr<std::vector<Slot>> Machine::Impl::SlotsOf(const CompiledNode& node) {
+  if (node.kind == NodeKind::kSpeak) return SpeakSlots(node);
+  return node.compares() ? ComparisonSlots(node) : JudgeSlots(node);
+}
+
+absl::StatusOr<std::vector<Slot>> Machine::Impl::SpeakSlots(const CompiledNode& node) {
+  NodeState& state = values_.node(node.index);
+  if (node.each != kNoNode) state.judged = values_.node(node.each).utterances;
+  const auto subjects = node.each == kNoNode ? int32_t{1} : static_cast<int32_t>(state.judged.size());
+  const std::vector<int32_t>& all = seats_[static_cast<size_t>(node.index)];
+  std::vector<size_t> assigned;
+  if (node.assign != pb::Speak::ALL) {
+    ASSIGN_OR_RETURN(assigned, Assigned(node, subjects));
+  }
   std::vector<Slot> slots;
-  for (const int32_t member : seats_[static_cast<size_t>(node.index)]) {
-    for (int32_t sample = 0; sample < node.samples; ++sample) {
-      slots.push_back({Slot::State::kPending, member, sample, -1, -1, -1});
+  for (int32_t i = 0; i < subjects; ++i) {
+    const int32_t subject = node.each == kNoNode ? -1 : i;
+    const std::vector<int32_t> seats =
+        assigned.empty() ? all : std::vector<int32_t>{all[assigned[static_cast<size_t>(i)]]};
+    // A vote that may be settled early hears everybody once before it hears anybody twice.
+    const auto members = static_cast<int32_t>(seats.size());
+    for (int32_t k = 0; k < members * node.samples; ++k) {
+      const int32_t member = node.stop.has_value() ? k % members : k / node.samples;
+      const int32_t sample = node.stop.has_value() ? k / members : k % node.samples;
+      slots.push_back({Slot::State::kPending, seats[static_cast<size_t>(member)], sample, subject, -1, -1});
     }
   }
   return slots;
 }
 
-std::vector<Slot> Machine::Impl::JudgeSlots(const CompiledNode& node) {
+absl::StatusOr<std::vector<Slot>> Machine::Impl::JudgeSlots(const CompiledNode& node) {
   NodeState& state = values_.node(node.index);
   state.judged = values_.node(node.of).utterances;
   const std::vector<int32_t>& seats = seats_[static_cast<size_t>(node.index)];
@@ -67,10 +88,12 @@ std::vector<Slot> Machine::Impl::JudgeSlots(const CompiledNode& node) {
   for (size_t i = 0; i < state.judged.size(); ++i) {
     const Utterance& utterance = values_.utterance(state.judged[i]);
     if (utterance.must_answer && !utterance.answer.has_value()) continue;  // it cannot win
+    ASSIGN_OR_RETURN(const bool takes_part, variables_.TakesPart(node.index, utterance));
+    if (!takes_part) continue;
     const bool others = std::any_of(seats.begin(), seats.end(), [&](int32_t seat) { return seat != utterance.member; });
     for (const int32_t seat : seats) {
       const bool self = node.exclude_self && seat == utterance.member;
-      if (self && others) continue;
+      if ((self && others) || (node.only_self && seat != utterance.member)) continue;
       judged_themselves += self ? 1 : 0;
       for (int32_t sample = 0; sample < node.samples; ++sample) {
         slots.push_back({Slot::State::kPending, seat, sample, static_cast<int32_t>(i), -1, -1});
@@ -84,30 +107,40 @@ std::vector<Slot> Machine::Impl::JudgeSlots(const CompiledNode& node) {
   return slots;
 }
 
-void Machine::Impl::Enqueue(const CompiledNode& node, PromptBuilder* prompts) {
+void Machine::Impl::EnqueueAll(const CompiledNode& node, PromptBuilder* prompts) {
   const NodeState& state = values_.node(node.index);
-  const auto index = static_cast<size_t>(node.index);
   for (size_t i = 0; i < state.slots.size(); ++i) {
-    const Slot& slot = state.slots[i];
-    absl::StatusOr<std::shared_ptr<const Prompt>> prompt = prompts->Build(slot);
+    absl::StatusOr<std::shared_ptr<const Prompt>> prompt = prompts->Build(state.slots[i]);
     if (!prompt.ok()) return Fail(prompt.status());
-    const std::string& member = spec_.members[static_cast<size_t>(slot.member)].name;
-    Call& call = queue_.emplace_back();
-    call.node = node.index;
-    call.slot = static_cast<int32_t>(i);
-    call.spec.node_path = state.path;
-    call.spec.key.set_member(member);
-    call.spec.key.set_sample(slot.sample);
-    call.spec.key.set_subject(slot.subject);
-    call.spec.member_index = slot.member;
-    call.spec.role = node.role->proto.name();
-    call.spec.prompt = *std::move(prompt);
-    call.spec.sampling = sampling_[index];
-    call.spec.seed = DeriveSeed({spec_.seed, question_, state.path, member, slot.sample, slot.subject});
-    call.spec.p_true = p_true_[index];
-    if (slot.compared >= 0) call.shown = state.compared[static_cast<size_t>(slot.compared)];
-    call.reserved = Reservation(call.spec);
+    Enqueue(node, static_cast<int32_t>(i), *std::move(prompt));
   }
+}
+
+void Machine::Impl::Enqueue(const CompiledNode& node, int32_t slot_index, std::shared_ptr<const Prompt> prompt) {
+  const NodeState& state = values_.node(node.index);
+  const Slot& slot = state.slots[static_cast<size_t>(slot_index)];
+  const auto index = static_cast<size_t>(node.index);
+  const std::string& member = spec_.members[static_cast<size_t>(slot.member)].name;
+  Call& call = queue_.emplace_back();
+  call.node = node.index;
+  call.slot = slot_index;
+  call.spec.node_path = state.path;
+  call.spec.key.set_member(member);
+  call.spec.key.set_sample(slot.sample);
+  call.spec.key.set_subject(slot.subject);
+  call.spec.member_index = slot.member;
+  call.spec.role = node.role->proto.name();
+  call.spec.prompt = std::move(prompt);
+  call.spec.sampling = sampling_[index];
+  call.spec.seed = DeriveSeed({spec_.seed, question_, state.path, member, slot.sample, slot.subject});
+  call.spec.p_true = p_true_[index];
+  call.spec.token_trace = node.confidence_window > 0;
+  if (slot.compared >= 0) {
+    call.shown = state.compared[static_cast<size_t>(slot.compared)];
+  } else if (slot.subject >= 0) {
+    call.about = state.judged[static_cast<size_t>(slot.subject)];
+  }
+  call.reserved = Reservation(call.spec);
 }
 
 Amount Machine::Impl::Reservation(const CallSpec& call) const {
@@ -159,6 +192,16 @@ void Machine::Impl::CancelCalls(std::optional<int32_t> of_node) {
   std::erase_if(queue_, [&](const Call& call) { return !of_node.has_value() || call.node == *of_node; });
 }
 
+void Machine::Impl::CancelSlots(int32_t of_node, int32_t begin, int32_t end) {
+  const auto inside = [&](const Call& call) { return call.node == of_node && call.slot >= begin && call.slot < end; };
+  for (Call& call : calls_) {
+    if (!call.open || call.cancelled || !inside(call)) continue;
+    call.cancelled = true;
+    out_->cancel.push_back(call.spec.id);
+  }
+  std::erase_if(queue_, inside);
+}
+
 void Machine::Impl::Charge(Call* call, const inference::v1::Usage& usage, bool discarded, bool estimated) {
   account_.Settle(call->reserved, AmountOf(usage));
   AddToLedger(usage, discarded, estimated, &ledger_);
@@ -173,6 +216,13 @@ Utterance Machine::Impl::MakeUtterance(const Call& call, CallFinished& input) co
   utterance.member = utterance.author = call.spec.member_index;
   utterance.sample = utterance.author_sample = call.spec.key.sample();
   utterance.round = variables_.RoundAt(call.node);
+  utterance.about = call.about;
+  if (input.from_record) {
+    utterance.token_confidence = input.recorded_token_confidence;
+  } else if (node.confidence_window > 0 && input.trace.has_value()) {
+    utterance.token_confidence = Summarize(*input.trace, node.confidence_window);
+  }
+  if (graph_->follows()) utterance.prompt = call.spec.prompt;
   utterance.output_tokens = input.usage.output_token_count();
   utterance.text = std::move(input.text);
   const std::string_view shown = WithoutReasoning(utterance.text);
@@ -202,6 +252,9 @@ Utterance Machine::Impl::MakeUtterance(const Call& call, CallFinished& input) co
     }
     utterance.score = reading.score;
     utterance.accept = reading.accept;
+  } else if (node.role->contract == ContractKind::kLabel) {
+    utterance.label =
+        input.from_record ? std::move(input.recorded_label) : ReadLabel(node.role->proto.label(), utterance.text);
   } else if (node.role->contract == ContractKind::kRanking) {
     utterance.ranking = input.from_record ? std::move(input.recorded_ranking) : ReadOrder(call, utterance.text);
   }
@@ -221,6 +274,16 @@ void Machine::Impl::OnFinished(CallFinished& input) {
   if (utterance.answer.has_value()) event->set_answer(*utterance.answer);
   if (utterance.score.has_value()) event->set_score(*utterance.score);
   if (utterance.confidence.has_value()) event->set_confidence(*utterance.confidence);
+  if (const auto& from = utterance.token_confidence; from.has_value()) {
+    pb::TokenConfidence* to = event->mutable_token_confidence();
+    to->set_token_count(from->token_count);
+    to->set_mean_logprob(from->mean_logprob);
+    to->set_mean(from->mean);
+    to->set_tail(from->tail);
+    to->set_lowest(from->lowest);
+    to->set_bottom(from->bottom);
+  }
+  if (utterance.label.has_value()) event->set_label(*utterance.label);
   event->mutable_shown()->Add(call.shown.begin(), call.shown.end());
   event->mutable_ranking()->Add(utterance.ranking.begin(), utterance.ranking.end());
   event->set_finish_reason(input.finish_reason);
@@ -261,6 +324,7 @@ void Machine::Impl::OnLost(const CallLost& input) {
     again.slot = slot;
     again.reserved = call.reserved;
     again.shown = std::move(call.shown);
+    again.about = call.about;
     again.spec = std::move(call.spec);
     again.spec.key.set_attempt(again.spec.key.attempt() + 1);
     call.spec = CallSpec{};
@@ -291,6 +355,7 @@ void Machine::Impl::Resolve(int32_t node_index, int32_t slot_index, Slot::State 
     state.pending = 0;
     CancelCalls(node_index);
   }
+  if (!state.lanes.empty()) Commit(node, slot_index);
   if (state.pending == 0) CallsDone(node);
 }
 

@@ -123,6 +123,7 @@ void Machine::Impl::ClearContents(int32_t container) {
     if (up == kNoNode) break;  // contents follow their container directly
     values_.node(i).ClearValue();
     values_.node(i).previous.clear();
+    values_.node(i).passes = values_.node(i).fails = 0;
     values_.node(i).history.clear();
     values_.node(i).phase = Phase::kIdle;
   }

@@ -3,7 +3,9 @@
 //   machine.cc          inputs, outputs, the end of a run
 //   machine_flow.cc     which node runs when: sequences, loops, branches
 //   machine_calls.cc    slots, the queue before the budget, answers
+//   machine_waves.cc    slots asked for wave by wave, until they are settled
 //   machine_assess.cc   what nodes make of utterances: judge, check, pick
+//   machine_search.cc   where a search goes on, and who does it
 //   machine_compare.cc  judges that compare: who is shown beside whom, what an order is worth
 #pragma once
 
@@ -46,6 +48,7 @@ class Machine::Impl {
     int32_t slot = 0;
     CallSpec spec;               // emptied when the call has ended
     std::vector<int32_t> shown;  // of a comparison: subjects, as shown
+    int32_t about = -1;          // id of the utterance that it is about
     Amount reserved;
     bool open = false;
     bool cancelled = false;  // its answer is of no use any more
@@ -89,18 +92,30 @@ class Machine::Impl {
 
   // ---- machine_calls.cc
   void StartCalls(const CompiledNode& node);
-  std::vector<Slot> SpeakSlots(const CompiledNode& node) const;
-  std::vector<Slot> JudgeSlots(const CompiledNode& node);
-  void Enqueue(const CompiledNode& node, PromptBuilder* prompts);
+  absl::StatusOr<std::vector<Slot>> SpeakSlots(const CompiledNode& node);
+  absl::StatusOr<std::vector<Slot>> JudgeSlots(const CompiledNode& node);
+  absl::StatusOr<std::vector<Slot>> SlotsOf(const CompiledNode& node);
+  void EnqueueAll(const CompiledNode& node, PromptBuilder* prompts);
+  void Enqueue(const CompiledNode& node, int32_t slot, std::shared_ptr<const Prompt> prompt);
   Amount Reservation(const CallSpec& call) const;
   void Dispatch();
   void CancelCalls(std::optional<int32_t> of_node);
+  void CancelSlots(int32_t of_node, int32_t begin, int32_t end);
   void OnFinished(CallFinished& input);
   void OnLost(const CallLost& input);
   void Charge(Call* call, const inference::v1::Usage& usage, bool discarded, bool estimated);
   Utterance MakeUtterance(const Call& call, CallFinished& input) const;
   void Resolve(int32_t node, int32_t slot, Slot::State state, int32_t utterance);
   void CallsDone(const CompiledNode& node);
+
+  // ---- machine_waves.cc
+  void StartLanes(const CompiledNode& node, PromptBuilder* prompts);
+  void Launch(const CompiledNode& node, Lane* lane);
+  // A slot has come to an end: looks at what is settled now, and asks for more where nothing is.
+  void Commit(const CompiledNode& node, int32_t slot);
+  void Settle(const CompiledNode& node, Lane* lane, int32_t begin, int32_t end);
+  bool Rejects(const CompiledNode& node, const Slot& slot) const;
+  static void NoteStop(const CompiledNode& node, NodeState* state);
 
   // ---- machine_assess.cc
   void FinishSpeak(const CompiledNode& node);
@@ -110,6 +125,11 @@ class Machine::Impl {
   absl::StatusOr<std::vector<int32_t>> Competitors(const CompiledNode& node) const;
   void RunPick(const CompiledNode& node);
   void Attach(int32_t utterance, Assessment assessment);
+
+  // ---- machine_search.cc
+  void RunSearch(const CompiledNode& node, std::vector<int32_t> ids);
+  // Who takes each of `subjects` utterances: indices into the node's members.
+  absl::StatusOr<std::vector<size_t>> Assigned(const CompiledNode& node, int32_t subjects) const;
 
   // ---- machine_compare.cc
   std::vector<Slot> ComparisonSlots(const CompiledNode& node);

@@ -144,6 +144,7 @@ void DriveOn(RunLog* log, Output out, const Answerer& answer, const DriveOptions
         finished.usage = usage;
         finished.latency_ns = static_cast<int64_t>(fed) * 1'000'000;
         if (call.p_true != nullptr) finished.p_true = reply.p_true;
+        if (call.token_trace) finished.trace = std::move(reply.trace);
         input = std::move(finished);
       } else {
         input = CallLost{call.id, Unavailable("worker gone"), usage, reply.kind == Reply::Kind::kLose};
@@ -164,7 +165,7 @@ RunLog Drive(std::shared_ptr<const CompiledGraph> graph, RunSpec spec, const Ans
   log.machine = *std::move(machine);
   auto out = log.machine->Step(Start{});
   CONCLAVE_CHECK(out.ok());
-  log.inputs.push_back(Start{});
+  log.inputs.emplace_back(std::in_place_type<Start>);
   DriveOn(&log, *std::move(out), answer, options);
   return log;
 }

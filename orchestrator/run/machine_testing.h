@@ -29,6 +29,7 @@ struct Reply {
   std::string text;
   int64_t output_tokens = 10;
   double p_true = 0.5;
+  std::optional<TokenTrace> trace = {};
 };
 using Answerer = std::function<Reply(const CallSpec&)>;
 

@@ -24,6 +24,12 @@ const Value& ShownValue(const Utterance& utterance) {
   return utterance.shown_value;
 }
 
+void AddTurn(std::string_view role, std::string content, Prompt* prompt) {
+  auto& message = prompt->messages.emplace_back();
+  message.set_role(std::string(role));
+  message.set_content(std::move(content));
+}
+
 const Value& FullValue(const Utterance& utterance) {
   if (utterance.full_value.IsMissing()) utterance.full_value = Value::String(utterance.text);
   return utterance.full_value;
@@ -34,7 +40,11 @@ void Arrange(const CompiledSees& sees, uint64_t seed, std::vector<const Utteranc
   const size_t limit = sees.limit > 0 ? static_cast<size_t>(sees.limit) : shown->size();
   const bool scored =
       std::any_of(shown->begin(), shown->end(), [](const Utterance* u) { return u->Score().has_value(); });
-  if (scored && limit < shown->size()) {
+  if (sees.lowest) {
+    std::stable_sort(shown->begin(), shown->end(), [](const Utterance* a, const Utterance* b) {
+      return a->Score().value_or(1) < b->Score().value_or(1);
+    });
+  } else if (scored && limit < shown->size()) {
     std::stable_sort(shown->begin(), shown->end(), [](const Utterance* a, const Utterance* b) {
       return a->Score().value_or(-1) > b->Score().value_or(-1);
     });
@@ -114,6 +124,7 @@ bool PromptBuilder::IsAmong(const CompiledSees& sees, const Slot& slot, const Ut
 
 bool PromptBuilder::IsShown(const CompiledSees& sees, const Slot& slot, const Utterance& utterance) const {
   const bool own = utterance.author == slot.member && (!sees.by_sample || utterance.author_sample == slot.sample);
+  if (sees.of_subject && (utterance.about < 0 || &values_.utterance(utterance.about) != &Subject(slot))) return false;
   if ((sees.own && !own) || (sees.others && own) || !IsAmong(sees, slot, utterance)) return false;
   // A part that is not there is not shown.
   if (sees.part == Sees::ANSWER && utterance.must_answer && !utterance.answer.has_value()) return false;
@@ -151,7 +162,7 @@ Value PromptBuilder::SeenAnew(const CompiledSees& sees, const Slot& slot) const 
 
 Value PromptBuilder::Seen(size_t sees_index, const Slot& slot) {
   const CompiledSees& sees = node_.sees[sees_index];
-  if (sees.DiffersByReader()) return SeenAnew(sees, slot);
+  if (sees.DiffersByReader() || sees.of_subject) return SeenAnew(sees, slot);
   Value& shared = shared_seen_[sees_index];
   if (shared.IsMissing()) shared = SeenAnew(sees, slot);
   return shared;
@@ -164,35 +175,49 @@ absl::Status PromptBuilder::AddMessage(const char* role, const char* field, cons
     return InvalidArgument("node \"{}\": role \"{}\": {}: {}", node_.name, node_.role->proto.name(), field,
                            Message(text.status()));
   }
-  auto& message = prompt->messages.emplace_back();
-  message.set_role(role);
-  message.set_content(*std::move(text));
+  AddTurn(role, *std::move(text), prompt);
   return absl::OkStatus();
 }
 
-void PromptBuilder::AddCandidates(const Slot& slot, Entries* entries) const {
+const Utterance& PromptBuilder::Subject(const Slot& slot) const {
   const NodeState& state = values_.node(node_.index);
-  const auto about = [&](int32_t subject) -> std::pair<const Utterance&, Entries> {
-    const Utterance& judged = values_.utterance(state.judged[static_cast<size_t>(subject)]);
-    Entries candidate = {{"text", ShownValue(judged)}};
-    if (judged.answer.has_value()) candidate.emplace_back("answer", Value::String(*judged.answer));
-    return {judged, std::move(candidate)};
-  };
+  return values_.utterance(state.judged[static_cast<size_t>(slot.subject)]);
+}
+
+Entries PromptBuilder::About(const Utterance& utterance) const {
+  Entries entries = {{"text", ShownValue(utterance)}};
+  if (utterance.answer.has_value()) entries.emplace_back("answer", Value::String(*utterance.answer));
+  return entries;
+}
+
+void PromptBuilder::AddCandidates(const Slot& slot, Entries* entries) const {
   if (slot.compared < 0) {
-    auto [judged, candidate] = about(slot.subject);
-    if (judged.member >= 0) {
-      candidate.emplace_back("member", Value::String(spec_.members[static_cast<size_t>(judged.member)].name));
+    const Utterance& subject = Subject(slot);
+    if (subject.blank) return;
+    Entries candidate = About(subject);
+    if (subject.member >= 0) {
+      candidate.emplace_back("member", Value::String(spec_.members[static_cast<size_t>(subject.member)].name));
     }
-    entries->emplace_back("candidate", Value::Object(std::move(candidate)));
+    if (subject.score.has_value()) candidate.emplace_back("score", Value::Float(*subject.score));
+    if (subject.about >= 0) candidate.emplace_back("about", Value::Object(About(values_.utterance(subject.about))));
+    const char* name = node_.kind == NodeKind::kJudge ? "candidate" : "subject";
+    entries->emplace_back(name, Value::Object(std::move(candidate)));
     return;
   }
+  const NodeState& state = values_.node(node_.index);
   std::vector<Value> candidates;
   for (const int32_t subject : state.compared[static_cast<size_t>(slot.compared)]) {
-    Entries candidate = about(subject).second;
+    Entries candidate = About(values_.utterance(state.judged[static_cast<size_t>(subject)]));
     candidate.emplace_back("number", Value::Int(static_cast<int64_t>(candidates.size()) + 1));
     candidates.push_back(Value::Object(std::move(candidate)));
   }
   entries->emplace_back("candidates", Value::List(std::move(candidates)));
+}
+
+// The conversation that ended with the utterance.
+void PromptBuilder::Converse(const Utterance& utterance, Prompt* prompt) {
+  if (utterance.prompt != nullptr) prompt->messages = utterance.prompt->messages;
+  AddTurn("assistant", utterance.text, prompt);
 }
 
 absl::StatusOr<std::shared_ptr<const Prompt>> PromptBuilder::Build(const Slot& slot) {
@@ -233,12 +258,12 @@ absl::StatusOr<std::shared_ptr<const Prompt>> PromptBuilder::Build(const Slot& s
 
   auto prompt = std::make_shared<Prompt>();
   prompt->messages.reserve(static_cast<size_t>(role.proto.examples_size()) + 2);
-  if (role.system.has_value()) RETURN_IF_ERROR(AddMessage("system", "system", *role.system, context, prompt.get()));
-  for (const deliberation::v1::Turn& turn : role.proto.examples()) {
-    auto& message = prompt->messages.emplace_back();
-    message.set_role(turn.role());
-    message.set_content(turn.content());
+  if (node_.follow) {
+    Converse(Subject(slot), prompt.get());
+  } else if (role.system.has_value()) {
+    RETURN_IF_ERROR(AddMessage("system", "system", *role.system, context, prompt.get()));
   }
+  for (const deliberation::v1::Turn& turn : role.proto.examples()) AddTurn(turn.role(), turn.content(), prompt.get());
   RETURN_IF_ERROR(AddMessage("user", "task", *role.task, context, prompt.get()));
   Sha256 hash;
   for (const deliberation::v1::PromptMessage& message : prompt->messages) {

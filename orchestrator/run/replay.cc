@@ -61,6 +61,12 @@ std::optional<Input> InputOf(const pb::Event& event, uint32_t call) {
     input.text = recorded.text();
     if (recorded.has_answer()) input.answer = recorded.answer();
     if (recorded.has_score()) input.recorded_score = recorded.score();
+    if (recorded.has_token_confidence()) {
+      const pb::TokenConfidence& from = recorded.token_confidence();
+      input.recorded_token_confidence = TokenConfidence{from.token_count(), from.mean_logprob(), from.mean(),
+                                                        from.tail(),        from.lowest(),       from.bottom()};
+    }
+    if (recorded.has_label()) input.recorded_label = recorded.label();
     if (recorded.has_confidence()) input.recorded_confidence = recorded.confidence();
     input.recorded_ranking.assign(recorded.ranking().begin(), recorded.ranking().end());
     input.finish_reason = recorded.finish_reason();

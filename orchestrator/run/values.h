@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,9 +12,12 @@
 
 #include "common/jinja/jinja.h"
 #include "orchestrator/graph/compiled_graph.h"
+#include "orchestrator/pick/confidence.h"
 #include "orchestrator/pick/pick.h"
 
 namespace conclave::orchestrator {
+
+struct Prompt;  // machine.h
 
 // What one judge or check node said of one utterance.
 struct Assessment {
@@ -23,12 +27,14 @@ struct Assessment {
   int32_t rejects = 0;
   int32_t scored = 0;
   double score_sum = 0;
-  bool passed = false;  // of a check
-  int32_t wins = 0;     // of a judge that compares; `scored` is then how often it was shown
+  bool passed = false;              // of a check
+  int32_t wins = 0;                 // of a judge that compares; `scored` is then how often it was shown
+  bool strict = false;              // every judgement has to accept
+  std::vector<int32_t> judgements;  // ids, of a judge that does not compare
 
   double MeanScore() const { return scored == 0 ? 0 : score_sum / scored; }
   // Lost and unreadable judgements count against.
-  bool Accepted() const { return accepts * 2 > asked; }
+  bool Accepted() const { return strict ? asked > 0 && accepts == asked : accepts * 2 > asked; }
 };
 
 struct Utterance {
@@ -45,7 +51,12 @@ struct Utterance {
   std::optional<double> score;             // of a judgement
   std::optional<bool> accept;              // of a judgement
   std::optional<double> confidence;        // as the writer stated it
-  std::vector<int32_t> ranking;            // of a comparison: subjects, the best first; empty: unreadable
+  std::optional<std::string> label;
+  std::optional<TokenConfidence> token_confidence;
+  int32_t about = -1;                    // id of what it judges or was made from
+  bool blank = false;                    // stands for asking afresh in a search
+  std::shared_ptr<const Prompt> prompt;  // kept where somebody follows the conversation
+  std::vector<int32_t> ranking;          // of a comparison: subjects, the best first; empty: unreadable
   int64_t output_tokens = 0;
   std::vector<Assessment> assessments;  // latest last, one per node
   // Made when first shown, so that many readers share one copy of the text.
@@ -74,9 +85,18 @@ struct Slot {
   State state = State::kPending;
   int32_t member = 0;
   int32_t sample = 0;
-  int32_t subject = -1;    // index into the utterances judged, or number of a comparison
+  int32_t subject = -1;    // index into NodeState::judged, or number of a comparison
   int32_t compared = -1;   // of a comparison: index into NodeState::compared
   int32_t utterance = -1;  // id, once kDone
+};
+
+// Slots whose outcome may make later ones needless: all of a speak that stops when its vote is settled, those of one
+// subject where a judge is strict. Outcomes are looked at in the order of the slots, whoever answers first.
+struct Lane {
+  int32_t begin = 0, end = 0;  // slots
+  int32_t launched = 0;        // slots before it have been asked for
+  int32_t committed = 0;       // slots before it have come to an end and were looked at
+  bool settled = false;
 };
 
 enum class Phase : uint8_t { kIdle, kWaiting, kRunning, kDone };
@@ -90,9 +110,11 @@ struct NodeState {
   int32_t holes = 0;
   // speak and judge while running
   std::vector<Slot> slots;
+  std::vector<Lane> lanes;                             // empty: everything is asked for at once
+  std::vector<std::shared_ptr<const Prompt>> prompts;  // by slot, where there are lanes
   int32_t pending = 0;
   int32_t done = 0;
-  std::vector<int32_t> judged;                 // ids, by subject
+  std::vector<int32_t> judged;                 // ids, by subject: what is judged, or what each call is about
   std::vector<std::vector<int32_t>> compared;  // subjects of each comparison, as shown
   std::string note;
   // judge and check
@@ -109,6 +131,8 @@ struct NodeState {
   int32_t arm = -1;
   std::string top;        // the most frequent answer of the round before; "" when there was none
   int32_t unchanged = 0;  // for how many rounds
+  // judge: how many times in a row; not part of the value, but of the loop around
+  int32_t passes = 0, fails = 0;
   // Values that it had in earlier rounds of the loop around, and the present one, where somebody looks back.
   std::vector<std::vector<int32_t>> history;
 

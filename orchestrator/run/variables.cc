@@ -2,10 +2,12 @@
 #include "orchestrator/run/variables.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "common/status.h"
 #include "orchestrator/graph/compiled_graph.h"
+#include "orchestrator/pick/stopping.h"
 
 namespace conclave::orchestrator {
 namespace {
@@ -14,6 +16,10 @@ using jinja::Value;
 using Entries = std::vector<std::pair<std::string, Value>>;
 
 std::string_view Head(std::string_view path) { return path.substr(0, path.find('.')); }
+
+bool Contains(const std::vector<std::string>& paths, std::string_view path) {
+  return std::find(paths.begin(), paths.end(), path) != paths.end();
+}
 
 }  // namespace
 
@@ -47,23 +53,52 @@ int32_t Variables::RoundAt(int32_t node) const {
   return 0;
 }
 
-Value Variables::Votes(int32_t node) const {
+Value Variables::Votes(int32_t node, bool sure) const {
   VoteSummary votes;
+  double confidence = 0.5;  // of two answers that nobody has given yet
   if (node != kNoNode) {
     const std::vector<int32_t>& ids = values_.node(node).utterances;
-    votes = SummarizeVotes(GroupVotes(BallotsOf(values_, ids)), ids.size());
+    const std::vector<VoteGroup> groups = GroupVotes(BallotsOf(values_, ids));
+    votes = SummarizeVotes(groups, ids.size());
+    if (sure && !groups.empty()) {
+      confidence = MajorityConfidence(groups[0].count, groups.size() > 1 ? groups[1].count : 0);
+    }
   }
   return Value::Object({{"total", Value::Int(votes.total)},
                         {"count", Value::Int(votes.count)},
                         {"distinct", Value::Int(votes.distinct)},
                         {"top", Value::Float(votes.top)},
                         {"margin", Value::Float(votes.margin)},
+                        {"sure", Value::Float(confidence)},
                         {"unchanged", Value::Int(node == kNoNode ? 0 : values_.node(node).unchanged)}});
 }
 
 absl::Status Variables::Failed(int32_t node, const char* field, const std::string& source,
                                const absl::Status& why) const {
   return InvalidArgument("node \"{}\": {} \"{}\": {}", graph_.node(node).name, field, source, Message(why));
+}
+
+// What conditions read of a judge, a check, or a speak that gives labels.
+Value Variables::AboutNode(const CompiledNode& node) const {
+  const NodeState& state = values_.node(node.index);
+  if (node.kind != NodeKind::kSpeak) {
+    return Value::Object({{"mean_score", Value::Float(state.mean_score)},
+                          {"accepted", Value::Int(state.accepted)},
+                          {"judgements", Value::Int(state.judgements)},
+                          {"passes", Value::Int(state.passes)},
+                          {"fails", Value::Int(state.fails)},
+                          {"passed", Value::Float(state.passed)}});
+  }
+  std::vector<Ballot> ballots;
+  for (const int32_t id : state.utterances) {
+    const std::optional<std::string>& label = values_.utterance(id).label;
+    Ballot& ballot = ballots.emplace_back();
+    ballot.has_answer = label.has_value();
+    if (label.has_value()) ballot.answer = *label;
+  }
+  const std::vector<VoteGroup> groups = GroupVotes(ballots);
+  if (groups.empty()) return Value::Object({});
+  return Value::Object({{"label", Value::String(groups.front().answer)}});
 }
 
 absl::StatusOr<bool> Variables::Test(int32_t node, const char* field, const Expression& expression, int32_t round,
@@ -78,15 +113,11 @@ absl::StatusOr<bool> Variables::Test(int32_t node, const char* field, const Expr
     if (head == "round") {
       entries.emplace_back("round", Value::Int(round));
     } else if (head == "votes") {
-      entries.emplace_back("votes", Votes(votes_of));
+      entries.emplace_back("votes", Votes(votes_of, Contains(expression.paths(), "votes.sure")));
     } else if (head == "inputs") {
       entries.emplace_back("inputs", Value::Object(inputs_));
-    } else if (const CompiledNode* assessor = graph_.Find(head); assessor != nullptr) {
-      const NodeState& state = values_.node(assessor->index);
-      entries.emplace_back(head, Value::Object({{"mean_score", Value::Float(state.mean_score)},
-                                                {"accepted", Value::Int(state.accepted)},
-                                                {"judgements", Value::Int(state.judgements)},
-                                                {"passed", Value::Float(state.passed)}}));
+    } else if (const CompiledNode* read = graph_.Find(head); read != nullptr) {
+      entries.emplace_back(head, AboutNode(*read));
     }
   }
   absl::StatusOr<Value> value = expression.Evaluate(Value::Object(std::move(entries)));
@@ -108,42 +139,72 @@ Value Variables::AboutUtterance(const Expression& expression, const Utterance& u
   entries.emplace_back("round", Value::Int(utterance.round));
   entries.emplace_back("text_length", Value::Int(static_cast<int64_t>(utterance.shown().size())));
   entries.emplace_back("confidence", Value::Float(utterance.confidence.value_or(0)));
+  if (Contains(expression.paths(), "likelihood") || expression.Reads("token_confidence")) {
+    const TokenConfidence sure = utterance.token_confidence.value_or(TokenConfidence());
+    entries.emplace_back("likelihood", Value::Float(sure.token_count == 0 ? 0 : std::exp(sure.mean_logprob)));
+    entries.emplace_back("token_confidence", Value::Object({{"mean", Value::Float(sure.mean)},
+                                                            {"tail", Value::Float(sure.tail)},
+                                                            {"lowest", Value::Float(sure.lowest)},
+                                                            {"bottom", Value::Float(sure.bottom)}}));
+  }
+  entries.emplace_back("own_score", Value::Float(utterance.score.value_or(0)));
   for (const std::string& path : expression.paths()) {
-    const CompiledNode* assessor = graph_.Find(Head(path));
-    if (assessor == nullptr) continue;
-    const Assessment* found = utterance.By(assessor->index);
-    const Assessment said = found == nullptr ? Assessment() : *found;
-    entries.emplace_back(assessor->name, Value::Object({{"mean_score", Value::Float(said.MeanScore())},
-                                                        {"accepts", Value::Int(said.accepts)},
-                                                        {"rejects", Value::Int(said.rejects)},
-                                                        {"wins", Value::Int(said.wins)},
-                                                        {"shown", Value::Int(said.scored)},
-                                                        {"passed", Value::Int(said.passed ? 1 : 0)}}));
+    const std::string_view head = Head(path);
+    if (std::any_of(entries.begin(), entries.end(), [&](const auto& entry) { return entry.first == head; })) continue;
+    if (const CompiledNode* assessor = graph_.Find(head); assessor != nullptr) {
+      const Assessment* found = utterance.By(assessor->index);
+      entries.emplace_back(head, AboutJudgements(assessor->index, found == nullptr ? Assessment() : *found));
+    }
   }
   return Value::Object(std::move(entries));
 }
 
-absl::StatusOr<double> Variables::Weigh(int32_t pick, const Utterance& utterance) const {
-  const std::optional<Expression>& expression = graph_.node(pick).expression;
+// What one judge or check said of one utterance.
+Value Variables::AboutJudgements(int32_t judge, const Assessment& said) const {
+  // Judgements may have been judged themselves.
+  double lowest = 1;
+  int32_t valid = 0, valid_at_lowest = 0;
+  for (const int32_t id : said.judgements) {
+    const Utterance& judgement = values_.utterance(id);
+    const double score = judgement.score.value_or(1);
+    if (score < lowest) lowest = score, valid_at_lowest = 0;
+    const auto accepts = [&](const Assessment& meta) { return graph_.node(meta.node).of == judge && meta.Accepted(); };
+    if (!std::any_of(judgement.assessments.begin(), judgement.assessments.end(), accepts)) continue;
+    ++valid;
+    if (score == lowest) ++valid_at_lowest;
+  }
+  return Value::Object({{"mean_score", Value::Float(said.MeanScore())},
+                        {"accepts", Value::Int(said.accepts)},
+                        {"rejects", Value::Int(said.rejects)},
+                        {"wins", Value::Int(said.wins)},
+                        {"shown", Value::Int(said.scored)},
+                        {"lowest", Value::Float(lowest)},
+                        {"valid", Value::Int(valid)},
+                        {"valid_at_lowest", Value::Int(valid_at_lowest)},
+                        {"passed", Value::Int(said.passed ? 1 : 0)}});
+}
+
+absl::StatusOr<double> Variables::Weigh(int32_t node, const char* field, const Utterance& utterance) const {
+  const std::optional<Expression>& expression = graph_.node(node).expression;
   double weight = MemberWeight(utterance);
   if (expression.has_value()) {
     absl::StatusOr<Value> value = expression->Evaluate(AboutUtterance(*expression, utterance));
-    if (!value.ok()) return Failed(pick, "weight", expression->source(), value.status());
+    if (!value.ok()) return Failed(node, field, expression->source(), value.status());
     if (value->IsUndefined() || value->IsNone()) return 0.0;
     if (!value->IsNumber()) {
-      return Failed(pick, "weight", expression->source(),
-                    InvalidArgument("gives a {}; a weight is a number", value->TypeName()));
+      return Failed(node, field, expression->source(),
+                    InvalidArgument("gives a {}; a {} is a number", value->TypeName(), field));
     }
     weight = value->AsDouble();
   }
   return weight > 0 ? weight : 0.0;
 }
 
-absl::StatusOr<bool> Variables::Competes(int32_t pick, const Utterance& utterance) const {
-  const std::optional<Expression>& where = graph_.node(pick).where;
+absl::StatusOr<bool> Variables::TakesPart(int32_t node, const Utterance& utterance) const {
+  const std::optional<Expression>& where = graph_.node(node).where;
   if (!where.has_value()) return true;
   const absl::StatusOr<Value> value = where->Evaluate(AboutUtterance(*where, utterance));
-  if (!value.ok()) return Failed(pick, "where", where->source(), value.status());
+  if (!value.ok()) return Failed(node, "where", where->source(), value.status());
   return value->Truthy();
 }
 

@@ -27,15 +27,17 @@ class Variables {
   // A condition at `node`; `round` and `votes_of` as they are there. Errors name the node and the expression.
   absl::StatusOr<bool> Test(int32_t node, const char* field, const Expression& expression, int32_t round,
                             int32_t votes_of) const;
-  // The weight of an utterance at a pick; never negative, never not-a-number.
-  absl::StatusOr<double> Weigh(int32_t pick, const Utterance& utterance) const;
-  // Whether the pick's `where` lets it compete.
-  absl::StatusOr<bool> Competes(int32_t pick, const Utterance& utterance) const;
+  // The weight of an utterance at a pick, its worth at a speak; never negative, never not-a-number.
+  absl::StatusOr<double> Weigh(int32_t node, const char* field, const Utterance& utterance) const;
+  // Whether the `where` of a pick or judge lets it take part.
+  absl::StatusOr<bool> TakesPart(int32_t node, const Utterance& utterance) const;
   // What an EXACT check expects.
   absl::StatusOr<std::string> Expected(int32_t check) const;
 
  private:
-  jinja::Value Votes(int32_t node) const;
+  jinja::Value Votes(int32_t node, bool sure) const;
+  jinja::Value AboutNode(const CompiledNode& node) const;
+  jinja::Value AboutJudgements(int32_t judge, const Assessment& said) const;
   jinja::Value AboutUtterance(const Expression& expression, const Utterance& utterance) const;
   double MemberWeight(const Utterance& utterance) const;
   // INVALID_ARGUMENT 'node "x": field "source": why'.
@@ -68,8 +70,11 @@ class PromptBuilder {
   bool IsShown(const CompiledSees& sees, const Slot& slot, const Utterance& utterance) const;
   // Whether the writer sits where the reader's kind of `among` looks.
   bool IsAmong(const CompiledSees& sees, const Slot& slot, const Utterance& utterance) const;
-  // The utterance judged, or those compared, by their names in prompts.
+  // What the call is about, or those compared, by their names in prompts.
   void AddCandidates(const Slot& slot, std::vector<std::pair<std::string, jinja::Value>>* entries) const;
+  std::vector<std::pair<std::string, jinja::Value>> About(const Utterance& utterance) const;
+  const Utterance& Subject(const Slot& slot) const;
+  static void Converse(const Utterance& utterance, Prompt* prompt);
   absl::Status AddMessage(const char* role, const char* field, const PromptTemplate& source,
                           const jinja::Value& context, Prompt* prompt) const;
 
