@@ -16,6 +16,7 @@
 #include "common/file.h"
 #include "common/hash.h"
 #include "common/status.h"
+#include "orchestrator/experiment/benchmark/examples.h"
 #include "orchestrator/experiment/report/report.h"
 #include "protos/textproto.h"
 
@@ -53,6 +54,10 @@ std::string AbsoluteCopy(const experiment::LoadedExperiment& loaded) {
   };
   if (!loaded.fleet_path.empty()) copy.set_fleet_path(absolute(loaded.fleet_path));
   if (!loaded.benchmark_path.empty()) copy.mutable_benchmark()->set_path(absolute(loaded.benchmark_path));
+  if (copy.benchmark().has_examples()) {
+    auto* path = copy.mutable_benchmark()->mutable_examples()->mutable_path();
+    *path = absolute(experiment::RelativeTo(loaded.directory, *path));
+  }
   for (auto& arm : *copy.mutable_arm()) {
     const bool is_path = arm.graph().find('/') != std::string::npos || arm.graph().ends_with(".textproto");
     if (is_path) arm.set_graph(absolute(experiment::RelativeTo(loaded.directory, arm.graph())));
@@ -100,6 +105,9 @@ Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::Lo
             {"path", loaded.benchmark_path.empty() ? Json() : Json(loaded.benchmark_path)},
             {"sha256", loaded.benchmark_path.empty() ? Json() : FileHash(loaded.benchmark_path)},
             {"items", loaded.plan.items.size()},
+            {"items_sha256", benchmark::ItemsSha256(loaded.plan.items)},
+            {"split", loaded.file.benchmark().split()},
+            {"examples", loaded.file.benchmark().examples().path()},
             {"grader", d.grader}}},
           {"replicates", d.replicates},
           {"seed", d.seed},

@@ -9,6 +9,7 @@
 
 #include "common/file.h"
 #include "common/status.h"
+#include "orchestrator/experiment/benchmark/examples.h"
 #include "orchestrator/experiment/benchmark/generator.h"
 #include "orchestrator/experiment/benchmark/item.h"
 #include "orchestrator/experiment/benchmark/split.h"
@@ -97,6 +98,16 @@ void CheckBenchmark(const Experiment& file, const FieldLines& lines, Errors* err
     errors->Add(line, "benchmark needs a path or a generator, e.g. benchmark {{ path: \"test.jsonl\" }}");
   }
   if (benchmark.limit() < 0) errors->Add(line, "benchmark limit is {}; 0 takes all items", benchmark.limit());
+  const bool published = benchmark.source_case() == Benchmark::kPath;
+  if (!benchmark.split().empty() &&
+      (!published || (benchmark.split() != "development" && benchmark.split() != "test"))) {
+    errors->Add(line, "benchmark split is \"{}\"; \"development\" and \"test\" are known, for a path only",
+                benchmark.split());
+  }
+  if (benchmark.has_examples() && (!published || benchmark.examples().path().empty())) {
+    errors->Add(line, "benchmark examples need a path of their own, and stand before questions of a path");
+  }
+  if (benchmark.examples().shots() < 0) errors->Add(line, "examples: {} shots", benchmark.examples().shots());
   const std::string& split = benchmark.generator().split();
   if (!split.empty() && !benchmark::SplitNamed(split).has_value()) {
     errors->Add(lines.LineOf(benchmark.generator(), "split"),
@@ -148,7 +159,13 @@ absl::StatusOr<std::vector<benchmark::Item>> LoadItems(const LoadedExperiment& l
     benchmark::LoadOptions options;
     options.format = b.format();
     options.limit = static_cast<size_t>(most);
-    return benchmark::LoadItems(loaded.benchmark_path, options);
+    options.split = benchmark::SplitNamed(b.split());
+    ASSIGN_OR_RETURN(auto items, benchmark::LoadItems(loaded.benchmark_path, options));
+    if (b.has_examples()) {
+      RETURN_IF_ERROR(benchmark::AddExamples(RelativeTo(loaded.directory, b.examples().path()),
+                                             static_cast<size_t>(b.examples().shots()), items));
+    }
+    return items;
   }
   benchmark::GeneratorOptions options;
   options.kinds.assign(b.generator().kind().begin(), b.generator().kind().end());

@@ -65,6 +65,36 @@ TEST(ExperimentFile, GeneratedItemsOfOneSplit) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("split is \"validation\"; train, development")));
 }
 
+// A published set's split and worked examples, both by the file.
+TEST(ExperimentFile, ExamplesAndSplitOfAPath) {
+  testing::TempDir dir;
+  std::string lines;
+  for (int k = 0; k < 40; ++k) lines += fmt::format("{{\"id\":{0},\"question\":\"{0}+1?\",\"answer\":\"1\"}}\n", k);
+  ASSERT_OK(WriteFileAtomically(dir.Path("test.jsonl"), lines));
+  ASSERT_OK(WriteFileAtomically(dir.Path("dev.jsonl"), R"({"id":"d","question":"1*1?","answer":"1"})"));
+  const auto with = [&](const std::string& benchmark) {
+    EXPECT_OK(
+        WriteFileAtomically(dir.Path("e.textproto"), fmt::format("name: \"x\" benchmark {{ {} }}\nfleet_path: \"f\"\n"
+                                                                 "arm {{ name: \"one\" graph: \"single\" }}\n",
+                                                                 benchmark)));
+    return LoadExperiment(dir.Path("e.textproto"), {});
+  };
+  const auto test = with("path: \"test.jsonl\" split: \"test\" examples { path: \"dev.jsonl\" shots: 1 }");
+  const auto development = with("path: \"test.jsonl\" split: \"development\"");
+  ASSERT_OK(test);
+  ASSERT_OK(development);
+  EXPECT_EQ(test->plan.items.size() + development->plan.items.size(), 40u);
+  EXPECT_GT(test->plan.items.size(), development->plan.items.size());
+  for (const auto& item : test->plan.items) {
+    EXPECT_THAT(item.question, ::testing::StartsWith("Question: 1*1?\nAnswer: 1\n\nQuestion: "));
+  }
+  const auto invalid = [&](const char* part) { return StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(part)); };
+  EXPECT_THAT(with("path: \"test.jsonl\" split: \"train\""), invalid(":1: benchmark split is \"train\""));
+  EXPECT_THAT(with("generator { count: 1 } split: \"test\""), invalid("for a path only"));
+  EXPECT_THAT(with("generator { count: 1 } examples { path: \"dev.jsonl\" shots: 1 }"), invalid("questions of a path"));
+  EXPECT_THAT(with("path: \"test.jsonl\" examples { path: \"test.jsonl\" shots: 1 }"), invalid("from another split"));
+}
+
 TEST(ExperimentFile, LimitsAndArmsCanBeNarrowed) {
   const auto loaded = Load(kGood, {2, {"one"}});
   ASSERT_OK(loaded);

@@ -12,52 +12,18 @@
 #include "common/status.h"
 #include "orchestrator/experiment/benchmark/json_line.h"
 #include "orchestrator/experiment/benchmark/line_reader.h"
+#include "orchestrator/experiment/benchmark/published.h"
+#include "orchestrator/experiment/benchmark/tables.h"
 
 namespace conclave::benchmark {
 namespace {
 
 using Numbers = JsonLine::Numbers;
 
-constexpr std::array<std::string_view, 3> kFormats = {"gsm8k", "items", "recorded_items"};
+constexpr std::array<std::string_view, 11> kFormats = {"arc",       "bbh",      "game24",         "gsm8k",
+                                                       "humaneval", "items",    "knights_knaves", "math",
+                                                       "mmlu",      "mmlu_pro", "recorded_items"};
 constexpr std::array<std::string_view, 6> kFields = {"id", "question", "answer", "choices", "cluster", "stratum"};
-
-// What all forms share while a file is read.
-struct Source {
-  LineReader& reader;
-  JsonLine& json;
-  std::string id_prefix;  // for published forms without ids
-};
-
-absl::StatusOr<std::string> Required(Source& source, std::string_view field, Numbers numbers) {
-  ASSIGN_OR_RETURN(const std::string_view text, source.json.Text(source.reader, field, numbers));
-  if (text.empty()) return source.reader.Error(fmt::format("field \"{}\" is empty", field));
-  return std::string(text);
-}
-
-absl::StatusOr<std::string> Optional(Source& source, std::string_view field) {
-  ASSIGN_OR_RETURN(const auto text, source.json.OptionalText(source.reader, field, Numbers::kAsText));
-  return std::string(text.value_or(""));
-}
-
-absl::StatusOr<std::vector<std::string>> Choices(Source& source) {
-  std::vector<std::string> choices;
-  simdjson::dom::element value;
-  if (source.json.object().at_key("choices").get(value) != simdjson::SUCCESS) return choices;
-  simdjson::dom::array array;
-  if (value.get(array) != simdjson::SUCCESS)
-    return source.reader.Error("field \"choices\" must be an array of strings");
-  for (simdjson::dom::element element : array) {
-    std::string_view text;
-    if (element.get(text) != simdjson::SUCCESS) {
-      return source.reader.Error("field \"choices\" must be an array of strings");
-    }
-    if (choices.size() == kChoicesMax) {
-      return source.reader.Error(fmt::format("more than {} choices; options are lettered A to Z", kChoicesMax));
-    }
-    choices.emplace_back(text);
-  }
-  return choices;
-}
 
 absl::StatusOr<Item> ReadOwn(Source& source) {
   for (const auto& [key, value] : source.json.object()) {
@@ -68,20 +34,20 @@ absl::StatusOr<Item> ReadOwn(Source& source) {
     }
   }
   Item item;
-  ASSIGN_OR_RETURN(item.id, Required(source, "id", Numbers::kAsText));
-  ASSIGN_OR_RETURN(item.question, Required(source, "question", Numbers::kRefuse));
-  ASSIGN_OR_RETURN(item.answer, Required(source, "answer", Numbers::kAsText));
-  ASSIGN_OR_RETURN(item.choices, Choices(source));
-  ASSIGN_OR_RETURN(item.cluster, Optional(source, "cluster"));
-  ASSIGN_OR_RETURN(item.stratum, Optional(source, "stratum"));
+  ASSIGN_OR_RETURN(item.id, source.Required("id", Numbers::kAsText));
+  ASSIGN_OR_RETURN(item.question, source.Required("question", Numbers::kRefuse));
+  ASSIGN_OR_RETURN(item.answer, source.Required("answer", Numbers::kAsText));
+  ASSIGN_OR_RETURN(item.choices, source.Choices("choices"));
+  ASSIGN_OR_RETURN(item.cluster, source.Optional("cluster"));
+  ASSIGN_OR_RETURN(item.stratum, source.Optional("stratum"));
   return item;
 }
 
 absl::StatusOr<Item> ReadGsm8k(Source& source) {
   Item item;
-  item.id = fmt::format("{}{}", source.id_prefix, source.reader.line_number() - 1);
-  ASSIGN_OR_RETURN(item.question, Required(source, "question", Numbers::kRefuse));
-  ASSIGN_OR_RETURN(item.solution, Required(source, "answer", Numbers::kRefuse));
+  item.id = fmt::format("gsm8k-main-{}-#{}", source.stem, source.reader.line_number() - 1);
+  ASSIGN_OR_RETURN(item.question, source.Required("question", Numbers::kRefuse));
+  ASSIGN_OR_RETURN(item.solution, source.Required("answer", Numbers::kRefuse));
   const size_t hashes = item.solution.rfind("####");
   if (hashes == std::string::npos) return source.reader.Error("field \"answer\" has no \"#### value\" at its end");
   const std::string_view rest = std::string_view(item.solution).substr(hashes + 4);
@@ -93,23 +59,23 @@ absl::StatusOr<Item> ReadGsm8k(Source& source) {
 
 absl::StatusOr<Item> ReadRecorded(Source& source) {
   Item item;
-  ASSIGN_OR_RETURN(item.id, Required(source, "id", Numbers::kAsText));
-  ASSIGN_OR_RETURN(item.question, Required(source, "question", Numbers::kRefuse));
-  ASSIGN_OR_RETURN(item.answer, Required(source, "gold", Numbers::kAsText));
+  ASSIGN_OR_RETURN(item.id, source.Required("id", Numbers::kAsText));
+  ASSIGN_OR_RETURN(item.question, source.Required("question", Numbers::kRefuse));
+  ASSIGN_OR_RETURN(item.answer, source.Required("gold", Numbers::kAsText));
   return item;
 }
-
-using ReadItem = absl::StatusOr<Item> (*)(Source&);
 
 absl::StatusOr<ReadItem> ReaderOf(std::string_view format) {
   if (format == "gsm8k") return &ReadGsm8k;
   if (format == "items") return &ReadOwn;
   if (format == "recorded_items") return &ReadRecorded;
+  if (const ReadItem read = PublishedReader(format)) return read;
   return InvalidArgument("unknown items format \"{}\"; known: {}", format, fmt::join(kFormats, ", "));
 }
 
 absl::StatusOr<ReadItem> ReaderOfFirstLine(const LineReader& reader, const JsonLine& json) {
   if (json.Has("id") && json.Has("gold")) return &ReadRecorded;
+  if (const ReadItem read = PublishedReaderFor(json)) return read;
   if (json.Has("id")) return &ReadOwn;
   if (json.Has("question") && json.Has("answer")) return &ReadGsm8k;
   return reader.Error(
@@ -125,18 +91,39 @@ std::string Stem(const std::string& path) {
   return name;
 }
 
+bool InSplit(const Item& item, const LoadOptions& options) {
+  return !options.split || PublishedSplitOf(item.question) == *options.split;
+}
+
+absl::StatusOr<std::vector<Item>> Checked(const std::string& path, std::vector<Item> items) {
+  if (items.empty()) return InvalidArgument("{}: no items in this file", path);
+  if (items.size() > kItemsMax) return ResourceExhausted("{}: more than {} items; set a limit", path, kItemsMax);
+  std::unordered_map<std::string_view, size_t> seen;
+  for (size_t k = 0; k < items.size(); ++k) {
+    if (!seen.try_emplace(items[k].id, k).second) return InvalidArgument("{}: id \"{}\" twice", path, items[k].id);
+  }
+  return items;
+}
+
 }  // namespace
 
 std::span<const std::string_view> ItemFormats() { return kFormats; }
 
 absl::StatusOr<std::vector<Item>> LoadItems(const std::string& path, const LoadOptions& options) {
+  const bool table_format = options.format == "bbh" || options.format == "game24";
+  if (table_format || IsTable(path)) {
+    ASSIGN_OR_RETURN(std::vector<Item> items, LoadTables(path, options.format));
+    std::erase_if(items, [&](const Item& item) { return !InSplit(item, options); });
+    if (options.limit > 0 && items.size() > options.limit) items.resize(options.limit);
+    return Checked(path, std::move(items));
+  }
   ReadItem read = nullptr;
   if (!options.format.empty()) {
     ASSIGN_OR_RETURN(read, ReaderOf(options.format));
   }
   ASSIGN_OR_RETURN(LineReader reader, LineReader::Open(path));
   JsonLine json;
-  Source source{reader, json, fmt::format("gsm8k-main-{}-#", Stem(path))};
+  Source source{reader, json, Stem(path)};
   std::vector<Item> items;
   std::unordered_map<std::string, size_t> line_of_id;
   while (options.limit == 0 || items.size() < options.limit) {
@@ -149,6 +136,7 @@ absl::StatusOr<std::vector<Item>> LoadItems(const std::string& path, const LoadO
     ASSIGN_OR_RETURN(Item item, read(source));
     const auto [seen, added] = line_of_id.try_emplace(item.id, reader.line_number());
     if (!added) return reader.Error(fmt::format("id \"{}\" was used on line {}", item.id, seen->second));
+    if (!InSplit(item, options)) continue;
     if (items.size() == kItemsMax) {
       return ResourceExhausted("{}: more than {} items; set a limit", path, kItemsMax);
     }

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Benchmark items and where they come from: a JSONL file (.gz allowed). See generator.h for items from nothing.
+// Benchmark items and where they come from: a JSONL file (.gz allowed), or a published table. See generator.h for items
+// from nothing.
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "orchestrator/experiment/benchmark/split.h"
 
 namespace conclave::benchmark {
 
@@ -33,9 +36,14 @@ struct LoadOptions {
   // "gsm8k": the published form {"question","answer"}, the answer a worked solution ending "#### value"; ids are
   //   "gsm8k-main-<file stem>-#<line from 0>", those of the recorded answers for test.jsonl;
   // "recorded_items": {"id","question","gold"};
-  // "": told from the fields of the first line.
+  // as published: "math" (MATH, MATH-500, AIME), "mmlu" (JSONL, a subject's CSV or a folder of them; subjects are
+  //   strata), "mmlu_pro" (categories are strata), "arc", "bbh" (a task's JSON or the folder of all; tasks are strata),
+  //   "humaneval" (the answer is what the code grader reads), "game24" (CSV; the answer is the puzzle),
+  //   "knights_knaves" (strata by number of people);
+  // "": told from the file's ending and the fields of the first line.
   std::string format;
-  size_t limit = 0;  // first items only; 0: all
+  size_t limit = 0;            // first items (of the split) only; 0: all
+  std::optional<Split> split;  // only items that PublishedSplitOf puts there
 };
 
 // Reads the whole file or gives one error: INVALID_ARGUMENT "file:line: what, and what to do" for the first line that

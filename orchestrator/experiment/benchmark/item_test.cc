@@ -71,7 +71,7 @@ TEST_F(ItemTest, PublishedGsm8kForm) {
 TEST_F(ItemTest, RecordedFormAndLimit) {
   const auto items = Load(
       "{\"id\":\"x\",\"question\":\"q\",\"gold\":\"18\"}\n{\"id\":\"y\",\"question\":\"q\",\"gold\":\"2,125\"}\nnot",
-      {.format = "", .limit = 2});
+      {.format = "", .limit = 2, .split = {}});
   ASSERT_OK(items);
   EXPECT_EQ((*items)[1].answer, "2,125");
 }
@@ -93,7 +93,8 @@ TEST_F(ItemTest, ErrorsNameFileAndLine) {
               StatusIs(kInvalid, HasSubstr(":1: field \"answer\"")));
   EXPECT_THAT(Load("{\"a\":1}"), StatusIs(kInvalid, HasSubstr("cannot tell the items format")));
   EXPECT_THAT(Load(""), StatusIs(kInvalid, HasSubstr("no items")));
-  EXPECT_THAT(Load(good, {.format = "gsm"}), StatusIs(kInvalid, HasSubstr("known: gsm8k, items, recorded_items")));
+  EXPECT_THAT(Load(good, {.format = "gsm", .limit = 0, .split = {}}),
+              StatusIs(kInvalid, HasSubstr("gsm8k, humaneval, items")));
   EXPECT_THAT(LoadItems(dir_.Path("none")), StatusIs(absl::StatusCode::kNotFound, HasSubstr("none")));
   EXPECT_THAT(LoadItems(dir_.path()), StatusIs(kInvalid, HasSubstr("directory")));
 }
