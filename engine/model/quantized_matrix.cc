@@ -11,7 +11,6 @@
 
 #include "common/status.h"
 #include "engine/quant/codec.h"
-#include "engine/quant/group_blocks.h"
 #include "engine/quant/grouped_rows.h"
 
 namespace conclave::engine {
@@ -225,12 +224,9 @@ class Finder {
 
   absl::Status ReadFp8() {
     ASSIGN_OR_RETURN(const CheckpointTensor codes, Tensor("weight", Shape{rows_, columns_}, {DType::kF8_E4M3}));
-    const auto nan = std::find_if(codes.bytes.begin(), codes.bytes.end(),
-                                  [](std::byte b) { return quant::IsFp8Nan(static_cast<uint8_t>(b)); });
-    if (nan != codes.bytes.end()) {
-      const int64_t at = nan - codes.bytes.begin();
+    if (const std::optional<int64_t> at = quant::FindFp8Nan(codes.bytes)) {
       return ModelFileInvalid(file_.path(), "tensor \"{}\" is no number at row {}, column {}: download the file again",
-                              codes.name, at / columns_, at % columns_);
+                              codes.name, *at / columns_, *at % columns_);
     }
     const bool inverse = file_.FindTensor(Name("weight_scale_inv")) != nullptr;
     const std::string_view suffix = inverse ? "weight_scale_inv" : "weight_scale";

@@ -9,6 +9,7 @@
 
 #include "engine/quant/codec.h"
 #include "engine/quant/group_blocks.h"
+#include "engine/quant/grouped_rows.h"
 
 namespace conclave::engine::quant {
 namespace {
@@ -48,6 +49,16 @@ TEST(Fp8, RoundsToTheNearestCode) {
   }
   EXPECT_EQ(FloatToFp8(1e9f), 0x7e);
   EXPECT_EQ(FloatToFp8(-1e9f), 0xfe);
+}
+
+TEST(Fp8, TheFirstNotANumberIsFound) {
+  std::vector<std::byte> codes(10000, std::byte{0x7e});
+  EXPECT_EQ(FindFp8Nan(codes), std::nullopt);
+  for (const size_t at : {9999u, 8192u, 8191u, 4097u, 0u}) {
+    codes[at] = at % 2 == 0 ? std::byte{0xff} : std::byte{0x7f};
+    EXPECT_EQ(FindFp8Nan(codes), static_cast<int64_t>(at));
+  }
+  EXPECT_EQ(FindFp8Nan({}), std::nullopt);
 }
 
 TEST(GroupScale, HoldsEveryHalfAndBfloat16) {

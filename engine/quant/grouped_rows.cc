@@ -124,6 +124,20 @@ void GroupedRows::Read(int64_t first, int64_t count, std::byte* out) const {
   }
 }
 
+std::optional<int64_t> FindFp8Nan(std::span<const std::byte> codes) {
+  constexpr size_t kChunk = 4096;  // of a fixed size, so that the loop becomes vector instructions
+  size_t begin = 0;
+  for (; begin + kChunk <= codes.size(); begin += kChunk) {
+    uint8_t any = 0;
+    for (size_t i = 0; i < kChunk; ++i) any |= IsFp8Nan(static_cast<uint8_t>(codes[begin + i])) ? 1 : 0;
+    if (any != 0) break;
+  }
+  for (size_t i = begin; i < codes.size(); ++i) {
+    if (IsFp8Nan(static_cast<uint8_t>(codes[i]))) return static_cast<int64_t>(i);
+  }
+  return std::nullopt;
+}
+
 void ScaledFp8Rows::Read(int64_t first, int64_t count, std::byte* out) const {
   constexpr int64_t kElements = BlockFp8::kElements;
   const int64_t scales_per_row = (columns_ + scale_columns_ - 1) / scale_columns_;

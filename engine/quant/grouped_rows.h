@@ -53,6 +53,9 @@ class GroupedRows final : public RowReader {
   const DType format_;
 };
 
+// The index of the first e4m3 code that is not a number. Kernels take such codes for numbers: a file must have none.
+std::optional<int64_t> FindFp8Nan(std::span<const std::byte> codes);
+
 // e4m3 codes [N, K] with scales [ceil(N / scale_rows), ceil(K / scale_columns)], as rows of FP8_G128.
 class ScaledFp8Rows final : public RowReader {
  public:

@@ -63,7 +63,7 @@ void BenchGemm(const Options& options, const Roofs& roofs) {
     for (int i = 0; i < copies; ++i) weights.push_back(Must(ops->MakeWeight({&source, 1}, WeightUse::kMatmul)));
     if (!ops->Prepare({512, 1, 16, 1, 1}, {1, 16, 16, false, 1.0f, 32}).ok()) return;
     std::printf("%-6s", std::string(Name(dtype)).c_str());
-    const bool plain = engine::Traits(dtype).block_elements == 1;
+    const bool plain = engine::testing::IsPlain(dtype);
     const View x = NewView(ops.get(), {512, kK}, Normal(&rng, 512 * kK)), y = NewView(ops.get(), {512, kN});
     for (const int64_t m : row_counts) {
       size_t next = 0;
