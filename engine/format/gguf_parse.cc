@@ -84,7 +84,7 @@ TensorType TensorTypeOf(uint32_t number) {
     case 35:
       return {"TQ2_0", std::nullopt};
     case 39:
-      return {"MXFP4", std::nullopt};
+      return {"MXFP4", DType::kMXFP4};
     default:
       return {"unknown", std::nullopt};
   }

@@ -118,7 +118,7 @@ TEST(GgufTest, PlacesTensorsSlowestDimensionFirst) {
 }
 
 TEST(GgufTest, KnowsTheSizeOfEveryFormatItNames) {
-  for (int i = 0; i <= static_cast<int>(DType::kIQ4_XS); ++i) {
+  for (int i = 0; i <= static_cast<int>(DType::kMXFP4); ++i) {
     const auto dtype = static_cast<DType>(i);
     if (dtype == DType::kU8 || dtype == DType::kF8_E4M3) continue;  // safetensors only
     GgufWriter w;

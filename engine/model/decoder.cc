@@ -206,6 +206,7 @@ View Decoder::FeedForward(int32_t layer, const View& x, const AttentionPlan& pla
   };
   const View ids = of_layer(expert_ids_), weights = of_layer(expert_weights_);
   ops_->Gemm(logits, x, *w.router, Accumulate::kSet);
+  if (w.router_bias != nullptr) ops_->AddBias(logits, *w.router_bias);
   ops_->Route(ids, weights, logits, w.selection_bias, router, plan);
   const bool shared = w.gate_up != nullptr;
   if (shared) {
@@ -216,7 +217,8 @@ View Decoder::FeedForward(int32_t layer, const View& x, const AttentionPlan& pla
       ops_->SigmoidGate(mixed, gate);
     }
   }
-  ops_->ExpertFfn(mixed, x, ids, weights, *w.experts_gate_up, *w.experts_down,
+  const ExpertTerms terms = {w.experts_gate_up_bias, w.experts_down_bias, spec_.experts->activation};
+  ops_->ExpertFfn(mixed, x, ids, weights, *w.experts_gate_up, *w.experts_down, terms,
                   shared ? Accumulate::kAdd : Accumulate::kSet);
   return mixed;
 }

@@ -84,7 +84,7 @@ absl::Status ReadRopeScaling(const GgufFile& file, const Reader& reader, RopePar
 }
 
 // Frequencies, divided by rope_freqs.weight (how GGUF ships Llama 3's scaling) where the file has it.
-absl::Status ReadRope(const GgufFile& file, const Reader& reader, ModelSpec* spec) {
+absl::Status ReadRope(const GgufFile& file, const Reader& reader, bool yarn_truncate, ModelSpec* spec) {
   if (!spec->latent) {
     ASSIGN_OR_RETURN(spec->rotated, reader.CountOr("rope.dimension_count", kHeadDimMax, spec->head_dim));
   }
@@ -94,6 +94,7 @@ absl::Status ReadRope(const GgufFile& file, const Reader& reader, ModelSpec* spe
   }
   RopeParameters rope;
   rope.rotated = spec->rotated;
+  rope.truncate = yarn_truncate;
   ASSIGN_OR_RETURN(rope.base, reader.PositiveOr("rope.freq_base", 10000.0f));
   RETURN_IF_ERROR(ReadRopeScaling(file, reader, &rope));
   if (file.FindTensor("rope_freqs.weight") != nullptr) {
@@ -132,7 +133,7 @@ enum class Mixture : uint8_t {
 };
 
 // Layers that the file's sliding window is for.
-enum class Window : uint8_t { kUnknown, kAll };
+enum class Window : uint8_t { kUnknown, kAll, kEveryOther };
 
 struct Family {
   std::string_view architecture;
@@ -147,6 +148,10 @@ struct Family {
   bool shared_gate = false;  // of the shared expert
   uint32_t gating = 1;       // where the file does not say: 1 softmax, 2 sigmoid
   Window window = Window::kUnknown;
+  bool yarn_truncate = true;  // see RopeParameters
+  bool sinks = false;
+  bool expert_biases = false;
+  GatedActivation activation = {};
   const TensorNames* names = &kGgufNames;
 };
 constexpr std::array kFamilies = {
@@ -179,7 +184,18 @@ constexpr std::array kFamilies = {
            .mixture = Mixture::kAlways,
            .normalise = true,
            .gating = 2,
-           .names = &kGgufGlmNames},
+           .names = &kGgufPostNormNames},
+    Family{.architecture = "gpt-oss",
+           .rope_layout = RopeLayout::kHalfSplit,
+           .needs_bias = true,
+           .mixture = Mixture::kAlways,
+           .normalise = true,
+           .window = Window::kEveryOther,
+           .yarn_truncate = false,
+           .sinks = true,
+           .expert_biases = true,
+           .activation = kGptOssActivation,
+           .names = &kGgufPostNormNames},
     // DeepSeek-V2, V3, R1, Kimi-K2.
     Family{.architecture = "deepseek2",
            .rope_layout = RopeLayout::kInterleaved,
@@ -194,10 +210,11 @@ absl::Status ReadRouter(const GgufFile& file, const Reader& reader, const Family
   ASSIGN_OR_RETURN(router->scale, reader.PositiveOrZero("expert_weights_scale"));
   if (router->scale == 0) router->scale = 1;
   ASSIGN_OR_RETURN(const uint32_t function, file.GetU32Or(reader.Key("expert_gating_func"), family.gating));
-  if (function != 1 && function != 2) {
-    return Unknown(file, "\"{}\" is {}; known are 1 (softmax) and 2 (sigmoid)", reader.Key("expert_gating_func"),
-                   function);
+  if (function < 1 || function > 3) {
+    return Unknown(file, "\"{}\" is {}; known are 1 (softmax), 2 (sigmoid) and 3 (softmax of those chosen)",
+                   reader.Key("expert_gating_func"), function);
   }
+  if (function == 3) router->normalise = true;  // the softmax of all, divided by the sum over those chosen
   if (function == 2) {
     router->scores = RouterSpec::Scores::kSigmoid;
     router->group_score = RouterSpec::GroupScore::kTopTwoSum;
@@ -226,6 +243,8 @@ absl::Status ReadExperts(const GgufFile& file, const Reader& reader, const Famil
     experts.shared_feed_forward = shared * experts.feed_forward;
   }
   experts.shared_gate = family.shared_gate;
+  experts.biases = family.expert_biases;
+  experts.activation = family.activation;
   if (family.shared_gate && experts.shared_feed_forward == 0) {  // older files: the tensor tells
     const CheckpointTensor* gate = file.FindTensor("blk.0.ffn_gate_shexp.weight");
     if (gate == nullptr || gate->shape.rank() != 2 || gate->shape[0] > int64_t{kFeedForwardMax}) {
@@ -293,7 +312,7 @@ absl::Status ReadWindow(const GgufFile& file, const Reader& reader, const Family
                    reader.Key("attention.sliding_window"), window, spec->context_tokens);
   }
   SetWindow(
-      window, [](int32_t) { return true; }, spec);
+      window, [&family](int32_t layer) { return family.window == Window::kAll || layer % 2 == 0; }, spec);
   return absl::OkStatus();
 }
 
@@ -306,6 +325,7 @@ absl::StatusOr<ModelSpec> ReadFamily(const GgufFile& file, const Family& family)
   spec.head_norm =
       family.head_norm || (family.optional_head_norm && file.FindTensor("blk.0.attn_q_norm.weight") != nullptr);
   spec.head_norm_whole = family.head_norm_whole;
+  spec.attention_sinks = family.sinks;
   ASSIGN_OR_RETURN(spec.layers, reader.Count("block_count", kLayersMax));
   ASSIGN_OR_RETURN(spec.prediction_layers, reader.CountOrZero("nextn_predict_layers", spec.layers - 1));
   spec.layers -= spec.prediction_layers;
@@ -319,7 +339,7 @@ absl::StatusOr<ModelSpec> ReadFamily(const GgufFile& file, const Family& family)
   RETURN_IF_ERROR(ReadWindow(file, reader, family, &spec));
   ASSIGN_OR_RETURN(spec.norm_epsilon, reader.PositiveOr("attention.layer_norm_rms_epsilon", 1e-5f));
   RETURN_IF_ERROR(family.latent ? ReadLatentAttention(file, reader, &spec) : ReadHeads(file, reader, &spec));
-  RETURN_IF_ERROR(ReadRope(file, reader, &spec));
+  RETURN_IF_ERROR(ReadRope(file, reader, family.yarn_truncate, &spec));
   RETURN_IF_ERROR(ReadExperts(file, reader, family, &spec));
   if (spec.num_expert_layers() < spec.layers && spec.feed_forward == 0) {
     return ModelFileInvalid(file.path(), "\"{}\" is missing", reader.Key("feed_forward_length"));

@@ -153,6 +153,27 @@ absl::Status ReadGlm4Experts(const JsonObject& config, ModelSpec* spec) {
   return absl::OkStatus();
 }
 
+absl::Status ReadGptOssExperts(const JsonObject& config, ModelSpec* spec) {
+  // The class would fill these in.
+  for (const char* key : {"rope_theta", "rope_scaling"}) {
+    if (!config.Has(key) && !config.Has("rope_parameters")) {
+      return config.self().Invalid(fmt::format("has no \"{}\", which this class needs", key));
+    }
+  }
+  spec->names = &kHfGptOssNames;
+  spec->attention_sinks = true;
+  RETURN_IF_ERROR(ReadCommon(config, "num_local_experts", "intermediate_size", spec));
+  // Of the experts with the best logits the softmax, which is that of all, divided by their sum.
+  spec->experts->router.normalise = true;
+  spec->experts->biases = true;
+  spec->experts->activation = kGptOssActivation;
+  ASSIGN_OR_RETURN(const double limit, config.NumberOr("swiglu_limit", kGptOssActivation.limit));
+  if (limit != kGptOssActivation.limit) {
+    return Unknown(config, "\"swiglu_limit\" is {}; known is {}", limit, kGptOssActivation.limit);
+  }
+  return Finish(config, *spec);
+}
+
 absl::Status ReadHfLatentWidths(const JsonObject& config, ModelSpec* spec) {
   LatentAttentionSpec& latent = spec->latent.emplace();
   ASSIGN_OR_RETURN(latent.query_rank, CountOr(config, "q_lora_rank", kHiddenMax, 0));

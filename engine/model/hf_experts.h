@@ -17,6 +17,8 @@ absl::Status ReadOlmoeExperts(const JsonObject& config, ModelSpec* spec);
 absl::Status ReadDeepseekV2Experts(const JsonObject& config, ModelSpec* spec);
 absl::Status ReadDeepseekV3Experts(const JsonObject& config, ModelSpec* spec);
 absl::Status ReadGlm4Experts(const JsonObject& config, ModelSpec* spec);
+// And attention's sinks.
+absl::Status ReadGptOssExperts(const JsonObject& config, ModelSpec* spec);
 
 // Sets spec->latent and what follows from it; `rope` has the scaling that goes into attention's scale.
 absl::Status ReadHfLatentWidths(const JsonObject& config, ModelSpec* spec);

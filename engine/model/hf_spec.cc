@@ -20,6 +20,8 @@ enum class WindowRule : uint8_t {
   kSwitched,   // every one
   kLast,       // from `max_window_layers` on, or as `layer_types` says
   kAlternate,  // every other one before `max_window_layers`, or as `layer_types` says
+  // Always:
+  kEveryOther,  // the first and every other one, or as `layer_types` says
 };
 
 // What a class of transformers has beyond the common terms. Defaults: its configuration_*.py.
@@ -27,6 +29,7 @@ struct Family {
   std::string_view model_type;
   bool qkv_bias = false;  // always; else `attention_bias` says, where the class reads that
   bool reads_attention_bias = false;
+  bool default_attention_bias = false;
   bool out_bias = false;  // attention_bias puts one behind attention too
   bool reads_mlp_bias = false;
   bool head_norm = false;
@@ -83,6 +86,14 @@ constexpr std::array kFamilies = {
            .reads_attention_bias = true,
            .partial_rotation = PartialRotation::kRead,
            .experts = ReadGlm4Experts},
+    Family{.model_type = "gpt_oss",
+           .reads_attention_bias = true,
+           .default_attention_bias = true,
+           .out_bias = true,
+           .default_head_dim = 64,
+           .window = WindowRule::kEveryOther,
+           .default_window = 128,
+           .experts = ReadGptOssExperts},
     // Kimi-K2: DeepSeek-V3's architecture under a name of its own.
     Family{.model_type = "kimi_k2", .kv_heads_required = false, .latent = true, .experts = ReadDeepseekV3Experts},
 };
@@ -135,7 +146,7 @@ absl::Status ReadTerms(const JsonObject& config, const Family& family, ModelSpec
   spec->head_norm = family.head_norm;
   spec->attention_bias = family.qkv_bias;
   if (family.reads_attention_bias) {
-    ASSIGN_OR_RETURN(const bool bias, config.BoolOr("attention_bias", false));
+    ASSIGN_OR_RETURN(const bool bias, config.BoolOr("attention_bias", family.default_attention_bias));
     spec->attention_bias = spec->attention_bias || bias;
     spec->attention_out_bias = bias && family.out_bias;
   }
@@ -181,7 +192,7 @@ absl::Status ReadWindow(const JsonObject& config, const Family& family, ModelSpe
   }
   ASSIGN_OR_RETURN(const bool used, config.BoolOr("use_sliding_window", false));
   ASSIGN_OR_RETURN(const int64_t border, config.IntegerOr("max_window_layers", 0, INT32_MAX, 28));
-  if (!used) return absl::OkStatus();
+  if (!used && rule != WindowRule::kEveryOther) return absl::OkStatus();
   std::vector<uint8_t> listed;
   if (rule != WindowRule::kSwitched) {
     ASSIGN_OR_RETURN(listed, ReadLayerTypes(config, spec->layers));
@@ -189,7 +200,8 @@ absl::Status ReadWindow(const JsonObject& config, const Family& family, ModelSpe
   const auto has = [&](int32_t layer) {
     if (!listed.empty()) return listed[layer] != 0;
     if (rule == WindowRule::kLast) return layer >= border;
-    return rule == WindowRule::kSwitched || (layer % 2 == 0 && layer < border);
+    if (rule == WindowRule::kSwitched) return true;
+    return layer % 2 == 0 && (rule == WindowRule::kEveryOther || layer < border);
   };
   SetWindow(window, has, spec);
   return absl::OkStatus();

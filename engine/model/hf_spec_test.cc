@@ -175,6 +175,36 @@ TEST(HfSpec, SlidingWindows) {
   EXPECT_EQ(windows("qwen3_moe", mixture), (Windows{16, 16, 16}));
 }
 
+TEST(HfSpec, GptOss) {
+  const Keys keys = {
+      {"model_type", "\"gpt_oss\""}, {"num_local_experts", "8"},
+      {"num_experts_per_tok", "2"},  {"sliding_window", "16"},
+      {"rope_theta", "150000"},      {"rope_scaling", R"({"rope_type":"yarn","factor":2,"truncate":false})"}};
+  const auto spec = Read(keys);
+  ASSERT_OK(spec);
+  EXPECT_EQ(spec->head_dim, 64);
+  EXPECT_TRUE(spec->attention_bias && spec->attention_out_bias && spec->attention_sinks);
+  EXPECT_TRUE(spec->experts->biases && spec->experts->router.normalise);
+  EXPECT_EQ(spec->experts->activation.limit, 7.0f);
+  EXPECT_EQ((std::vector<int32_t>{spec->LayerWindow(0), spec->LayerWindow(1), spec->LayerWindow(2)}),
+            (std::vector<int32_t>{16, 0, 16}));
+  const auto with = [&keys](const std::string& key, const std::string& value) {
+    Keys changed = keys;
+    changed[key] = value;
+    return changed;
+  };
+  EXPECT_EQ(Read(with("layer_types", R"(["full_attention","full_attention","sliding_attention"])"))->LayerWindow(2),
+            16);
+  EXPECT_EQ(Read(with("layer_types", R"(["full_attention","full_attention","full_attention"])"))->window, 0);
+  EXPECT_EQ(Read(with("sliding_window", ""))->window, 128);
+  EXPECT_EQ(Read(with("sliding_window", "null"))->window, 0);
+  EXPECT_FALSE(Read(with("attention_bias", "false"))->attention_bias);
+  EXPECT_OK(Read(with("swiglu_limit", "7.0")));
+  ExpectUnknown(with("swiglu_limit", "6.5"), "\"swiglu_limit\" is 6.5");
+  ExpectInvalid(with("rope_scaling", ""), "rope_scaling");
+  ExpectInvalid(with("rope_theta", ""), "rope_theta");
+}
+
 TEST(HfSpec, ImpossibleValues) {
   for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
                           "max_position_embeddings", "rms_norm_eps", "model_type"}) {

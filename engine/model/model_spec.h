@@ -39,6 +39,8 @@ struct LatentAttentionSpec {
   float scale = 0;
 };
 
+inline constexpr GatedActivation kGptOssActivation = {.alpha = 1.702f, .limit = 7.0f, .up_offset = 1.0f};
+
 // Mixture of experts in place of the feed-forward network of some layers.
 struct ExpertsSpec {
   RouterSpec router;
@@ -46,6 +48,12 @@ struct ExpertsSpec {
   int32_t feed_forward = 0;         // F of one expert
   int32_t shared_feed_forward = 0;  // F of the expert that every token visits; 0: none
   bool shared_gate = false;         // that one's output times a sigmoid
+  bool biases = false;              // on the router and on the experts' matrices
+  GatedActivation activation;       // of the experts that are chosen
+
+  int64_t ParamsOfOne(int64_t hidden) const {
+    return 3 * hidden * feed_forward + (biases ? 2 * int64_t{feed_forward} + hidden : 0);
+  }
 };
 
 struct ModelSpec {

@@ -100,7 +100,7 @@ TEST(ModelSpec, RefusesWhatItWouldComputeWrongly) {
   EXPECT_THAT(Load(With(Metadata()
                             .Add("llama.expert_count", 8u)
                             .Add("llama.expert_used_count", 2u)
-                            .Add("llama.expert_gating_func", 3u))),
+                            .Add("llama.expert_gating_func", 4u))),
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("expert_gating_func")));
   EXPECT_THAT(Load(With(Metadata().Add("llama.attention.value_length", 2u))),
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("width 2")));

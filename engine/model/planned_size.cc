@@ -19,6 +19,7 @@ int64_t VectorParams(const ModelSpec& spec) {
   int64_t params = 2 * int64_t{spec.hidden};
   if (spec.attention_bias) params += spec.qkv_width();
   if (spec.attention_out_bias) params += spec.hidden;
+  if (spec.attention_sinks) params += spec.heads;
   if (spec.head_norm) {
     params += spec.head_norm_whole ? int64_t{spec.heads + spec.kv_heads} * spec.head_dim : 2 * int64_t{spec.head_dim};
   }
@@ -45,9 +46,9 @@ ModelSize PlannedSize(const ModelSpec& spec, double bytes_per_weight) {
     }
     const ExpertsSpec& experts = *spec.experts;
     const int64_t E = experts.router.experts;
-    size.params_layers +=
-        E * D + 3 * D * experts.shared_feed_forward + (experts.shared_gate ? D : 0) + (experts.selection_bias ? E : 0);
-    size.params_expert = 3 * D * experts.feed_forward;
+    size.params_layers += E * D + 3 * D * experts.shared_feed_forward + (experts.shared_gate ? D : 0) +
+                          (experts.selection_bias ? E : 0) + (experts.biases ? E : 0);
+    size.params_expert = experts.ParamsOfOne(D);
     size.params_experts += E * size.params_expert;
     size.bytes_expert.back() = bytes(size.params_expert);
   }

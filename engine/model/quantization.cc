@@ -296,12 +296,19 @@ absl::Status ReadCompressedTensors(const JsonObject& object, QuantizationSpec* s
   return ReadScheme(scheme, format, spec);
 }
 
+// 4-bit floats, in experts only: their tensors tell (expert_layout.h), all matrices of other names are plain.
+absl::Status ReadMicroscaled(const JsonObject& object, QuantizationSpec* spec) {
+  constexpr std::string_view kRead[] = {"quant_method", "modules_to_not_convert"};
+  RETURN_IF_ERROR(RefuseUnknownKeys(object, kRead));
+  return ReadModules(object, "modules_to_not_convert", spec);
+}
+
 struct Method {
   std::string_view name;
   absl::Status (*read)(const JsonObject& object, QuantizationSpec* spec);
 };
 constexpr std::array kMethods = {Method{"awq", ReadAwq}, Method{"gptq", ReadGptq}, Method{"fp8", ReadFp8},
-                                 Method{"compressed-tensors", ReadCompressedTensors}};
+                                 Method{"compressed-tensors", ReadCompressedTensors}, Method{"mxfp4", ReadMicroscaled}};
 
 }  // namespace
 

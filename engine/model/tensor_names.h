@@ -19,6 +19,8 @@ struct TensorNames {
   // [E, ..] holds all. Names of the second choice are whole, without ".weight", and used where the first are absent:
   // gate and up in one tensor [E, 2F, D].
   std::string_view router, expert_gate, expert_up, expert_down, experts_gate_up, experts_down;
+  // Experts lie as in expert_layout.h, under experts_gate_up and experts_down with these endings; biases end in _bias.
+  bool turned_experts = false;
   std::string_view selection_bias;  // whole
   std::string_view shared_gate, shared_up, shared_down, shared_router;
   // Of a layer with latent attention. Keys and values come out of the latent by one matrix, kv_up, whose rows are per
@@ -126,6 +128,14 @@ inline constexpr TensorNames kHfMixtralNames = [] {
   return names;
 }();
 
+// gpt-oss.
+inline constexpr TensorNames kHfGptOssNames = [] {
+  TensorNames names = kHfNames;
+  names.router = "mlp.router";
+  names.turned_experts = true;
+  return names;
+}();
+
 // DeepSeek: several shared experts, in one.
 inline constexpr TensorNames kHfDeepseekNames = [] {
   TensorNames names = kHfNames;
@@ -135,8 +145,8 @@ inline constexpr TensorNames kHfDeepseekNames = [] {
   return names;
 }();
 
-// GLM-4-MoE calls the norm before its feed-forward network by what precedes it.
-inline constexpr TensorNames kGgufGlmNames = [] {
+// GLM-4-MoE and gpt-oss call the norm before the feed-forward network by what precedes it.
+inline constexpr TensorNames kGgufPostNormNames = [] {
   TensorNames names = kGgufNames;
   names.ffn_norm = "post_attention_norm";
   return names;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/model/weights.h"
 
-#include <algorithm>
 #include <memory>
 #include <set>
 
 #include "common/status.h"
+#include "engine/model/expert_layout.h"
 #include "engine/model/latent_heads.h"
 #include "engine/model/quantized_matrix.h"
+#include "engine/model/unread_tensors.h"
 #include "engine/quant/codec.h"
 
 namespace conclave::engine {
@@ -40,7 +41,7 @@ class Binder {
       ASSIGN_OR_RETURN(weights.head, Matrix({{WeightOf(names_.head), V}}, D, WeightUse::kMatmul));
       size.bytes_head = size.bytes_total - before;
     }
-    RETURN_IF_ERROR(RefuseUnknown());
+    RETURN_IF_ERROR(RefuseUnread(file_, spec_, used_));
     RETURN_IF_ERROR(file_.CheckIntact());
     if (progress_) progress_(bytes_in_file_, bytes_in_file_);  // also of what is not used
     size.quantization = formats_.size() > 1 ? "mixed" : "";
@@ -159,6 +160,9 @@ class Binder {
     const int64_t S = experts.shared_feed_forward;
     const auto name = [&](std::string_view stem) { return WeightOf(names_.Layer(layer, stem)); };
     ASSIGN_OR_RETURN(w->router, Matrix({{name(names_.router), E}}, D, WeightUse::kMatmul));
+    if (experts.biases) {
+      ASSIGN_OR_RETURN(w->router_bias, Vector({{names_.Layer(layer, names_.router) + ".bias", E}}));
+    }
     if (experts.selection_bias) {
       ASSIGN_OR_RETURN(w->selection_bias, Vector({{names_.Layer(layer, names_.selection_bias), E}}));
     }
@@ -173,7 +177,10 @@ class Binder {
     const int64_t bytes_before = model_.size.bytes_total;
     std::vector<WeightSource> gate_up, down;
     const std::string joined = names_.Layer(layer, names_.experts_gate_up);
-    if (!names_.experts_gate_up.empty() && file_.FindTensor(joined) != nullptr) {
+    if (names_.turned_experts) {
+      ASSIGN_OR_RETURN(gate_up, Turned(joined, {E, 2 * F, D, RowOrder::kAlternating}));
+      ASSIGN_OR_RETURN(down, Turned(names_.Layer(layer, names_.experts_down), {E, D, F, RowOrder::kKept}));
+    } else if (!names_.experts_gate_up.empty() && file_.FindTensor(joined) != nullptr) {
       ASSIGN_OR_RETURN(gate_up, Experts(joined, E, 2 * F, D));
       ASSIGN_OR_RETURN(down, Experts(names_.Layer(layer, names_.experts_down), E, D, F));
     } else {
@@ -182,13 +189,48 @@ class Binder {
       ASSIGN_OR_RETURN(down, Experts(name(names_.expert_down), E, D, F));
       for (int64_t e = 0; e < E; ++e) gate_up.insert(gate_up.end(), {gate[e], up[e]});
     }
-    model_.size.params_expert = 3 * F * D;
+    if (experts.biases) RETURN_IF_ERROR(BindExpertBiases(layer, w));
+    model_.size.params_expert = experts.ParamsOfOne(D);
     model_.size.params_experts += E * model_.size.params_expert;
     model_.size.bytes_expert.back() = (model_.size.bytes_total - bytes_before) / E;
     ASSIGN_OR_RETURN(w->experts_gate_up, MakeStack(name(names_.expert_gate), gate_up, StackUse::kExperts, E));
     ASSIGN_OR_RETURN(w->experts_down, MakeStack(name(names_.expert_down), down, StackUse::kExperts, E));
+    if (names_.turned_experts) {
+      if (!ops_->uses_sources_in_place()) model_.turned.resize(model_.turned.size() - 2);
+      return absl::OkStatus();
+    }
     Drop(gate_up);
     Drop(down);
+    return absl::OkStatus();
+  }
+
+  // Experts that lie otherwise (expert_layout.h). The file's pages leave memory here.
+  absl::StatusOr<std::vector<WeightSource>> Turned(const std::string& name, const ExpertShape& shape) {
+    ASSIGN_OR_RETURN(TurnedExperts experts, ReadTurnedExperts(file_, name, shape));
+    model_.size.params_total += shape.count * shape.rows * shape.columns;
+    for (const CheckpointTensor& tensor : experts.tensors) {
+      Count(std::string(tensor.name), 0, tensor);
+      file_.DropResident(tensor.bytes);
+    }
+    formats_.insert(experts.dtype);
+    const std::vector<std::byte>& bytes = model_.turned.emplace_back(std::move(experts.bytes));
+    return Slices({name, experts.dtype, Shape{shape.count, shape.rows, shape.columns}, bytes});
+  }
+
+  absl::Status BindExpertBiases(int32_t layer, LayerWeights* w) {
+    const ExpertsSpec& experts = *spec_.experts;
+    ASSIGN_OR_RETURN(const ExpertBiases biases, ReadExpertBiases(file_, names_, layer, experts.router.experts,
+                                                                 spec_.hidden, experts.feed_forward));
+    for (const CheckpointTensor& tensor : biases.tensors) {
+      Count(std::string(tensor.name), tensor.shape.elements(), tensor);
+    }
+    const auto make = [&](const std::vector<float>& values) {
+      const auto bytes = std::as_bytes(std::span(values));
+      const WeightSource source = {DType::kF32, 1, static_cast<int64_t>(values.size()), bytes};
+      return ops_->MakeWeight({&source, 1}, WeightUse::kVector);
+    };
+    ASSIGN_OR_RETURN(w->experts_gate_up_bias, make(biases.gate_up));
+    ASSIGN_OR_RETURN(w->experts_down_bias, make(biases.down));
     return absl::OkStatus();
   }
 
@@ -323,33 +365,6 @@ class Binder {
     used_.insert(name);
     model_.size.params_total += elements;
     model_.size.bytes_total += static_cast<int64_t>(tensor.bytes.size());
-  }
-
-  // A layer tensor that nothing reads is a term of the mathematics that would be left out.
-  absl::Status RefuseUnknown() const {
-    for (const CheckpointTensor& tensor : file_.tensors()) {
-      if (used_.contains(std::string(tensor.name))) continue;
-      if (!names_.closed && !tensor.name.starts_with(names_.layer_prefix)) continue;
-      if (!names_.ignored_suffix.empty() && tensor.name.ends_with(names_.ignored_suffix)) continue;
-      if (IsPredictionLayer(tensor.name) || IsEmptyBias(tensor)) continue;
-      if (spec_.tied_head && tensor.name == WeightOf(names_.head)) continue;
-      return Unimplemented("{}: tensor \"{}\" {} is not part of a \"{}\" model of {} layers as this program knows it",
-                           file_.path(), tensor.name, tensor.shape.ToString(), spec_.family, spec_.layers);
-    }
-    return absl::OkStatus();
-  }
-
-  // Some programs write a bias of zeros beside every matrix that they quantise.
-  bool IsEmptyBias(const CheckpointTensor& tensor) const {
-    return spec_.quantization.storage != QuantStorage::kPlain && tensor.name.ends_with(".bias") &&
-           std::all_of(tensor.bytes.begin(), tensor.bytes.end(), [](std::byte b) { return b == std::byte{0}; });
-  }
-
-  bool IsPredictionLayer(std::string_view name) const {
-    for (int32_t i = 0; i < spec_.prediction_layers; ++i) {
-      if (name.starts_with(names_.Layer(spec_.layers + i, ""))) return true;
-    }
-    return false;
   }
 
   const Checkpoint& file_;

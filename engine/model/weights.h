@@ -36,9 +36,12 @@ struct LayerWeights {
   const Weight* gate_up = nullptr;               // ? [2F, D], rows gate | up: the dense network or the shared expert
   const Weight* down = nullptr;                  // ? [D, F]
   const Weight* router = nullptr;                // ? [E, D]
+  const Weight* router_bias = nullptr;           // ? [E]
   const Weight* selection_bias = nullptr;        // ? [E]
   const WeightStack* experts_gate_up = nullptr;  // ? E x [2F, D]
   const WeightStack* experts_down = nullptr;     // ? E x [D, F]
+  const Weight* experts_gate_up_bias = nullptr;  // ? [E * 2F]
+  const Weight* experts_down_bias = nullptr;     // ? [E * D]
   const Weight* shared_router = nullptr;         // ? [1, D]
 };
 
@@ -59,7 +62,7 @@ struct ModelSize {
   int64_t bytes_head = 0;     // read by steps that want logits
   // Of experts that tokens choose; the figures for layers above are without them.
   int64_t params_experts = 0;              // all of them
-  int64_t params_expert = 0;               // one
+  int64_t params_expert = 0;               // one, with its biases
   std::vector<int64_t> bytes_expert = {};  // one, per layer; 0 where a layer has none
   std::string quantization;                // formats of the layers' matrices: "Q4_1" or "mixed Q4_K Q6_K"
 };

@@ -214,11 +214,14 @@ void HostOps::CheckRoute(const View& ids, const View& weights, const View& logit
 }
 
 void HostOps::CheckExpertFfn(const View& y, const View& x, const View& ids, const View& weights,
-                             const WeightStack& gate_up, const WeightStack& down) const {
+                             const WeightStack& gate_up, const WeightStack& down, const ExpertTerms& terms) const {
   CONCLAVE_CHECK(y.shape == x.shape && y.data != x.data && x.shape.back() == gate_up.columns);
   CONCLAVE_CHECK(down.rows == y.shape.back() && gate_up.rows == 2 * down.columns && gate_up.count == down.count);
   CONCLAVE_CHECK(ids.dtype == DType::kI32 && ids.shape == weights.shape && ids.shape[0] == x.shape[0]);
   CONCLAVE_CHECK(ids.shape.back() <= limits_.experts_per_token && x.shape[0] <= limits_.tokens_max);
+  CONCLAVE_CHECK(terms.gate_up_bias == nullptr || terms.gate_up_bias->columns == gate_up.count * gate_up.rows);
+  CONCLAVE_CHECK(terms.down_bias == nullptr || terms.down_bias->columns == down.count * down.rows);
+  CONCLAVE_CHECK(terms.activation.limit > 0);
 }
 
 void HostOps::KvCopyPages(const View& pages, std::span<const int32_t> from, std::span<const int32_t> to) {

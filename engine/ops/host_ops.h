@@ -60,7 +60,7 @@ class HostOps : public Ops {
   static void CheckRoute(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
                          const RouterSpec& router);
   void CheckExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
-                      const WeightStack& down) const;
+                      const WeightStack& down, const ExpertTerms& terms) const;
 
   HostMemory buffers_, results_;
   int64_t weight_bytes_ = 0;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -98,6 +99,21 @@ struct RouterSpec {
   bool normalise = false;    // weights are divided by their sum, over those chosen
   float sum_epsilon = 0.0f;  // added to that sum
   float scale = 1.0f;        // then multiplies the weights
+};
+
+// What stands between an expert's two products: y = g sigmoid(alpha g) (u + up_offset), where g = min(gate, limit) and
+// u = up cut to [-limit, limit]. As it is here: silu(gate) up.
+struct GatedActivation {
+  float alpha = 1.0f;
+  float limit = std::numeric_limits<float>::infinity();
+  float up_offset = 0.0f;
+};
+
+// What a mixture's experts have beyond their matrices.
+struct ExpertTerms {
+  const Weight* gate_up_bias = nullptr;  // ? [E * 2F] kVector, per expert gate | up
+  const Weight* down_bias = nullptr;     // ? [E * D]
+  GatedActivation activation;
 };
 
 // One layer kind's key/value cache. Absorbed MLA is {1, 576, 512, true}: V is a prefix of K.
@@ -222,11 +238,12 @@ class Ops {
   //                                       ids [T, k] i32, weights [T, k], logits [T, E]; selection_bias ? [E] kVector
   virtual void Route(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
                      const RouterSpec& router, const AttentionPlan& plan) = 0;
-  // y[t] (+)= sum over the token's slots of weight * down_e (silu(gate_e x[t]) * up_e x[t]); weights of skipped slots
-  // and of experts that nobody chose are never read. The order of the sum depends on the token's own ids only.
+  // y[t] (+)= sum over the token's slots of weight * (down_e activation(gate_e x[t], up_e x[t])), with the terms'
+  // biases; weights of skipped slots and of experts that nobody chose are never read. The order of the sum depends on
+  // the token's own ids only.
   //             y, x [T, D]; ids [T, k] i32, weights [T, k]; gate_up E x [2F, D] = gate | up, down E x [D, F]; y not x
   virtual void ExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
-                         const WeightStack& down, Accumulate accumulate) = 0;
+                         const WeightStack& down, const ExpertTerms& terms, Accumulate accumulate) = 0;
   // y[o] = x[logit_rows[o]]                                       y [O, D], x [T, D]
   virtual void GatherRows(const View& y, const View& x, const AttentionPlan& plan) = 0;
 };

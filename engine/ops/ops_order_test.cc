@@ -161,7 +161,7 @@ TEST_P(Order, Experts) {
     const View y = NewView(ops, {kTokens, kWidth}), view_ids = Must(ops->Allocate(DType::kI32, {kTokens, kSlots}));
     std::copy(ids.begin(), ids.end(), view_ids.as<int32_t>());
     ops->ExpertFfn(y, NewView(ops, {kTokens, kWidth}, x), view_ids, NewView(ops, {kTokens, kSlots}, weights), *a, *b,
-                   Accumulate::kSet);
+                   {}, Accumulate::kSet);
     return y;
   };
   const View y = run(ops_.get(), gate_up, down), expected = run(reference_.get(), plain_gate_up, plain_down);

@@ -3,6 +3,7 @@
 // ggml's definitions, checked against the `gguf` Python package's dequantize.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 namespace conclave::engine::quant {
@@ -74,6 +75,11 @@ struct BlockIQ4_XS {  // value (d * scale), one scale per 32 elements; sub-block
   uint8_t scales_low[4];
   uint8_t q[128];
 };
+struct BlockMXFP4 {  // value 2^(e - 128), a value of kE2m1Doubled
+  uint8_t e;
+  uint8_t q[16];
+};
+static_assert(sizeof(BlockMXFP4) == 17);
 static_assert(sizeof(BlockQ2_K) == 84 && sizeof(BlockQ3_K) == 110 && sizeof(BlockIQ4_NL) == 18 &&
               sizeof(BlockIQ4_XS) == 136);
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 &&
@@ -108,6 +114,14 @@ inline int8_t Q3Scale(const BlockQ3_K& block, int j) {
 
 // ggml's kvalues_iq4nl.
 inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+// The 4-bit floats of OCP microscaling (sign, 2 bits of exponent, 1 of mantissa), doubled; ggml's kvalues_mxfp4.
+inline constexpr int8_t kE2m1Doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+// 2^(e - 128): half the scale, for doubled values. Of 255, which OCP calls not a number, it is 2^127, as in ggml.
+inline float HalfE8m0Scale(uint8_t e) {
+  return std::bit_cast<float>(e < 2 ? uint32_t{0x00200000} << e : (uint32_t{e} - 1) << 23);
+}
 
 // The scale of sub-block s (0..7), -32..31.
 inline int8_t Iq4XsScale(const BlockIQ4_XS& block, int s) {

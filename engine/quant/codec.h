@@ -11,7 +11,7 @@
 namespace conclave::engine::quant {
 
 // Whether DecodeRow knows `dtype`: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS,
-// and the group formats (group_blocks.h).
+// MXFP4, and the group formats (group_blocks.h).
 bool CanDecode(DType dtype);
 
 // Decodes one row. out.size() is the number of elements, possible in the format (HasRowsOf); `row` holds

@@ -9,6 +9,8 @@
 #include <random>
 #include <vector>
 
+#include "engine/quant/blocks.h"
+
 namespace conclave::engine::quant {
 namespace {
 
@@ -32,6 +34,7 @@ constexpr Golden kGoldens[] = {
     {DType::kQ3_K, 0xcefc37c72e4ad757u, {0.0f, 0.0f, -0.0562133789f, -0.243591309f}},
     {DType::kIQ4_NL, 0xf5bf3dba6e6781ccu, {0.877288818f, 0.577163696f, -2.93199158f, -0.507904053f}},
     {DType::kIQ4_XS, 0x31a0642e9619c888u, {-17.7766418f, -5.07904053f, 0.507904053f, 42.0175171f}},
+    {DType::kMXFP4, 0x1b70589567377f4bu, {2.43388915e+32f, -1.21694458e+32f, 8.11296384e+31f, -3.24518554e+32f}},
 };
 
 constexpr int kBlocks = 64;
@@ -87,10 +90,10 @@ TEST(EncodeRow, ErrorIsAboutHalfAStep) {
     double rms_max;  // relative to the values' own
   };
   // Half a step of uniform error is step / sqrt(12), the step about 2 x 2.4 sigma / codes for a block of 32.
-  const Case cases[] = {{DType::kF32, 0},      {DType::kF16, 3e-4},    {DType::kBF16, 3e-3},  {DType::kQ4_0, 0.12},
-                        {DType::kQ4_1, 0.09},  {DType::kQ5_0, 0.05},   {DType::kQ5_1, 0.045}, {DType::kQ8_0, 0.007},
-                        {DType::kQ4_K, 0.095}, {DType::kQ5_K, 0.05},   {DType::kQ6_K, 0.03},  {DType::kQ2_K, 0.45},
-                        {DType::kQ3_K, 0.25},  {DType::kIQ4_NL, 0.12}, {DType::kIQ4_XS, 0.12}};
+  const Case cases[] = {{DType::kF32, 0},      {DType::kF16, 3e-4},    {DType::kBF16, 3e-3},   {DType::kQ4_0, 0.12},
+                        {DType::kQ4_1, 0.09},  {DType::kQ5_0, 0.05},   {DType::kQ5_1, 0.045},  {DType::kQ8_0, 0.007},
+                        {DType::kQ4_K, 0.095}, {DType::kQ5_K, 0.05},   {DType::kQ6_K, 0.03},   {DType::kQ2_K, 0.45},
+                        {DType::kQ3_K, 0.25},  {DType::kIQ4_NL, 0.12}, {DType::kIQ4_XS, 0.12}, {DType::kMXFP4, 0.16}};
   for (const Case& c : cases) {
     std::vector<float> values(2048), back(2048);
     for (float& v : values) v = normal(rng);
@@ -107,13 +110,29 @@ TEST(EncodeRow, ErrorIsAboutHalfAStep) {
 }
 
 TEST(EncodeRow, ZerosStayZero) {
-  for (const DType dtype : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ4_K,
-                            DType::kQ5_K, DType::kQ6_K, DType::kQ2_K, DType::kQ3_K, DType::kIQ4_NL, DType::kIQ4_XS}) {
+  for (const DType dtype :
+       {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
+        DType::kQ2_K, DType::kQ3_K, DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4}) {
     std::vector<float> values(256), back(256, 1.0f);
     std::vector<std::byte> row(static_cast<size_t>(RowBytes(dtype, 256)));
     EncodeRow(dtype, values, row.data());
     DecodeRow(dtype, row.data(), back);
     EXPECT_THAT(back, ::testing::Each(0.0f)) << Name(dtype);
+  }
+}
+
+// OCP Microscaling Formats 1.0: the sixteen 4-bit floats, and powers of two from 2^-127 on.
+TEST(DecodeRow, MicroscaledFloats) {
+  const float floats[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6};
+  for (const int exponent : {0, 1, 2, 100, 127, 130, 254}) {
+    BlockMXFP4 block = {static_cast<uint8_t>(exponent), {}};
+    for (int j = 0; j < 16; ++j) block.q[j] = static_cast<uint8_t>(j | (15 - j) << 4);
+    std::vector<float> values(32);
+    DecodeRow(DType::kMXFP4, reinterpret_cast<const std::byte*>(&block), values);
+    for (int j = 0; j < 16; ++j) {
+      EXPECT_EQ(values[j], std::ldexp(floats[j], exponent - 127)) << exponent;
+      EXPECT_EQ(values[j + 16], std::ldexp(floats[15 - j], exponent - 127)) << exponent;
+    }
   }
 }
 

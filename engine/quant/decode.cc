@@ -104,18 +104,22 @@ void Decode(const BlockQ3_K& b, float* y) {
   }
 }
 
-void DecodeIq4(float scale, const uint8_t* q, float* y) {
+// Nibbles that number the values of a table.
+void DecodeTable(float scale, const int8_t* table, const uint8_t* q, float* y) {
   for (int j = 0; j < 16; ++j) {
-    y[j] = scale * static_cast<float>(kIq4Values[q[j] & 15]);
-    y[j + 16] = scale * static_cast<float>(kIq4Values[q[j] >> 4]);
+    y[j] = scale * static_cast<float>(table[q[j] & 15]);
+    y[j + 16] = scale * static_cast<float>(table[q[j] >> 4]);
   }
 }
 
-void Decode(const BlockIQ4_NL& b, float* y) { DecodeIq4(HalfToFloat(b.d), b.q, y); }
+void Decode(const BlockIQ4_NL& b, float* y) { DecodeTable(HalfToFloat(b.d), kIq4Values, b.q, y); }
+
+void Decode(const BlockMXFP4& b, float* y) { DecodeTable(HalfE8m0Scale(b.e), kE2m1Doubled, b.q, y); }
 
 void Decode(const BlockIQ4_XS& b, float* y) {
   for (int s = 0; s < 8; ++s) {
-    DecodeIq4(HalfToFloat(b.d) * static_cast<float>(Iq4XsScale(b, s)), b.q + 16 * s, y + kBlock * s);
+    const float scale = HalfToFloat(b.d) * static_cast<float>(Iq4XsScale(b, s));
+    DecodeTable(scale, kIq4Values, b.q + 16 * s, y + kBlock * s);
   }
 }
 
@@ -156,6 +160,7 @@ bool CanDecode(DType dtype) {
     case DType::kQ6_K:
     case DType::kIQ4_NL:
     case DType::kIQ4_XS:
+    case DType::kMXFP4:
       return true;
     default:
       return IsGroupFormat(dtype);
@@ -196,6 +201,8 @@ void DecodeRow(DType dtype, const std::byte* row, std::span<float> out) {
       return DecodeBlocks<BlockIQ4_NL, kBlock>(row, out);
     case DType::kIQ4_XS:
       return DecodeBlocks<BlockIQ4_XS, kSuperBlock>(row, out);
+    case DType::kMXFP4:
+      return DecodeBlocks<BlockMXFP4, kBlock>(row, out);
     default:
       CONCLAVE_CHECK_MSG(IsGroupFormat(dtype), "DecodeRow: no decoder for this format");
       DecodeGroups(dtype, row, out);

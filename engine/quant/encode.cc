@@ -173,13 +173,13 @@ void Encode(const float* x, BlockQ3_K* b) {
 }
 
 // The numbers of the nearest values of the table, two to a byte.
-void EncodeIq4(const float* x, float inverse, uint8_t* q) {
+void EncodeTable(const float* x, float inverse, std::span<const int8_t, 16> table, uint8_t* q) {
   uint8_t codes[kBlock];
   for (int j = 0; j < kBlock; ++j) {
     const auto distance = [&](int8_t value) { return std::fabs(x[j] * inverse - static_cast<float>(value)); };
-    const int8_t* nearest = std::min_element(std::begin(kIq4Values), std::end(kIq4Values),
-                                             [&](int8_t a, int8_t b) { return distance(a) < distance(b); });
-    codes[j] = static_cast<uint8_t>(nearest - kIq4Values);
+    const auto nearest =
+        std::min_element(table.begin(), table.end(), [&](int8_t a, int8_t b) { return distance(a) < distance(b); });
+    codes[j] = static_cast<uint8_t>(nearest - table.begin());
   }
   StoreNibbles(codes, q);
 }
@@ -189,7 +189,14 @@ constexpr float kIq4Top = 113;
 
 void Encode(const float* x, BlockIQ4_NL* b) {
   b->d = FloatToHalf(MaxMagnitude(x, kBlock) / kIq4Top);
-  EncodeIq4(x, Inverse(HalfToFloat(b->d)), b->q);
+  EncodeTable(x, Inverse(HalfToFloat(b->d)), kIq4Values, b->q);
+}
+
+// The smallest power of two under which no value is above 6, the largest of the floats.
+void Encode(const float* x, BlockMXFP4* b) {
+  const float top = MaxMagnitude(x, kBlock);
+  b->e = static_cast<uint8_t>(top == 0 ? 127 : std::clamp(127 + std::ceil(std::log2(top / 6)), 2.0f, 254.0f));
+  EncodeTable(x, Inverse(HalfE8m0Scale(b->e)), kE2m1Doubled, b->q);
 }
 
 void Encode(const float* x, BlockIQ4_XS* b) {
@@ -200,7 +207,7 @@ void Encode(const float* x, BlockIQ4_XS* b) {
     const int scale = Code(MaxMagnitude(x + kBlock * s, kBlock) / kIq4Top, Inverse(d), 0, 31);
     b->scales_low[s / 2] |= static_cast<uint8_t>(((scale + 32) & 15) << (s % 2 * 4));
     b->scales_high |= static_cast<uint16_t>(((scale + 32) >> 4) << (2 * s));
-    EncodeIq4(x + kBlock * s, Inverse(d * static_cast<float>(scale)), b->q + 16 * s);
+    EncodeTable(x + kBlock * s, Inverse(d * static_cast<float>(scale)), kIq4Values, b->q + 16 * s);
   }
 }
 
@@ -273,6 +280,8 @@ void EncodeRow(DType dtype, std::span<const float> values, std::byte* row) {
       return EncodeBlocks<BlockIQ4_NL, kBlock>(values, row);
     case DType::kIQ4_XS:
       return EncodeBlocks<BlockIQ4_XS, kSuperBlock>(values, row);
+    case DType::kMXFP4:
+      return EncodeBlocks<BlockMXFP4, kBlock>(values, row);
     default:
       CONCLAVE_CHECK_MSG(IsGroupFormat(dtype), "EncodeRow: no encoder for this format");
       EncodeGroups(dtype, values, row);

@@ -9,7 +9,7 @@ namespace conclave::engine {
 namespace {
 
 // In the order of the enum. Block sizes: ggml's block structs.
-constexpr std::array<DTypeTraits, 28> kTraits = {{
+constexpr std::array<DTypeTraits, 29> kTraits = {{
     {"F32", 1, 4},
     {"F16", 1, 2},
     {"BF16", 1, 2},
@@ -32,6 +32,7 @@ constexpr std::array<DTypeTraits, 28> kTraits = {{
     {"Q6_K", 256, 210},
     {"IQ4_NL", 32, 18},
     {"IQ4_XS", 256, 136},
+    {"MXFP4", 32, 17},
     // a scale and zero point of 4 bytes, then codes
     {"INT4_G32", 32, 20},
     {"INT4_G64", 64, 36},

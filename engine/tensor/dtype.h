@@ -32,6 +32,7 @@ enum class DType : uint8_t {
   kQ6_K,
   kIQ4_NL,
   kIQ4_XS,
+  kMXFP4,  // OCP microscaling: 4-bit floats with a power of two per 32
   // Group formats: what AWQ, GPTQ, FP8 and compressed-tensors checkpoints are read into, row by row.
   kInt4_G32,
   kInt4_G64,

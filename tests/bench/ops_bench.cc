@@ -280,7 +280,8 @@ void BenchExperts(const Options& options, const Roofs& roofs) {
           }
           distinct += std::accumulate(seen.begin(), seen.end(), 0);
           ++calls;
-          ops->ExpertFfn(y.Prefix(m), x.Prefix(m), ids.Prefix(m), weights.Prefix(m), gate_up, back, Accumulate::kSet);
+          ops->ExpertFfn(y.Prefix(m), x.Prefix(m), ids.Prefix(m), weights.Prefix(m), gate_up, back, {},
+                         Accumulate::kSet);
         });
         const double bytes = distinct / calls * expert_bytes;
         const double rate = 6.0 * kHidden * kWidth * static_cast<double>(m * slots) / seconds;

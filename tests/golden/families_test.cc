@@ -139,7 +139,8 @@ TEST_P(Families, GgufEqualsTransformers) {
 
 TEST_P(Families, HuggingFaceDirectoriesEqualTransformers) {
   const FamilyCheckpoint family(golden_case());
-  const bool joins = family.config.contains("num_experts_per_tok") && family.config["model_type"] != "mixtral";
+  const std::string type = family.config["model_type"];
+  const bool joins = family.config.contains("num_experts_per_tok") && type != "mixtral" && type != "gpt_oss";
   for (const DType matrices : {DType::kF32, DType::kBF16}) {
     for (const ExpertForm form : {ExpertForm::kSeparate, ExpertForm::kJoined}) {
       if (form == ExpertForm::kJoined && !joins) continue;
@@ -189,6 +190,17 @@ TEST(FamiliesWithWindows, ForksAndFoundPrefixesSayTheSame) {
     }
   }
   EXPECT_GE(tested, 3);
+}
+
+// Experts as gpt-oss is published, 4-bit floats with a scale per 32; the other kernels round activations to 8 bits.
+TEST(FamiliesWithMicroscaledExperts, EqualTransformers) {
+  const TempDir folder;
+  for (const nlohmann::json& golden_case : Golden()["cases"]) {
+    if (golden_case["config"]["model_type"] != "gpt_oss") continue;
+    WriteFamilyDirectory(FamilyCheckpoint(golden_case), DType::kBF16, ExpertForm::kMicroscaled, folder.path());
+    for (const char* kernel : {"reference", "scalar"}) ExpectGolden(golden_case, folder.path(), kernel);
+    EXPECT_EQ(Load(folder.path(), "auto", 128)->info().quantization, "mixed BF16 MXFP4");
+  }
 }
 
 // The shared folder holds the dense stories260K laid out as mixtures: every expert a quarter of the network with all of

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/golden/family_files.h"
 
-#include <bit>
 #include <fstream>
 
 #include "common/check.h"
 #include "engine/quant/half.h"
+#include "tests/golden/turned_experts.h"
 #include "tests/testing/formula.h"
 #include "tests/testing/safetensors_writer.h"
 #include "tests/testing/tiny_model.h"
@@ -35,17 +35,8 @@ std::string Q4Bytes(const std::vector<float>& values, float step) {
 
 std::string Bytes(DType dtype, const std::vector<float>& values, float step) {
   if (dtype == DType::kQ4_0) return Q4Bytes(values, step);
-  std::string bytes;
-  for (const float value : values) {
-    const uint32_t bits = std::bit_cast<uint32_t>(value);
-    const uint16_t high = static_cast<uint16_t>(bits >> 16);
-    if (dtype == DType::kBF16) {
-      bytes.append(reinterpret_cast<const char*>(&high), sizeof(high));
-    } else {
-      bytes.append(reinterpret_cast<const char*>(&bits), sizeof(bits));
-    }
-  }
-  return bytes;
+  if (dtype == DType::kMXFP4) return MicroscaledBytes(values);
+  return PlainBytes(dtype, values);
 }
 
 // A whole number from the config, or `fallback` where it is absent or null.
@@ -73,6 +64,8 @@ constexpr Rename kRenames[] = {
     {"post_attention_layernorm", "ffn_norm"},
     {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias"},
     {"mlp.gate.", "ffn_gate_inp."},
+    {"mlp.router.", "ffn_gate_inp."},
+    {"self_attn.sinks", "attn_sinks.weight"},
     {"block_sparse_moe.gate.", "ffn_gate_inp."},
     {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"},
     {"mlp.shared_expert.gate_proj", "ffn_gate_shexp"},
@@ -145,6 +138,7 @@ class Writer {
     if (config_.contains("moe_intermediate_size")) {
       Key("expert_feed_forward_length", Int(config_, "moe_intermediate_size"));
     }
+    if (arch_ == "gpt-oss") Key("expert_feed_forward_length", Int(config_, "intermediate_size"));
     if (config_.contains("shared_expert_intermediate_size")) {
       Key("expert_shared_feed_forward_length", Int(config_, "shared_expert_intermediate_size"));
     }
@@ -153,6 +147,7 @@ class Writer {
       Key("rope.dimension_count",
           static_cast<int32_t>(Int(config_, "head_dim") * config_["partial_rotary_factor"].get<float>()));
     }
+    if (config_.contains("rope_scaling")) ScalingMetadata(config_["rope_scaling"]);
     if (config_.contains("kv_lora_rank")) return;
     Key("attention.head_count_kv", Int(config_, "num_key_value_heads"));
     if (config_.contains("head_dim")) Key("attention.key_length", Int(config_, "head_dim"));
@@ -182,11 +177,13 @@ class Writer {
     if (Int(config_, "q_lora_rank") > 0) Key("attention.q_lora_rank", Int(config_, "q_lora_rank"));
     Key("attention.kv_lora_rank", latent);
     Key("rope.dimension_count", rotated);
-    if (!config_.contains("rope_scaling")) return;
-    const nlohmann::json& scaling = config_["rope_scaling"];
+  }
+
+  void ScalingMetadata(const nlohmann::json& scaling) {
     w_.Add(arch_ + ".rope.scaling.type", "yarn");
     w_.Add(arch_ + ".rope.scaling.factor", scaling["factor"].get<float>());
     Key("rope.scaling.original_context_length", Int(scaling, "original_max_position_embeddings"));
+    if (!scaling.contains("mscale_all_dim")) return;
     w_.Add(arch_ + ".rope.scaling.yarn_log_multiplier", 0.1f * scaling["mscale_all_dim"].get<float>());
   }
 
@@ -200,6 +197,9 @@ class Writer {
       if (name.find(expert.before) != std::string::npos && name.ends_with(expert.after)) return;
     }
     std::string renamed = Replaced(name, "model.layers.", "blk.");
+    const std::vector<NamedTensor> parts = GgufExpertParts(renamed, tensor);
+    for (const NamedTensor& part : parts) Put(part.name, part.tensor);
+    if (!parts.empty()) return;
     for (const Rename& rename : kRenames) renamed = Replaced(renamed, rename.hf, rename.gguf);
     if (renamed.ends_with("attn_kv_b.weight") && form_ == LatentForm::kSplit) return Split(renamed, tensor);
     if (arch_ == "llama" && renamed.ends_with("attn_q.weight")) {
@@ -210,7 +210,7 @@ class Writer {
     }
     if (renamed.ends_with("ffn_gate_inp_shexp.weight"))
       return Put(renamed, {Shape{tensor.shape[1]}, tensor.values, tensor.step});
-    if (arch_ == "glm4moe") renamed = Replaced(renamed, "ffn_norm", "post_attention_norm");
+    if (arch_ == "glm4moe" || arch_ == "gpt-oss") renamed = Replaced(renamed, "ffn_norm", "post_attention_norm");
     Put(renamed, tensor);
   }
 
@@ -250,8 +250,10 @@ class Writer {
   }
 
   void Put(const std::string& name, const FamilyTensor& tensor) {
-    const bool matrix = tensor.shape.rank() > 1 && name.find("ffn_gate_inp") == std::string::npos;
+    const bool matrix =
+        tensor.shape.rank() > 1 && name.find("ffn_gate_inp") == std::string::npos && !name.ends_with(".bias");
     DType dtype = matrix ? matrices_ : DType::kF32;
+    if (dtype == DType::kQ4_0 && tensor.microscaled) dtype = DType::kMXFP4;
     // Rows of k_b are too short for blocks here.
     if (dtype == DType::kQ4_0 && tensor.shape.back() % 32 != 0) dtype = DType::kBF16;
     w_.AddTensor(name, dtype, tensor.shape, Bytes(dtype, tensor.values, tensor.step));
@@ -296,7 +298,9 @@ FamilyCheckpoint::FamilyCheckpoint(const nlohmann::json& golden_case) : config(g
     for (int32_t i = 0; i < std::max(Int(entry, "count"), 1); ++i) {
       const std::string name = Replaced(entry["name"], "#", std::to_string(i));
       const auto elements = static_cast<size_t>(shape.elements());
-      if (entry.contains("step")) {
+      if (entry.contains("microscale")) {
+        tensors[name] = {shape, FormulaMicroscaled(salt + name, elements, entry["microscale"]), 0, true};
+      } else if (entry.contains("step")) {
         tensors[name] = {shape, FormulaCodes(salt + name, elements, entry["step"]), entry["step"]};
       } else {
         tensors[name] = {shape, FormulaWeights(salt + name, elements, entry["amplitude"], entry["offset"])};
@@ -308,6 +312,7 @@ FamilyCheckpoint::FamilyCheckpoint(const nlohmann::json& golden_case) : config(g
 std::string GgufArchitecture(const FamilyCheckpoint& family) {
   const std::string type = family.config["model_type"];
   if (type == "mistral") return "llama";
+  if (type == "gpt_oss") return "gpt-oss";
   if (type == "mixtral") return "llama";
   if (type == "glm4_moe") return "glm4moe";
   if (type == "qwen2_moe") return "qwen2moe";
@@ -322,9 +327,17 @@ std::string GgufArchitecture(const FamilyCheckpoint& family) {
 }
 
 void WriteFamilyDirectory(const FamilyCheckpoint& family, DType matrices, ExpertForm form, const std::string& folder) {
-  std::ofstream(folder + "/config.json") << family.config.dump(1);
+  nlohmann::json config = family.config;
+  if (form == ExpertForm::kMicroscaled) {
+    config["quantization_config"] = {{"quant_method", "mxfp4"}, {"modules_to_not_convert", {"lm_head"}}};
+  }
+  std::ofstream(folder + "/config.json") << config.dump(1);
   SafetensorsWriter w;
   for (const auto& [name, tensor] : family.tensors) {
+    if (tensor.microscaled) {
+      AddTurnedExperts(name, tensor, matrices, form, &w);
+      continue;
+    }
     const size_t experts = name.find("mlp.experts.");
     if (form == ExpertForm::kJoined && experts != std::string::npos) {
       const std::string prefix = name.substr(0, experts + std::string_view("mlp.experts.").size());

@@ -14,7 +14,8 @@ namespace conclave::testing {
 struct FamilyTensor {
   engine::Shape shape;
   std::vector<float> values;
-  float step = 0;  // of matrices: every value is this times a whole number in [-8, 7]
+  float step = 0;            // of matrices: every value is this times a whole number in [-8, 7]
+  bool microscaled = false;  // of gpt-oss's experts: values that MXFP4 holds
 };
 
 // A family's tensors under Hugging Face's names, and its config.json.
@@ -30,15 +31,16 @@ enum class LatentForm : uint8_t {
   kJoined,  // kv_b, as they once were
 };
 
-// As llama.cpp's converter writes it; matrices in `matrices`: F32, BF16 or Q4_0,
+// As llama.cpp's converter writes it; matrices in `matrices`: F32, BF16 or Q4_0 (gpt-oss's experts then in MXFP4),
 // none of which changes a value. A layer of a prediction head is added where
 // the config has one. Families that GGUF has no words for: an empty string comes back from GgufArchitecture.
 std::string GgufArchitecture(const FamilyCheckpoint& family);
 GgufWriter FamilyGguf(const FamilyCheckpoint& family, engine::DType matrices, LatentForm form = LatentForm::kSplit);
 
 enum class ExpertForm : uint8_t {
-  kSeparate,  // a tensor per expert, as checkpoints are published
-  kJoined,    // all experts in one, as transformers 5 keeps them
+  kSeparate,     // a tensor per expert, as checkpoints are published
+  kJoined,       // all experts in one, as transformers 5 keeps them
+  kMicroscaled,  // of gpt-oss: in MXFP4; in the other forms its experts lie turned, as transformers keeps them
 };
 
 // config.json and model.safetensors into an existing folder. Without a tokenizer.

@@ -27,7 +27,7 @@ POSITIONS = [0, 31, 32, 45, 69]
 GREEDY = 24
 # Salts of the hashed names, where the family's own name gives a near tie in greedy decoding or in routing.
 SALTS = {"qwen2_moe": "qwen2_moe_b", "deepseek_v3": "deepseek_v3_b", "deepseek_v3_plain": "deepseek_v3_plain_b",
-         "mistral_window": "mistral_window_c", "qwen3_moe_window": "qwen3_moe_window_c"}
+         "mistral_window": "mistral_window_c", "qwen3_moe_window": "qwen3_moe_window_c", "gpt_oss": "gpt_oss_e"}
 U64 = np.uint64
 
 
@@ -60,6 +60,17 @@ def codes(name, shape, step):
     return torch.from_numpy(values.astype(np.float32).reshape(shape))
 
 
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def microscaled(name, shape, step):
+    """Codes of 4-bit floats, times step / 2, step or 2 step for each 32 of a row: what MXFP4 holds, and bf16."""
+    count = int(np.prod(shape))
+    scales = step * 2.0 ** (np.floor(3 * uniform(name + ":scale", count // 32)) - 1)
+    values = E2M1[np.floor(16 * uniform(name, count)).astype(int)] * np.repeat(scales, 32)
+    return torch.from_numpy(values.astype(np.float32).reshape(shape))
+
+
 class Manifest:
     def __init__(self):
         self.tensors = []
@@ -74,6 +85,11 @@ class Manifest:
         step = 2.0 ** round(np.log2(gain * (3.0 / columns) ** 0.5 / 8))
         self.tensors.append({"name": name + ".weight", "shape": [rows, columns], "step": step, "count": count})
 
+    def experts(self, name, count, rows, columns, gain):
+        """[E, rows, columns], which transformers keeps with the last two turned."""
+        step = 2.0 ** round(np.log2(gain * columns ** -0.5 / 4))
+        self.tensors.append({"name": name, "shape": [count, rows, columns], "microscale": step})
+
     def norm(self, name, width):
         self.add(name + ".weight", [width], 0.25, 1.0)
 
@@ -82,7 +98,9 @@ class Manifest:
         for t in self.tensors:
             for i in range(max(t.get("count", 0), 1)):
                 name = t["name"].replace("#", str(i))
-                if "step" in t:
+                if "microscale" in t:
+                    tensors[name] = microscaled(salt + name, t["shape"], t["microscale"]).transpose(1, 2).contiguous()
+                elif "step" in t:
                     tensors[name] = codes(salt + name, t["shape"], t["step"])
                 else:
                     tensors[name] = formula(salt + name, t["shape"], t["amplitude"], t["offset"])
@@ -137,6 +155,18 @@ def build(c, is_moe, layer_attention, layer_moe):
         else:
             mlp(m, p + "mlp.", d, c["intermediate_size"])
     return m
+
+
+def gpt_oss(m, p, experts, d, f):
+    m.add(p + "self_attn.sinks", [4], 2.0)
+    m.add(p + "self_attn.o_proj.bias", [d], 0.3)
+    m.matrix(p + "mlp.router", experts, d, gain=3.0)
+    m.add(p + "mlp.router.bias", [experts], 0.5)
+    # Wide enough that some activations meet their limit.
+    m.experts(p + "mlp.experts.gate_up_proj", experts, 2 * f, d, gain=4.0)
+    m.add(p + "mlp.experts.gate_up_proj_bias", [experts, 2 * f], 1.0)
+    m.experts(p + "mlp.experts.down_proj", experts, d, f, gain=0.15)
+    m.add(p + "mlp.experts.down_proj_bias", [experts, d], 0.3)
 
 
 COMMON = {"vocab_size": VOCAB, "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
@@ -246,6 +276,14 @@ def families():
             use_sliding_window=True, sliding_window=17)
     yield "qwen3_moe_window", c, build(c, lambda _: True, lambda m, p, c=c: attention(m, p, c, norm_widths=(8, 8)),
                                        lambda m, p: routed(m, p, 8, 32))
+
+    c = gqa("gpt_oss", "GptOssForCausalLM", 4, 2, 4, intermediate_size=32, num_local_experts=8, num_experts_per_tok=4,
+            attention_bias=True, sliding_window=20, swiglu_limit=7.0,
+            layer_types=["sliding_attention", "full_attention"] * 2,
+            rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 32.0,
+                          "beta_slow": 1.0, "truncate": False})
+    yield "gpt_oss", c, build(c, lambda _: True, lambda m, p, c=c: attention(m, p, c, qkv_bias=True),
+                              lambda m, p: gpt_oss(m, p, 8, 32, 32))
 
 
 def run(folder, config, top_k):

@@ -91,6 +91,58 @@ TEST(Plan, TwentyDenseModelsAndOneMixture) {
   EXPECT_NEAR(static_cast<double>(mixture.flops_per_token) * 1e-9, 2 * 37, 2.5);
 }
 
+// Both config.json as published, and the sizes of the model card (arXiv 2508.10925, table 1), which counts the output
+// head but not the embedding among the active parameters.
+TEST(Plan, GptOssIsAsPublished) {
+  struct Published {
+    int32_t layers, experts;
+    double total, active;  // 10^9
+  };
+  const TempDir folder;
+  for (const Published& model : {Published{24, 32, 20.91, 3.61}, Published{36, 128, 116.83, 5.13}}) {
+    nlohmann::json config = {{"architectures", {"GptOssForCausalLM"}},
+                             {"attention_bias", true},
+                             {"eos_token_id", 200002},
+                             {"experts_per_token", 4},
+                             {"head_dim", 64},
+                             {"hidden_act", "silu"},
+                             {"hidden_size", 2880},
+                             {"initial_context_length", 4096},
+                             {"intermediate_size", 2880},
+                             {"max_position_embeddings", 131072},
+                             {"model_type", "gpt_oss"},
+                             {"num_attention_heads", 64},
+                             {"num_experts_per_tok", 4},
+                             {"num_hidden_layers", model.layers},
+                             {"num_key_value_heads", 8},
+                             {"num_local_experts", model.experts},
+                             {"quantization_config", {{"quant_method", "mxfp4"}}},
+                             {"rms_norm_eps", 1e-05},
+                             {"rope_theta", 150000},
+                             {"sliding_window", 128},
+                             {"swiglu_limit", 7.0},
+                             {"tie_word_embeddings", false},
+                             {"vocab_size", 201088}};
+    config["rope_scaling"] = {{"beta_fast", 32.0},   {"beta_slow", 1.0},  {"factor", 32.0},
+                              {"rope_type", "yarn"}, {"truncate", false}, {"original_max_position_embeddings", 4096}};
+    config["quantization_config"]["modules_to_not_convert"] = {"model.layers.*.self_attn", "model.layers.*.mlp.router",
+                                                               "model.embed_tokens", "lm_head"};
+    for (int32_t i = 0; i < model.layers; ++i) {
+      config["layer_types"].push_back(i % 2 == 0 ? "sliding_attention" : "full_attention");
+    }
+    std::ofstream(folder.Path("config.json")) << config;
+    const auto plan = PlanModel(folder.Path("config.json"), 16);
+    ASSERT_OK(plan);
+    const int64_t embedding = int64_t{201088} * 2880;
+    EXPECT_NEAR(static_cast<double>(plan->params_total) * 1e-9, model.total, 0.01);
+    EXPECT_NEAR(static_cast<double>(plan->params_active - embedding) * 1e-9, model.active, 0.01);
+    EXPECT_EQ(plan->kv_bytes_per_token, model.layers * 2 * 8 * 64 * 2);
+    EXPECT_EQ(plan->window, 128);
+    EXPECT_EQ(plan->window_layers, model.layers / 2);
+    EXPECT_EQ(plan->context_tokens, 131072);
+  }
+}
+
 TEST(Plan, ErrorsNameWhatIsWrong) {
   const TempDir folder;
   EXPECT_THAT(PlanModel(folder.Path("none.json"), 16), StatusIs(absl::StatusCode::kNotFound, HasSubstr("none.json")));

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -29,6 +31,18 @@ inline std::vector<float> FormulaCodes(std::string_view name, size_t count, doub
   std::vector<float> values;
   for (const double u : FormulaUniform(name, count)) {
     values.push_back(static_cast<float>(step * (static_cast<int>(16 * u) - 8)));
+  }
+  return values;
+}
+
+// 4-bit floats (OCP microscaling) of the codes floor(16 u), times step / 2, step or 2 step for each 32 of them.
+inline std::vector<float> FormulaMicroscaled(const std::string& name, size_t count, double step) {
+  constexpr double kFloats[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6};
+  const std::vector<double> codes = FormulaUniform(name, count), scales = FormulaUniform(name + ":scale", count / 32);
+  std::vector<float> values;
+  for (size_t i = 0; i < count; ++i) {
+    const double scale = step * std::exp2(static_cast<int>(3 * scales[i / 32]) - 1);
+    values.push_back(static_cast<float>(kFloats[static_cast<int>(16 * codes[i])] * scale));
   }
   return values;
 }

@@ -65,6 +65,8 @@ uint32_t GgufTensorType(engine::DType dtype) {
       return 28;
     case DType::kBF16:
       return 30;
+    case DType::kMXFP4:
+      return 39;
     case DType::kU8:
     case DType::kF8_E4M3:
     case DType::kInt4_G32:

@@ -147,6 +147,7 @@ void ExpertRunner::RunChunk(const Call& call, size_t first_bucket, int64_t begin
   const int64_t inputs = call.gate_up->columns, hidden = call.down->columns, outputs = call.down->rows;
   const int64_t count = end - begin;
   const Pair* pairs = pairs_.data() + begin;
+  const ActivationTerms activation = {call.activation.alpha, call.activation.limit, call.activation.up_offset};
   pool_->ForRows(count, inputs, [&](int64_t i) {
     const float* x = call.x + pairs[i].token * inputs;
     if (call.gate_up->has_floats) std::copy_n(x, inputs, rows_ + i * inputs);
@@ -154,9 +155,12 @@ void ExpertRunner::RunChunk(const Call& call, size_t first_bucket, int64_t begin
   });
   Multiply(*call.gate_up, first_bucket, begin, end, scratch);
   pool_->ForRows(count, 4 * hidden, [&](int64_t i) {
-    const float* gate = products_ + i * 2 * hidden;
+    float* gate = products_ + i * 2 * hidden;
     float* activated = rows_ + i * hidden;
-    kernels_.swiglu(activated, gate, gate + hidden, hidden);
+    if (call.gate_up_bias != nullptr) {
+      kernels_.add(gate, call.gate_up_bias + int64_t{pairs[i].expert} * 2 * hidden, 2 * hidden);
+    }
+    kernels_.swiglu(activated, gate, gate + hidden, hidden, activation);
     Quantize(*call.down, pairs[i], i, activated);
   });
   Multiply(*call.down, first_bucket, begin, end, scratch);
@@ -165,8 +169,9 @@ void ExpertRunner::RunChunk(const Call& call, size_t first_bucket, int64_t begin
   pool_->ForRows(lines, 64 * count, [&](int64_t line) {
     const int64_t column = 64 * line, n = std::min<int64_t>(64, outputs - column);
     for (int64_t i = 0; i < count; ++i) {
-      kernels_.add_scaled(call.y + pairs[i].token * outputs + column, products_ + i * outputs + column, pairs[i].weight,
-                          n);
+      float* product = products_ + i * outputs + column;
+      if (call.down_bias != nullptr) kernels_.add(product, call.down_bias + pairs[i].expert * outputs + column, n);
+      kernels_.add_scaled(call.y + pairs[i].token * outputs + column, product, pairs[i].weight, n);
     }
   });
 }

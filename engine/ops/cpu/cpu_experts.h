@@ -44,6 +44,9 @@ class ExpertRunner {
     int64_t tokens, slots;
     const CpuStack* gate_up;
     const CpuStack* down;
+    const float* gate_up_bias;  // [E, 2F], or null
+    const float* down_bias;     // [E, D], or null
+    GatedActivation activation;
     bool accumulate;
   };
   // `scratch(thread)` is what the kernels' products need.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "common/status.h"
 
@@ -12,6 +13,7 @@ namespace {
 // Room for attention partials; steps that need more do whole sequences per task instead.
 constexpr int64_t kPartialsBytesMax = int64_t{8} << 20;
 constexpr int kRopeTablesMax = 4;
+constexpr ActivationTerms kSilu = {1.0f, std::numeric_limits<float>::infinity(), 0.0f};
 
 int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -135,7 +137,7 @@ void CpuOps::SwiGlu(const View& y, const View& gate_up) {
   const int64_t width = y.shape.back();
   CONCLAVE_CHECK(gate_up.shape.back() == 2 * width);
   ForRows(y.shape[0], 4 * width,
-          [&](int64_t t) { kernels_.swiglu(y.row(t), gate_up.row(t), gate_up.row(t) + width, width); });
+          [&](int64_t t) { kernels_.swiglu(y.row(t), gate_up.row(t), gate_up.row(t) + width, width, kSilu); });
 }
 
 // Computed once per step and spec, then used by every layer, for queries and for keys.

@@ -52,7 +52,7 @@ class CpuOps final : public HostOps {
   void Route(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
              const RouterSpec& router, const AttentionPlan& plan) override;
   void ExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
-                 const WeightStack& down, Accumulate accumulate) override;
+                 const WeightStack& down, const ExpertTerms& terms, Accumulate accumulate) override;
 
  private:
   void ForRows(int64_t rows, int64_t width, absl::FunctionRef<void(int64_t)> body) { pool_.ForRows(rows, width, body); }

@@ -109,8 +109,11 @@ void CpuOps::Route(const View& ids, const View& weights, const View& logits, con
 }
 
 void CpuOps::ExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
-                       const WeightStack& down, Accumulate accumulate) {
-  CheckExpertFfn(y, x, ids, weights, gate_up, down);
+                       const WeightStack& down, const ExpertTerms& terms, Accumulate accumulate) {
+  CheckExpertFfn(y, x, ids, weights, gate_up, down, terms);
+  const auto vector = [](const Weight* weight) {
+    return weight == nullptr ? nullptr : static_cast<const CpuWeight*>(weight)->vector;
+  };
   experts_.Run({.y = y.as<float>(),
                 .x = x.as<float>(),
                 .ids = ids.as<int32_t>(),
@@ -119,6 +122,9 @@ void CpuOps::ExpertFfn(const View& y, const View& x, const View& ids, const View
                 .slots = ids.shape.back(),
                 .gate_up = &static_cast<const CpuStack&>(gate_up),
                 .down = &static_cast<const CpuStack&>(down),
+                .gate_up_bias = vector(terms.gate_up_bias),
+                .down_bias = vector(terms.down_bias),
+                .activation = terms.activation,
                 .accumulate = accumulate == Accumulate::kAdd},
                [this](int thread) { return Scratch(thread); });
 }

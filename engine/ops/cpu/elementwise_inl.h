@@ -49,12 +49,14 @@ inline void AddScaledRow(float* y, const float* x, float scale, int64_t n) {
   }
 }
 
-inline void SwiGluRow(float* y, const float* gate, const float* up, int64_t n) {
-  const F32x16 one = Broadcast(1.0f);
+// Min and Max give their second operand where one is not a number: limits stand first, so that it stays.
+inline void SwiGluRow(float* y, const float* gate, const float* up, int64_t n, const ActivationTerms& terms) {
+  const F32x16 one = Broadcast(1.0f), alpha = Broadcast(-terms.alpha), offset = Broadcast(terms.up_offset);
+  const F32x16 top = Broadcast(terms.limit), bottom = Broadcast(-terms.limit);
   for (int64_t i = 0; i < n; i += 16) {
-    const F32x16 g = LoadN(gate + i, n - i);
-    const F32x16 silu = Div(g, Add(one, Exp(Sub(Zero(), g))));
-    StoreN(y + i, Mul(silu, LoadN(up + i, n - i)), n - i);
+    const F32x16 g = Min(top, LoadN(gate + i, n - i)), u = Max(bottom, Min(top, LoadN(up + i, n - i)));
+    const F32x16 silu = Div(g, Add(one, Exp(Mul(alpha, g))));
+    StoreN(y + i, Mul(silu, Add(u, offset)), n - i);
   }
 }
 

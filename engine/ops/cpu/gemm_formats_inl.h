@@ -102,6 +102,16 @@ struct FormatQ4_1 : SimpleFormat<Nibbles<-1>, 256, true> {};
 struct FormatQ5_0 : SimpleFormat<FiveBits<4>, 320, false> {};
 struct FormatQ5_1 : SimpleFormat<FiveBits<-1>, 320, true> {};
 struct FormatIQ4_NL : SimpleFormat<TableNibbles<kIq4Table>, 256, false> {};
+// 4-bit floats, doubled, under half of a power of two per block.
+alignas(16) constexpr uint8_t kE2m1Table[16] = {128, 129, 130, 131, 132, 134, 136, 140,
+                                                128, 127, 126, 125, 124, 122, 120, 116};  // quant::kE2m1Doubled + 128
+struct FormatMXFP4 : TableNibbles<kE2m1Table> {
+  static constexpr bool kMin = false;
+  static const std::byte* Block(const std::byte* group, int64_t b) { return group + b * (256 + 16); }
+  static void Scales(const std::byte* /*group*/, int64_t /*b*/, const std::byte* p, F32x16* scale, F32x16* /*min*/) {
+    scale[0] = LoadHalfE8m0(p + 256);
+  }
+};
 struct FormatQ8_0 : SimpleFormat<EightBits, 512, false> {};
 
 // K-quants: a header of f16 d and dmin, then 8 blocks whose codes are followed by 8-bit scales.

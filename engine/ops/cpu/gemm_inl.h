@@ -284,6 +284,8 @@ inline void PackedGemm(const GemmArgs& a) {
       return AllGroups<BlockKernel, FormatIQ4_NL>(a);
     case WeightFormat::kIQ4_XS:
       return AllGroups<BlockKernel, FormatIQ4_XS>(a);
+    case WeightFormat::kMXFP4:
+      return AllGroups<BlockKernel, FormatMXFP4>(a);
     case WeightFormat::kInt4_G32:
       return AllGroups<BlockKernel, FormatInt4_G32>(a);
     case WeightFormat::kInt4_G64:

@@ -39,6 +39,7 @@ enum class WeightFormat : uint8_t {
   kQ6_K,
   kIQ4_NL,
   kIQ4_XS,
+  kMXFP4,
   kInt4_G32,
   kInt4_G64,
   kInt4_G128,
@@ -102,6 +103,10 @@ struct AttendArgs {
   float* partials;  // [partial + segment, H, 2 + dim_v_padded]: maximum, sum, unnormalised output
 };
 
+struct ActivationTerms {
+  float alpha, limit, up_offset;
+};
+
 struct Kernels {
   const char* name;
   bool repacks;              // weights in groups; otherwise file rows, f32 activations
@@ -115,8 +120,8 @@ struct Kernels {
   void (*add)(float* y, const float* x, int64_t n);
   // y += scale * x
   void (*add_scaled)(float* y, const float* x, float scale, int64_t n);
-  // y = silu(gate) * up
-  void (*swiglu)(float* y, const float* gate, const float* up, int64_t n);
+  // y = g sigmoid(alpha g) (u + up_offset), g = min(gate, limit), u = up cut to [-limit, limit]
+  void (*swiglu)(float* y, const float* gate, const float* up, int64_t n, const ActivationTerms& terms);
   // In place on one head. Interleaved: cos, sin [2 pairs], each value twice, sin negative first. Half split: [pairs].
   void (*rope_interleaved)(float* head, const float* cos, const float* sin, int64_t rotated);
   void (*rope_half_split)(float* head, const float* cos, const float* sin, int64_t rotated);

@@ -311,10 +311,10 @@ struct Q3_K {
   }
 };
 
-inline void UnpackIq4(const std::byte* p, int c, float scale, float* y) {
+inline void UnpackTable(const std::byte* p, int c, float scale, const int8_t* table, float* y) {
   uint8_t codes[32];
   GetNibbles(p, c, codes);
-  for (int j = 0; j < 32; ++j) y[j] = scale * static_cast<float>(quant::kIq4Values[codes[j]]);
+  for (int j = 0; j < 32; ++j) y[j] = scale * static_cast<float>(table[codes[j]]);
 }
 
 struct IQ4_NL {
@@ -324,7 +324,21 @@ struct IQ4_NL {
     PutNibbles(b.q, c, p);
     Store16(p + 256 + 2 * c, b.d);
   }
-  static void Unpack(const std::byte* p, int c, float* y) { UnpackIq4(p, c, HalfToFloat(Load16(p + 256 + 2 * c)), y); }
+  static void Unpack(const std::byte* p, int c, float* y) {
+    UnpackTable(p, c, HalfToFloat(Load16(p + 256 + 2 * c)), quant::kIq4Values, y);
+  }
+};
+
+struct MXFP4 {
+  using File = quant::BlockMXFP4;
+  static constexpr int kBytes = 4 * kLine + 16;
+  static void Pack(const File& b, int c, std::byte* p) {
+    PutNibbles(b.q, c, p);
+    p[256 + c] = static_cast<std::byte>(b.e);
+  }
+  static void Unpack(const std::byte* p, int c, float* y) {
+    UnpackTable(p, c, quant::HalfE8m0Scale(Byte(p + 256 + c)), quant::kE2m1Doubled, y);
+  }
 };
 
 struct IQ4_XS {
@@ -337,7 +351,7 @@ struct IQ4_XS {
   }
   static void Unpack(const std::byte* header, const std::byte* p, int c, float* y) {
     const float scale = static_cast<float>(static_cast<int8_t>(p[256 + c]));
-    UnpackIq4(p, c, HalfToFloat(Load16(header + 2 * c)) * scale, y);
+    UnpackTable(p, c, HalfToFloat(Load16(header + 2 * c)) * scale, quant::kIq4Values, y);
   }
 };
 

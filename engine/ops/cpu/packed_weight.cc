@@ -106,7 +106,8 @@ const FormatFunctions& Functions(WeightFormat format) {
                                    kQ8_0 = Blocks<packed::Q8_0>(), kQ4_K = SuperBlocks<packed::Q4_K>(),
                                    kQ5_K = SuperBlocks<packed::Q5_K>(), kQ6_K = SuperBlocks<packed::Q6_K>(),
                                    kQ2_K = SuperBlocks<packed::Q2_K>(), kQ3_K = SuperBlocks<packed::Q3_K>(),
-                                   kIQ4_NL = Blocks<packed::IQ4_NL>(), kIQ4_XS = SuperBlocks<packed::IQ4_XS>();
+                                   kIQ4_NL = Blocks<packed::IQ4_NL>(), kIQ4_XS = SuperBlocks<packed::IQ4_XS>(),
+                                   kMXFP4 = Blocks<packed::MXFP4>();
   static constexpr FormatFunctions kInt4_G32 = Groups<packed::Int4<32>>(), kInt4_G64 = Groups<packed::Int4<64>>(),
                                    kInt4_G128 = Groups<packed::Int4<128>>(), kInt8_G32 = Groups<packed::Int8<32>>(),
                                    kInt8_G128 = Groups<packed::Int8<128>>(),
@@ -142,6 +143,8 @@ const FormatFunctions& Functions(WeightFormat format) {
       return kIQ4_NL;
     case WeightFormat::kIQ4_XS:
       return kIQ4_XS;
+    case WeightFormat::kMXFP4:
+      return kMXFP4;
     case WeightFormat::kInt4_G32:
       return kInt4_G32;
     case WeightFormat::kInt4_G64:

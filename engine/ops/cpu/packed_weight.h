@@ -9,7 +9,7 @@
 // Q2_K and Q3_K have their two lower bits as a plane of top twos, Q3_K its third as one of fifths; IQ4 has nibbles.
 // so that a 64-byte line is one vpdpbusd operand. Then scales, 16 of each:
 //   Q4_0, Q5_0, Q8_0: f16 d · Q4_1, Q5_1: f16 d, f16 m · Q4_K, Q5_K: u8 scale, u8 min · Q6_K, Q3_K: i8 scale of each
-//   half · Q2_K: u8 scale and min of each half · IQ4_NL: f16 d · IQ4_XS: i8 scale
+//   half · Q2_K: u8 scale and min of each half · IQ4_NL: f16 d · IQ4_XS: i8 scale · MXFP4: u8 exponent
 // K-quants precede every 8 such blocks with f16 d (and f16 dmin). Plain formats are [K][16] elements.
 // Group formats (INT4_G128 ..) have a line of u32 scales and zero points, then a group's codes, FP8 after each 128 of
 // k, [..][16] codes, f32 scales.

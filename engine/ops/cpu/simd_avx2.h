@@ -116,6 +116,16 @@ inline F32x16 LoadFp8(const void* p) {
   const __m256i halves = _mm256_add_epi16(shifted, _mm256_and_si256(shifted, _mm256_set1_epi16(0x4000)));
   return {{_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))}};
 }
+// Of exponents e, 2^(e - 128); 0 and 1 give subnormal numbers.
+inline __m256 HalfE8m0(__m256i e) {
+  const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+  const __m256i subnormal = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+  return _mm256_castsi256_ps(_mm256_blendv_epi8(normal, subnormal, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
+}
+inline F32x16 LoadHalfE8m0(const void* p) {
+  const __m128i bytes = LoadHalf(p, 0);
+  return {{HalfE8m0(_mm256_cvtepu8_epi32(bytes)), HalfE8m0(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))}};
+}
 inline F32x16 LoadKv(const KvElement* p) { return LoadF16(p); }
 inline void StoreKv(KvElement* p, F32x16 a) {
   constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;

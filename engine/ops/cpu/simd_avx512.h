@@ -71,6 +71,14 @@ inline F32x16 LoadFp8(const void* p) {
   // The sign comes to bit 14; adding that bit moves it up.
   return {_mm512_cvtph_ps(_mm256_add_epi16(shifted, _mm256_and_si256(shifted, _mm256_set1_epi16(0x4000))))};
 }
+// Of sixteen exponents e, 2^(e - 128); 0 and 1 give subnormal numbers.
+inline F32x16 LoadHalfE8m0(const void* p) {
+  const __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  const __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+  const __m512i subnormal = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
+  const __mmask16 small = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
+  return {_mm512_castsi512_ps(_mm512_mask_blend_epi32(small, normal, subnormal))};
+}
 inline F32x16 LoadKv(const KvElement* p) { return LoadF16(p); }
 inline void StoreKv(KvElement* p, F32x16 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),

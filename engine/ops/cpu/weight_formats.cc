@@ -6,10 +6,10 @@ namespace {
 
 // In the order of WeightFormat.
 constexpr DType kFormats[] = {
-    DType::kF32,      DType::kF16,       DType::kBF16,    DType::kQ4_0,     DType::kQ4_1,     DType::kQ5_0,
-    DType::kQ5_1,     DType::kQ8_0,      DType::kQ2_K,    DType::kQ3_K,     DType::kQ4_K,     DType::kQ5_K,
-    DType::kQ6_K,     DType::kIQ4_NL,    DType::kIQ4_XS,  DType::kInt4_G32, DType::kInt4_G64, DType::kInt4_G128,
-    DType::kInt8_G32, DType::kInt8_G128, DType::kFp8_G128};
+    DType::kF32,       DType::kF16,      DType::kBF16,      DType::kQ4_0,    DType::kQ4_1,     DType::kQ5_0,
+    DType::kQ5_1,      DType::kQ8_0,     DType::kQ2_K,      DType::kQ3_K,    DType::kQ4_K,     DType::kQ5_K,
+    DType::kQ6_K,      DType::kIQ4_NL,   DType::kIQ4_XS,    DType::kMXFP4,   DType::kInt4_G32, DType::kInt4_G64,
+    DType::kInt4_G128, DType::kInt8_G32, DType::kInt8_G128, DType::kFp8_G128};
 
 }  // namespace
 

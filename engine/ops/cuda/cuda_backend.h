@@ -54,7 +54,7 @@ class CudaOps final : public Ops {
   void Route(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
              const RouterSpec& router, const AttentionPlan& plan) override;
   void ExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
-                 const WeightStack& down, Accumulate accumulate) override;
+                 const WeightStack& down, const ExpertTerms& terms, Accumulate accumulate) override;
   void GatherRows(const View& y, const View& x, const AttentionPlan& plan) override;
 
  private:

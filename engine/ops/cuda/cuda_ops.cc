@@ -303,7 +303,7 @@ void CudaOps::Route(const View&, const View&, const View&, const Weight*, const 
   CONCLAVE_CHECK_MSG(false, "refused at load");
 }
 void CudaOps::ExpertFfn(const View&, const View&, const View&, const View&, const WeightStack&, const WeightStack&,
-                        Accumulate) {
+                        const ExpertTerms&, Accumulate) {
   CONCLAVE_CHECK_MSG(false, "refused at load");
 }
 

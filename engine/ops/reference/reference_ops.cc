@@ -53,7 +53,7 @@ class ReferenceOps final : public HostOps {
   void Route(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
              const RouterSpec& router, const AttentionPlan& plan) override;
   void ExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
-                 const WeightStack& down, Accumulate accumulate) override;
+                 const WeightStack& down, const ExpertTerms& terms, Accumulate accumulate) override;
 
  private:
   float* Key(const View& pages, int32_t page, int32_t g, int32_t offset) const;
@@ -316,8 +316,14 @@ void ReferenceOps::Route(const View& ids, const View& weights, const View& logit
 }
 
 void ReferenceOps::ExpertFfn(const View& y, const View& x, const View& ids, const View& weights,
-                             const WeightStack& gate_up, const WeightStack& down, Accumulate accumulate) {
-  CheckExpertFfn(y, x, ids, weights, gate_up, down);
+                             const WeightStack& gate_up, const WeightStack& down, const ExpertTerms& terms,
+                             Accumulate accumulate) {
+  CheckExpertFfn(y, x, ids, weights, gate_up, down, terms);
+  const auto add_bias = [](const Weight* bias, int32_t expert, std::vector<double>* values) {
+    if (bias == nullptr) return;
+    const float* of_expert = Cast(*bias).vector.data() + static_cast<size_t>(expert) * values->size();
+    for (size_t i = 0; i < values->size(); ++i) (*values)[i] += of_expert[i];
+  };
   const int64_t slots = ids.shape.back(), width = down.columns;
   for (int64_t t = 0; t < x.shape[0]; ++t) {
     std::vector<double> sum(static_cast<size_t>(y.shape.back()), 0.0);
@@ -326,12 +332,16 @@ void ReferenceOps::ExpertFfn(const View& y, const View& x, const View& ids, cons
     for (int64_t slot = 0; slot < slots; ++slot) {
       const int32_t expert = ids.as<int32_t>()[t * slots + slot];
       if (expert < 0) continue;
-      const std::vector<double> both = Cast(gate_up).Times(expert, input);
+      std::vector<double> both = Cast(gate_up).Times(expert, input);
+      add_bias(terms.gate_up_bias, expert, &both);
       std::vector<double> activated(static_cast<size_t>(width));
       for (size_t i = 0; i < activated.size(); ++i) {
-        activated[i] = both[i] * Sigmoid(both[i]) * both[static_cast<size_t>(width) + i];
+        const double limit = terms.activation.limit, gate = std::min(both[i], limit);
+        const double up = std::clamp(both[static_cast<size_t>(width) + i], -limit, limit);
+        activated[i] = gate * Sigmoid(terms.activation.alpha * gate) * (up + terms.activation.up_offset);
       }
-      const std::vector<double> out = Cast(down).Times(expert, activated);
+      std::vector<double> out = Cast(down).Times(expert, activated);
+      add_bias(terms.down_bias, expert, &out);
       for (size_t i = 0; i < sum.size(); ++i) sum[i] += weights.row(t)[slot] * out[i];
     }
     for (size_t i = 0; i < sum.size(); ++i) y.row(t)[i] = static_cast<float>(sum[i]);
