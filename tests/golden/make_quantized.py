@@ -197,8 +197,8 @@ class Packed(Format):
 class Checkpoint:
     """Tensors as stored, and the same dequantised."""
 
-    def __init__(self, form, seed):
-        self.form, self.rng = form, np.random.default_rng(seed)
+    def __init__(self, form, seed, gain):
+        self.form, self.rng, self.gain = form, np.random.default_rng(seed), gain
         self.stored, self.dense = {}, {}
 
     def plain(self, name, value):
@@ -208,8 +208,8 @@ class Checkpoint:
     def norm(self, name, width):
         self.plain(name + ".weight", 1 + 0.2 * self.rng.standard_normal(width))
 
-    def linear(self, name, rows, columns, gain=0.9, quantised=True):
-        std = gain / columns ** 0.5
+    def linear(self, name, rows, columns, gain=None, quantised=True):
+        std = (gain or self.gain) / columns ** 0.5
         if not quantised:
             return self.plain(name + ".weight", std * self.rng.standard_normal((rows, columns)))
         tensors, dense = self.form.linear(self.rng, rows, columns, std)
@@ -344,7 +344,8 @@ def run(model):
 def make(name):
     form, (config, layer) = CASES[name]
     for seed in range(sum(name.encode()), 1 << 20):
-        c = Checkpoint(form, seed)
+        # Mixtures have more products in a row.
+        c = Checkpoint(form, seed, 0.7 if "moe_intermediate_size" in config else 0.9)
         hidden = config["hidden_size"]
         c.plain("model.embed_tokens.weight", c.rng.standard_normal((VOCAB, hidden)))
         for i in range(config["num_hidden_layers"]):
