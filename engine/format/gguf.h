@@ -100,6 +100,7 @@ class GgufFile final : public Checkpoint {
 
  private:
   friend class GgufParser;
+  friend class SplitGguf;  // gives the first part the others' tensors
   GgufFile() = default;
   absl::StatusOr<const GgufValue*> Get(std::string_view key, std::string_view wanted) const;
   absl::Status WrongType(std::string_view key, const GgufValue& value, std::string_view wanted) const;

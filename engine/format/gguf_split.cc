@@ -47,9 +47,9 @@ absl::StatusOr<std::unique_ptr<SplitGguf>> SplitGguf::Open(std::unique_ptr<GgufF
     if (!part.ok()) return Annotate(part.status(), fmt::format("part {} of {}", i + 1, count));
     RETURN_IF_ERROR(split->Add(*std::move(part), count));
   }
-  if (split->tensors_.size() != tensors) {
+  if (split->tensors().size() != tensors) {
     return ModelFileInvalid(path, "key \"{}\" is {}, the {} parts hold {} tensors", kTensors, tensors, count,
-                            split->tensors_.size());
+                            split->tensors().size());
   }
   return split;
 }
@@ -62,11 +62,12 @@ absl::Status SplitGguf::Add(std::unique_ptr<GgufFile> part, uint32_t count) {
                             parts_.size() + 1, count);
   }
   for (const CheckpointTensor& tensor : part->tensors()) {
-    const auto [it, added] = index_.emplace(tensor.name, tensors_.size());
-    if (!added) {
+    if (parts_.empty()) break;  // they are its own
+    GgufFile& first = *parts_[0];
+    if (!first.tensor_index_.emplace(tensor.name, first.tensors_.size()).second) {
       return ModelFileInvalid(part->path(), "tensor \"{}\" is in an earlier part too", Printable(tensor.name));
     }
-    tensors_.push_back(tensor);
+    first.tensors_.push_back(tensor);
   }
   parts_.push_back(std::move(part));
   return absl::OkStatus();
@@ -76,11 +77,6 @@ std::string SplitGguf::Revision() const {
   Sha256 hash;
   for (const auto& part : parts_) hash.Update(part->Revision());
   return hash.HexDigest();
-}
-
-const CheckpointTensor* SplitGguf::FindTensor(std::string_view name) const {
-  const auto it = index_.find(name);
-  return it == index_.end() ? nullptr : &tensors_[it->second];
 }
 
 absl::Status SplitGguf::CheckIntact() const {

@@ -4,7 +4,6 @@
 // tensors (split.tensors.count).
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -28,8 +27,8 @@ class SplitGguf final : public Checkpoint {
 
   const std::string& path() const override { return parts_[0]->path(); }
   std::string Revision() const override;
-  std::span<const CheckpointTensor> tensors() const override { return tensors_; }
-  const CheckpointTensor* FindTensor(std::string_view name) const override;
+  std::span<const CheckpointTensor> tensors() const override { return parts_[0]->tensors(); }
+  const CheckpointTensor* FindTensor(std::string_view name) const override { return parts_[0]->FindTensor(name); }
   absl::Status CheckIntact() const override;
   void DropResident(std::span<const std::byte> bytes) const override;
   const GgufFile* gguf() const override { return parts_[0].get(); }
@@ -38,9 +37,8 @@ class SplitGguf final : public Checkpoint {
   SplitGguf() = default;
   absl::Status Add(std::unique_ptr<GgufFile> part, uint32_t count);
 
+  // The first has all tensors, so that who reads metadata and tensors of gguf() reads the whole model.
   std::vector<std::unique_ptr<GgufFile>> parts_;
-  std::vector<CheckpointTensor> tensors_;
-  std::map<std::string_view, size_t> index_;  // into tensors_
 };
 
 }  // namespace conclave::engine

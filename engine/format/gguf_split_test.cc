@@ -58,6 +58,8 @@ TEST_F(GgufSplit, ReadsAsOneFile) {
     (*checkpoint)->DropResident(tensor->bytes);
   }
   EXPECT_EQ((*checkpoint)->FindTensor("d"), nullptr);
+  // Who holds the metadata finds every tensor too.
+  EXPECT_NE((*checkpoint)->gguf()->FindTensor("c"), nullptr);
   EXPECT_OK((*checkpoint)->CheckIntact());
   EXPECT_OK(Checkpoint::OpenMetadata(Path(1)));
   // Another last part is another model.
