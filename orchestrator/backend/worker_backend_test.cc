@@ -262,6 +262,7 @@ TEST(WorkerRequest, CarriesEveryKnobAndOmitsWhatIsAbsent) {
   EXPECT_FALSE(bare.sampling().has_temperature());
   EXPECT_FALSE(bare.output().has_top_logprob_count());
   EXPECT_FALSE(bare.stopping().has_max_output_token_count());
+  EXPECT_FALSE(bare.has_routing());
   EXPECT_EQ(bare.prompt().chat().now_unix_seconds(), 42);
   EXPECT_EQ(bare.prompt().chat().messages(1).role(), "assistant");
   EXPECT_EQ(bare.seed(), 7);
@@ -273,6 +274,7 @@ TEST(WorkerRequest, CarriesEveryKnobAndOmitsWhatIsAbsent) {
   request.sampling.set_repetition_penalty(1.5F);
   request.sampling.set_max_output_tokens(9);
   request.sampling.add_stop("\n\n");
+  request.sampling.set_experts_per_token(3);
   const pb::GenerateRequest full = ToGenerate(request, model, "id");
   EXPECT_EQ(full.sampling().temperature(), 0);
   EXPECT_TRUE(full.sampling().has_temperature());
@@ -283,6 +285,8 @@ TEST(WorkerRequest, CarriesEveryKnobAndOmitsWhatIsAbsent) {
   EXPECT_EQ(full.sampling().repetition_penalty(), 1.5F);
   EXPECT_EQ(full.stopping().max_output_token_count(), 9);
   EXPECT_EQ(full.stopping().stop_texts(0), "\n\n");
+  EXPECT_EQ(full.routing().top_k(), 3);
+  EXPECT_EQ(ToScore(request, model).routing().top_k(), 3);
   model.set_has_chat_template(false);
   EXPECT_EQ(ToGenerate(request, model, "id").prompt().text(), "two words\n\nb");
 }

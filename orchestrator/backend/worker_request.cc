@@ -54,6 +54,7 @@ pb::GenerateRequest ToGenerate(const CallRequest& request, const pb::Model& mode
   if (from.has_max_output_tokens()) out.mutable_stopping()->set_max_output_token_count(from.max_output_tokens());
   if (request.token_trace) out.mutable_output()->set_top_logprob_count(kConfidenceTokens);
   for (const std::string& stop : from.stop()) out.mutable_stopping()->add_stop_texts(stop);
+  if (from.has_experts_per_token()) out.mutable_routing()->set_top_k(from.experts_per_token());
   return out;
 }
 
@@ -63,6 +64,9 @@ pb::ScoreRequest ToScore(const CallRequest& request, const pb::Model& model) {
   const PTrueContinuations continuations = request.p_true.value_or(PTrueContinuations());
   out.add_continuations()->set_text(continuations.yes);
   out.add_continuations()->set_text(continuations.no);
+  if (request.sampling.has_experts_per_token()) {
+    out.mutable_routing()->set_top_k(request.sampling.experts_per_token());
+  }
   return out;
 }
 

@@ -139,6 +139,14 @@ TEST(ExperimentFile, TheScaleModelLoads) {
   EXPECT_EQ(loaded->plan.arms.size(), 9u);
 }
 
+TEST(ExperimentFile, FewerExpertsAreAKnobOfAnArm) {
+  const auto loaded = LoadExperiment(CONCLAVE_SOURCE_DIR "/graphs/experiments/expert_top_k.textproto", {});
+  ASSERT_OK(loaded);
+  ASSERT_EQ(loaded->plan.arms.size(), 4u);
+  EXPECT_EQ(loaded->plan.arms[1].request.sampling().experts_per_token(), 4);
+  EXPECT_FALSE(loaded->plan.arms[3].request.sampling().has_experts_per_token());
+}
+
 // Its answers lie beside the checkout; without them the file itself must still be in order.
 TEST(ExperimentFile, TheShippedOneLoads) {
   const auto loaded = LoadExperiment(CONCLAVE_SOURCE_DIR "/graphs/experiments/recorded_gsm8k.textproto", {});

@@ -168,6 +168,10 @@ std::vector<std::string> CheckSampling(const pb::SamplingDefaults& sampling) {
   if (sampling.has_max_output_tokens()) {
     require(sampling.max_output_tokens() >= 1, "max_output_tokens", sampling.max_output_tokens(), "[1, ..)");
   }
+  if (sampling.has_experts_per_token()) {
+    require(sampling.experts_per_token() >= 1, "experts_per_token", sampling.experts_per_token(),
+            "[1, the model's own]");
+  }
   if (sampling.stop_size() > kStopTextsMax) {
     errors.push_back(fmt::format("{} stop texts, at most {} allowed", sampling.stop_size(), kStopTextsMax));
   }

@@ -125,6 +125,7 @@ TEST(Role, SamplingRanges) {
   sampling.set_min_p(0);
   sampling.set_max_output_tokens(1);
   sampling.set_repetition_penalty(10);
+  sampling.set_experts_per_token(1);
   for (int i = 0; i < kStopTextsMax; ++i) sampling.add_stop(std::string(256, 'x'));
   EXPECT_THAT(CheckSampling(sampling), IsEmpty());
   sampling.add_stop("x");
@@ -133,7 +134,8 @@ TEST(Role, SamplingRanges) {
   sampling.set_min_p(1);
   sampling.set_max_output_tokens(0);
   sampling.set_repetition_penalty(0);
-  EXPECT_EQ(CheckSampling(sampling).size(), 6u);
+  sampling.set_experts_per_token(0);
+  EXPECT_EQ(CheckSampling(sampling).size(), 7u);
   sampling.Clear();
   sampling.add_stop("");
   EXPECT_EQ(CheckSampling(sampling).size(), 1u);
