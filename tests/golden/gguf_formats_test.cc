@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 
 #include "common/status.h"
 #include "engine/engine.h"
+#include "engine/format/gguf.h"
 #include "engine/tensor/dtype.h"
 #include "tests/testing/divergence.h"
 #include "tests/testing/generation.h"
@@ -19,6 +21,7 @@ namespace conclave::engine {
 namespace {
 
 using testing::Generation;
+using testing::GgufWriter;
 using testing::TinyModel;
 using testing::TinyModelOptions;
 
@@ -129,6 +132,50 @@ TEST_P(GgufFormats, EqualTheirDecodedWeights) {
       EXPECT_EQ(answer.greedy, expected.greedy) << kernel;
     }
   }
+}
+
+GgufWriter PartHead(uint16_t number, uint16_t count, size_t tensors) {
+  GgufWriter w;
+  w.Add("split.no", number).Add("split.count", count).Add("split.tensors.count", static_cast<int32_t>(tensors));
+  return w;
+}
+
+// The model in three files: metadata and no tensor, some tensors, the rest. Returns the first.
+std::string WriteSplit(const GgufFile& whole, const testing::TempDir& folder) {
+  const size_t tensors = whole.tensors().size(), cut = tensors / 3;
+  GgufWriter parts[] = {PartHead(0, 3, tensors), PartHead(1, 3, tensors), PartHead(2, 3, tensors)};
+  for (const std::string_view key : whole.keys()) {
+    const GgufValue& value = *whole.Find(key);
+    const std::string_view bytes(reinterpret_cast<const char*>(value.bytes.data()), value.bytes.size());
+    if (value.type == GgufType::kString) {
+      parts[0].Add(key, bytes);
+    } else if (!value.strings.empty()) {
+      parts[0].AddArray(key, std::vector<std::string>(value.strings.begin(), value.strings.end()));
+    } else if (value.type == GgufType::kArray) {
+      parts[0].AddRawArray(key, static_cast<uint32_t>(value.element_type), value.element_count, bytes);
+    } else {
+      parts[0].AddRaw(key, static_cast<uint32_t>(value.type), bytes);
+    }
+  }
+  for (size_t i = 0; i < tensors; ++i) {
+    const CheckpointTensor& t = whole.tensors()[i];
+    parts[i < cut ? 1 : 2].AddTensor(t.name, t.dtype, t.shape,
+                                     std::string(reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()));
+  }
+  for (int i = 0; i < 3; ++i) parts[i].Write(folder.Path(fmt::format("m-{:05}-of-00003.gguf", i + 1)));
+  return folder.Path("m-00001-of-00003.gguf");
+}
+
+TEST(SplitGgufModel, SaysTheSameAsOneFile) {
+  const testing::TempDir folder;
+  const std::string bytes = TinyModel(Model(DType::kQ4_K)).Build();
+  std::ofstream(folder.Path("m.gguf"), std::ios::binary) << bytes;
+  const auto whole = GgufFile::Parse("m.gguf", std::as_bytes(std::span(bytes)));
+  ASSERT_OK(whole);
+  const Answer one = Ask(folder.Path("m.gguf"), "auto"), split = Ask(WriteSplit(**whole, folder), "auto");
+  EXPECT_FALSE(one.logits.empty());
+  EXPECT_EQ(one.logits, split.logits);
+  EXPECT_EQ(one.greedy, split.greedy);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GgufFormats,

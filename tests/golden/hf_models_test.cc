@@ -72,8 +72,11 @@ INSTANTIATE_TEST_SUITE_P(Families, HfModels,
 // interleaved, and Llama 3's scaling as divisors.
 class DenseGguf {
  public:
-  explicit DenseGguf(const std::string& name)
-      : config_(nlohmann::json::parse(*ReadFile(kGolden + name + "/config.json"))) {
+  // Matrices are encoded in `matrices`; `decoded`: what that made of them is written as F32.
+  explicit DenseGguf(const std::string& name, DType matrices = DType::kF32, bool decoded = false)
+      : config_(nlohmann::json::parse(*ReadFile(kGolden + name + "/config.json"))),
+        matrices_(matrices),
+        decoded_(decoded) {
     const auto type = config_["model_type"].get<std::string>();
     arch_ = type == "mistral" ? "llama" : type;
     checkpoint_ = *Checkpoint::Open(kGolden + name);
@@ -165,10 +168,25 @@ class DenseGguf {
         std::copy_n(halves.begin() + from * columns, columns, values.begin() + row * columns);
       }
     }
+    if (tensor.shape.rank() == 2) return Matrix(prefix + names.at(stem) + ending, tensor.shape, std::move(values));
     w_.AddTensor(prefix + names.at(stem) + ending, tensor.shape, values);
   }
 
+  void Matrix(const std::string& name, const Shape& shape, std::vector<float> values) {
+    const int64_t row_bytes = RowBytes(matrices_, shape[1]);
+    std::string bytes(shape[0] * row_bytes, '\0');
+    for (int64_t n = 0; n < shape[0]; ++n) {
+      const auto row = std::span(values).subspan(n * shape[1], shape[1]);
+      auto* encoded = reinterpret_cast<std::byte*>(bytes.data() + n * row_bytes);
+      quant::EncodeRow(matrices_, row, encoded);
+      quant::DecodeRow(matrices_, encoded, row);
+    }
+    decoded_ ? w_.AddTensor(name, shape, values) : w_.AddTensor(name, matrices_, shape, bytes);
+  }
+
   const nlohmann::json config_;
+  const DType matrices_;
+  const bool decoded_;
   std::string arch_;
   std::unique_ptr<Checkpoint> checkpoint_;
   testing::GgufWriter w_;
@@ -190,6 +208,29 @@ TEST_P(HfModels, GgufOfTheSameWeights) {
     for (const auto& logit : row) worst = std::max(worst, std::abs(logits.at(i++) - logit.get<double>()));
   }
   EXPECT_LT(worst, 1e-3);
+}
+
+// Blocks of 32 fit the rows of these small models: the engine on them is the float64 engine on the numbers they hold.
+TEST_P(HfModels, QuantisedGgufEqualsItsDecodedWeights) {
+  const auto& [name, kernel] = GetParam();
+  const auto golden = nlohmann::json::parse(*ReadFile(kGolden + name + "/golden.json"));
+  const auto prompt = golden["prompt"].get<std::vector<TokenId>>();
+  testing::TempDir dir;
+  for (const DType dtype : {DType::kQ8_0, DType::kQ4_1}) {
+    DenseGguf(name, dtype).Write(dir.Path("q.gguf"));
+    DenseGguf(name, dtype, /*decoded=*/true).Write(dir.Path("f.gguf"));
+    const std::unique_ptr<Engine> engine = Load(dir.Path("q.gguf"), kernel),
+                                  reference = Load(dir.Path("f.gguf"), "reference");
+    ASSERT_TRUE(engine != nullptr && reference != nullptr);
+    EXPECT_EQ(engine->info().quantization, Name(dtype));
+    std::vector<float> logits, expected;
+    ASSERT_OK(engine->Logits(prompt, &logits));
+    ASSERT_OK(reference->Logits(prompt, &expected));
+    double worst = 0;
+    for (size_t i = 0; i < expected.size(); ++i) worst = std::max(worst, std::abs(double{logits[i]} - expected[i]));
+    EXPECT_LT(worst, 1e-3) << Name(dtype);
+    EXPECT_EQ(Greedy(*engine, prompt, 24), Greedy(*reference, prompt, 24)) << Name(dtype);
+  }
 }
 
 // The shared directory holds the weights of stories260K as Hugging Face lays them out, without a tokenizer.
