@@ -35,6 +35,8 @@ void GraphCompiler::AddAssessors(int32_t root, Known* known) {
       known->names[node(i).name] = {"judgements", "mean_score"};
       if (!node(i).compares()) known->names[node(i).name].insert({"accepted", "fails", "passes"});
     }
+    if (HoldsUtterances(i)) known->counts[node(i).name] = i;
+    if (node(i).each != kNoNode) known->assessors[node(i).name] = i;
     const bool labels = node(i).role != nullptr && node(i).role->contract == ContractKind::kLabel;
     if (labels) known->names[node(i).name] = {"label"}, known->assessors[node(i).name] = i;
     if (node(i).kind == NodeKind::kCheck) known->names[node(i).name] = {"passed"};
@@ -67,6 +69,10 @@ void GraphCompiler::CheckReads(int32_t index, std::string_view field, int line, 
   for (const std::string& path : expression.paths()) {
     const size_t dot = path.find('.');
     const std::string head = path.substr(0, dot);
+    if (const auto counted = known.counts.find(head); counted != known.counts.end() && path == head + ".count") {
+      WaitFor(index, counted->second);
+      continue;
+    }
     const auto found = known.names.find(head);
     if (found == known.names.end()) {
       Report(index, line, "{} reads \"{}\"; known names here: {}", field, path, fmt::join(Keys(known.names), ", "));
@@ -189,13 +195,16 @@ void GraphCompiler::CompileChoice(int32_t index, Known known) {
   const pb::Node& proto = *source(index).proto;
   const FieldLines& kind = source(index).kind;
   known.names.erase("votes");
+  known.counts.clear();
   for (const auto& [name, assessor] : known.assessors) {
     const CompiledNode& said = node(assessor);
     if (said.kind == NodeKind::kSpeak) known.names.erase(name);  // a label is of a node
+    if (said.each != kNoNode) known.names[name] = {"made"};
     if (said.kind != NodeKind::kJudge) continue;
-    known.names[name] = said.compares() ? std::set<std::string>{"mean_score", "shown", "wins"}
-                                        : std::set<std::string>{"accepts", "lowest", "mean_score",
-                                                                "rejects", "valid",  "valid_at_lowest"};
+    known.names[name] = said.compares()
+                            ? std::set<std::string>{"mean_score", "shown", "wins"}
+                            : std::set<std::string>{"accepts", "lowest", "mean_score", "open",  "proved",
+                                                    "ready",   "tried",  "rejects",    "valid", "valid_at_lowest"};
   }
   known.names["member"] = {"name", "weight"};
   for (const char* value : {"confidence", "text_length"}) known.names[value] = {};

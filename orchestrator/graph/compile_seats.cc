@@ -91,6 +91,10 @@ void GraphCompiler::FillSees(int32_t index, const Message& message) {
     to.memory = std::max(1, sees.memory());
     to.of_subject = sees.of_subject();
     to.lowest = sees.lowest();
+    to.of_line = sees.of_line();
+    if (sees.of_line() && !sees.of_subject()) {
+      Report(index, line, "sees asks for of_line without of_subject; add of_subject: true");
+    }
     if (sees.lowest() && sees.shuffle()) {
       Report(index, line, "sees asks for the lowest first and for a shuffled order; remove one");
     }

@@ -232,7 +232,7 @@ TEST(Compile, ComparisonsAreToldFromVerdicts) {
   EXPECT_THAT(errors("role: \"selector\" method: CHOICE", "j.accepts"),
               ElementsAre(HasSubstr("weight reads \"j.accepts\"; j has: mean_score, shown, wins")));
   EXPECT_THAT(errors("role: \"verifier\"", "j.wins"),
-              ElementsAre(HasSubstr("j has: accepts, lowest, mean_score, rejects")));
+              ElementsAre(HasSubstr("j has: accepts, lowest, mean_score, open, proved, ready, rejects")));
   EXPECT_THAT(Errors(draft + "node { name: \"s\" speak { role: \"selector\" members: \"m\" } }"),
               ::testing::Contains(HasSubstr("role \"selector\" gives rankings; use judge, or a role that answers")));
   EXPECT_THAT(errors("role: \"selector\" method: CHOICE", "j.judgements"), ElementsAre(HasSubstr("j has: ")));

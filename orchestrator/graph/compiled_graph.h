@@ -40,6 +40,7 @@ struct CompiledSees {
   bool by_sample = false;
   int32_t memory = 1;  // rounds
   bool of_subject = false;
+  bool of_line = false;
   bool lowest = false;
 
   // Who reads decides what is shown.

@@ -99,7 +99,7 @@ class Bounder {
     };
     switch (node.kind) {
       case NodeKind::kSpeak:
-        return {Askers(node) * node.samples * Subjects(node), static_cast<double>(OutputTokensMax(node))};
+        return {Askers(node) * node.samples * Subjects(node) * Items(node), static_cast<double>(OutputTokensMax(node))};
       case NodeKind::kJudge:
         return {Askers(node) * node.samples * Questions(node), static_cast<double>(OutputTokensMax(node))};
       case NodeKind::kPick: {
@@ -130,6 +130,12 @@ class Bounder {
   double Window(const CompiledNode& node) const {
     if (node.method == pb::Judge::PAIRS) return 2;
     return node.window == 0 ? At(node.of).count : std::min<double>(node.window, At(node.of).count);
+  }
+
+  // Utterances that one call can become.
+  static double Items(const CompiledNode& node) {
+    const bool plans = node.role != nullptr && node.role->contract == ContractKind::kItems;
+    return plans ? node.role->proto.items().max() : 1;
   }
 
   // Members that are asked about one thing.

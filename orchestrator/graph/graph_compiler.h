@@ -36,7 +36,8 @@ class GraphCompiler {
   // What an expression may read.
   struct Known {
     std::map<std::string, std::set<std::string>> names;  // name -> attributes; empty: the name itself is a value
-    std::map<std::string, int32_t> assessors;            // judges and checks among them
+    std::map<std::string, int32_t> assessors;            // nodes among them
+    std::map<std::string, int32_t> counts;               // nodes whose utterances may be counted; not in lists of names
     int32_t votes_of = kNoNode;
   };
   using Nodes = google::protobuf::RepeatedPtrField<deliberation::v1::Node>;

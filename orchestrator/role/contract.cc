@@ -164,6 +164,71 @@ std::optional<std::string> ReadLabel(const deliberation::v1::LabelContract& cont
   return label;
 }
 
+namespace {
+
+bool IsIdCharacter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+std::string_view Trimmed(std::string_view text) {
+  while (!text.empty() && IsSpace(text.front())) text.remove_prefix(1);
+  while (!text.empty() && IsSpace(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+// "[id: needs a, b] statement" -> what stands in the brackets and behind; nullopt for a line of another form.
+std::optional<std::pair<std::string_view, std::string_view>> ItemHead(std::string_view line) {
+  line = Trimmed(line);
+  const size_t close = line.find(']');
+  if (line.empty() || line.front() != '[' || close == std::string_view::npos) return std::nullopt;
+  const std::string_view head = Trimmed(line.substr(1, close - 1));
+  const std::string_view id = Trimmed(head.substr(0, head.find(':')));
+  if (id.empty() || id.size() > 16 || !std::all_of(id.begin(), id.end(), IsIdCharacter)) return std::nullopt;
+  return std::pair(head, Trimmed(line.substr(close + 1)));
+}
+
+// Fills id and needs; false when a rule is broken.
+bool ReadHead(std::string_view head, const std::vector<PlanItem>& before, PlanItem* item) {
+  const size_t colon = head.find(':');
+  item->id = Trimmed(head.substr(0, colon));
+  const auto same = [](std::string_view id) { return [id](const PlanItem& other) { return other.id == id; }; };
+  if (std::any_of(before.begin(), before.end(), same(item->id))) return false;
+  if (colon == std::string_view::npos) return true;
+  constexpr std::string_view kNeeds = "needs";
+  std::string_view rest = Trimmed(head.substr(colon + 1));
+  if (!rest.starts_with(kNeeds)) return false;
+  rest.remove_prefix(kNeeds.size());
+  while (!rest.empty()) {
+    const size_t comma = std::min(rest.find(','), rest.size());
+    const auto needed = std::find_if(before.begin(), before.end(), same(Trimmed(rest.substr(0, comma))));
+    if (needed == before.end()) return false;
+    item->needs.push_back(static_cast<int32_t>(needed - before.begin()));
+    rest.remove_prefix(std::min(comma + 1, rest.size()));
+  }
+  return true;
+}
+
+}  // namespace
+
+std::vector<PlanItem> ReadItems(const deliberation::v1::ItemsContract& contract, std::string_view text) {
+  std::string_view rest = WithoutReasoning(text);
+  std::vector<PlanItem> items;
+  while (!rest.empty()) {
+    const size_t end = std::min(rest.find('\n'), rest.size());
+    const std::string_view line = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    if (const auto found = ItemHead(line)) {
+      PlanItem item;
+      if (items.size() >= static_cast<size_t>(contract.max()) || !ReadHead(found->first, items, &item)) return {};
+      item.text = found->second;
+      items.push_back(std::move(item));
+    } else if (!items.empty() && !Trimmed(line).empty()) {
+      items.back().text += "\n" + std::string(Trimmed(line));
+    }
+  }
+  return items;
+}
+
 Reading ReadProbability(double p_true) {
   Reading reading;
   if (!(p_true >= 0 && p_true <= 1)) return reading;  // also not-a-number

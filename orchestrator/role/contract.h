@@ -12,7 +12,7 @@
 
 namespace conclave::orchestrator {
 
-enum class ContractKind { kAnswer, kVerdict, kText, kRanking, kLabel };
+enum class ContractKind { kAnswer, kVerdict, kText, kRanking, kLabel, kItems };
 
 // What was read from one text. Nothing set: the contract was not met, which is never an error.
 struct Reading {
@@ -58,6 +58,15 @@ std::vector<int32_t> ReadRanking(const deliberation::v1::RankingContract& contra
 
 // The option that stands last in the text, as the contract writes it; of those that begin together the longest.
 std::optional<std::string> ReadLabel(const deliberation::v1::LabelContract& contract, std::string_view text);
+
+// One item of a plan.
+struct PlanItem {
+  std::string id;
+  std::string text;
+  std::vector<int32_t> needs;  // indices of earlier items
+};
+// Items of a plan, in order; none when the text breaks a rule of the contract.
+std::vector<PlanItem> ReadItems(const deliberation::v1::ItemsContract& contract, std::string_view text);
 
 // A verdict made of a probability: P(True) of at least one half accepts.
 Reading ReadProbability(double p_true);

@@ -72,6 +72,33 @@ TEST(Answer, ReadsByTheGradersRules) {
   EXPECT_EQ(ReadShortAnswer(*grader, "$18"), "18");
 }
 
+TEST(Items, HeadsNeedsAndWhatFollows) {
+  deliberation::v1::ItemsContract contract;
+  contract.set_max(3);
+  const auto read = [&](std::string_view text) {
+    std::string told;
+    for (const PlanItem& item : ReadItems(contract, text)) {
+      told += item.id + "(";
+      for (const int32_t need : item.needs) told += std::to_string(need);
+      told += ")" + item.text + ";";
+    }
+    return told;
+  };
+  EXPECT_EQ(read("<think>[z] no</think>Plan:\n[a] one\n  more of it\n\n [b_2: needs a] two\n[c:needs b_2 , a] three"),
+            "a()one\nmore of it;b_2(0)two;c(10)three;");
+  EXPECT_EQ(read("[a]\n[b]x"), "a();b()x;");
+  EXPECT_EQ(read("no plan"), "");
+  EXPECT_EQ(read(""), "");
+  EXPECT_EQ(read("[a] x\n[a] y"), "") << "twice";
+  EXPECT_EQ(read("[a: needs b] x\n[b] y"), "") << "not before";
+  EXPECT_EQ(read("[a: needs a] x"), "") << "itself";
+  EXPECT_EQ(read("[a: wants b] x"), "");
+  EXPECT_EQ(read("[a] 1\n[b] 2\n[c] 3\n[d] 4"), "") << "one more than three";
+  EXPECT_EQ(read("[a] x\n[not an id] y"), "a()x\n[not an id] y;") << "a line of another form goes on";
+  EXPECT_EQ(read("[abcdefghijklmnop] 16"), "abcdefghijklmnop()16;");
+  EXPECT_EQ(read("[abcdefghijklmnopq] 17"), "");
+}
+
 TEST(Label, TheLastInTheTextAndTheLongest) {
   deliberation::v1::LabelContract contract;
   for (const char* option : {"easy", "Hard", "hard as nails", "medium"}) contract.add_option(option);

@@ -222,9 +222,16 @@ std::shared_ptr<const CompiledRole> CompileRole(const pb::Role& role, const Fiel
       compiled->contract = ContractKind::kLabel;
       CheckLabels(role.label(), lines.In(role, "label"), &found);
       break;
+    case pb::Role::kItems:
+      compiled->contract = ContractKind::kItems;
+      if (role.items().max() < 1 || role.items().max() > kItemsMax) {
+        found.Add(lines.In(role, "items").line(),
+                  fmt::format("items has max {}; 1 to {} allowed", role.items().max(), kItemsMax));
+      }
+      break;
     case pb::Role::CONTRACT_NOT_SET:
       found.Add(lines.line(),
-                "how is its output read? add answer {}, verdict {..}, ranking {..}, label {..} or text {}");
+                "how is its output read? add answer {}, verdict {..}, ranking {..}, label {..}, items {..} or text {}");
   }
   for (const std::string& what : CheckSampling(role.sampling())) found.Add(lines.LineOf(role, "sampling"), what);
   CheckExamples(role, lines, &found);

@@ -22,6 +22,7 @@ inline constexpr int kRoleExamplesMax = 64;
 inline constexpr int kVerdictPhrasesMax = 32;
 inline constexpr int kCriteriaMax = 16;
 inline constexpr int kLabelsMax = 32;
+inline constexpr int kItemsMax = 64;
 inline constexpr int kStopTextsMax = 16;  // as conclave.inference.v1.Stopping
 
 // Immutable, shared by the graphs that use it.

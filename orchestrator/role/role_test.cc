@@ -108,6 +108,14 @@ TEST(Role, RubricsAndLabels) {
   EXPECT_THAT(Errors(head + "label { option: \"a\" option: \" \" }"), Contains(HasSubstr("an option is empty")));
 }
 
+TEST(Role, ItemsAreLimited) {
+  const auto items = [](int max) { return fmt::format("name: \"r\" task: \"x\" items {{ max: {} }}", max); };
+  EXPECT_THAT(Errors(items(1)), IsEmpty());
+  EXPECT_THAT(Errors(items(kItemsMax)), IsEmpty());
+  EXPECT_THAT(Errors(items(kItemsMax + 1)), Contains(HasSubstr("items has max 65; 1 to 64 allowed")));
+  EXPECT_THAT(Errors(items(0)), Contains(HasSubstr("items has max 0")));
+}
+
 TEST(Role, ExamplesAreLimited) {
   const auto examples = [](int pairs) {
     std::string text = "name: \"r\" task: \"x\" answer {} ";

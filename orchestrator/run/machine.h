@@ -31,6 +31,7 @@
 #include "conclave/inference/v1/inference.pb.h"
 #include "orchestrator/ledger/cost.h"
 #include "orchestrator/pick/confidence.h"
+#include "orchestrator/role/contract.h"
 
 namespace conclave::orchestrator {
 
@@ -120,6 +121,7 @@ struct CallFinished {
   std::vector<int32_t> recorded_ranking;
   std::optional<std::string> recorded_label;
   std::optional<TokenConfidence> recorded_token_confidence;
+  std::vector<PlanItem> recorded_items;
 };
 
 // A call ended otherwise: lost, refused, cancelled.

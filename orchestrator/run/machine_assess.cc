@@ -31,7 +31,8 @@ PickRule RuleOf(pb::Pick::By by) {
 void Machine::Impl::FinishSpeak(const CompiledNode& node) {
   NodeState& state = values_.node(node.index);
   for (const Slot& slot : state.slots) {
-    if (slot.state == Slot::State::kDone) state.utterances.push_back(slot.utterance);
+    if (slot.state != Slot::State::kDone) continue;
+    for (int32_t i = 0; i < slot.count; ++i) state.utterances.push_back(slot.utterance + i);
   }
   NoteStop(node, &state);
   if (node.quorum > state.done && state.note.empty()) {
@@ -131,8 +132,7 @@ void Machine::Impl::RunCheck(const CompiledNode& node) {
     notes.shown_size = notes.text.size();
     notes.score = assessment.passed ? 1.0 : 0.0;
     Attach(id, assessment);
-    state.utterances.push_back(static_cast<int32_t>(values_.utterances.size()));
-    values_.utterances.push_back(std::move(notes));
+    state.utterances.push_back(values_.Add(std::move(notes)));
   }
   state.assessed = !checked.empty();
   state.passed = checked.empty() ? 0 : static_cast<double>(passed) / static_cast<double>(checked.size());

@@ -73,7 +73,7 @@ absl::StatusOr<std::vector<Slot>> Machine::Impl::SpeakSlots(const CompiledNode& 
     for (int32_t k = 0; k < members * node.samples; ++k) {
       const int32_t member = node.stop.has_value() ? k % members : k / node.samples;
       const int32_t sample = node.stop.has_value() ? k / members : k % node.samples;
-      slots.push_back({Slot::State::kPending, seats[static_cast<size_t>(member)], sample, subject, -1, -1});
+      slots.push_back({Slot::State::kPending, seats[static_cast<size_t>(member)], sample, subject, -1, -1, 1});
     }
   }
   return slots;
@@ -96,7 +96,7 @@ absl::StatusOr<std::vector<Slot>> Machine::Impl::JudgeSlots(const CompiledNode& 
       if ((self && others) || (node.only_self && seat != utterance.member)) continue;
       judged_themselves += self ? 1 : 0;
       for (int32_t sample = 0; sample < node.samples; ++sample) {
-        slots.push_back({Slot::State::kPending, seat, sample, static_cast<int32_t>(i), -1, -1});
+        slots.push_back({Slot::State::kPending, seat, sample, static_cast<int32_t>(i), -1, -1, 1});
       }
     }
   }
@@ -284,6 +284,17 @@ void Machine::Impl::OnFinished(CallFinished& input) {
     to->set_bottom(from->bottom);
   }
   if (utterance.label.has_value()) event->set_label(*utterance.label);
+  std::vector<PlanItem> items;
+  if (graph_->node(call.node).role->contract == ContractKind::kItems) {
+    const pb::ItemsContract& contract = graph_->node(call.node).role->proto.items();
+    items = input.from_record ? std::move(input.recorded_items) : ReadItems(contract, utterance.text);
+  }
+  for (const PlanItem& item : items) {
+    pb::PlanItem* to = event->add_items();
+    to->set_id(item.id);
+    to->set_text(item.text);
+    to->mutable_needs()->Add(item.needs.begin(), item.needs.end());
+  }
   event->mutable_shown()->Add(call.shown.begin(), call.shown.end());
   event->mutable_ranking()->Add(utterance.ranking.begin(), utterance.ranking.end());
   event->set_finish_reason(input.finish_reason);
@@ -298,9 +309,11 @@ void Machine::Impl::OnFinished(CallFinished& input) {
   const int32_t node = call.node, slot = call.slot;
   call.spec = CallSpec{};
   if (call.cancelled || stage_ != Stage::kRunning) return;
-  const auto id = static_cast<int32_t>(values_.utterances.size());
-  values_.utterances.push_back(std::move(utterance));
-  Resolve(node, slot, Slot::State::kDone, id);
+  if (graph_->node(node).role->contract == ContractKind::kItems) {
+    const auto first = static_cast<int32_t>(values_.utterances.size());
+    return Resolve(node, slot, Slot::State::kDone, first, AddItems(std::move(utterance), items));
+  }
+  Resolve(node, slot, Slot::State::kDone, values_.Add(std::move(utterance)));
 }
 
 void Machine::Impl::OnLost(const CallLost& input) {
@@ -337,13 +350,15 @@ void Machine::Impl::OnLost(const CallLost& input) {
 }
 
 // A slot's call has come to an end, one way or another.
-void Machine::Impl::Resolve(int32_t node_index, int32_t slot_index, Slot::State slot_state, int32_t utterance) {
+void Machine::Impl::Resolve(int32_t node_index, int32_t slot_index, Slot::State slot_state, int32_t utterance,
+                            int32_t count) {
   const CompiledNode& node = graph_->node(node_index);
   NodeState& state = values_.node(node_index);
   Slot& slot = state.slots[static_cast<size_t>(slot_index)];
   CONCLAVE_CHECK(slot.state == Slot::State::kPending && state.phase == Phase::kRunning);
   slot.state = slot_state;
   slot.utterance = utterance;
+  slot.count = count;
   --state.pending;
   if (slot_state == Slot::State::kDone) ++state.done;
   if (slot_state == Slot::State::kHole) ++state.holes, ++holes_;

@@ -36,7 +36,7 @@ std::vector<Slot> Machine::Impl::ComparisonSlots(const CompiledNode& node) {
       continue;
     }
     for (int32_t sample = 0; sample < node.samples; ++sample) {
-      Deal(node, {Slot::State::kPending, seat, sample, 0, 0, -1}, subjects, &slots);
+      Deal(node, {Slot::State::kPending, seat, sample, 0, 0, -1, 1}, subjects, &slots);
     }
   }
   if (not_asked > 0) state.note = fmt::format("{} judges had fewer than two utterances to compare", not_asked);

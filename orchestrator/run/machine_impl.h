@@ -5,6 +5,7 @@
 //   machine_calls.cc    slots, the queue before the budget, answers
 //   machine_waves.cc    slots asked for wave by wave, until they are settled
 //   machine_assess.cc   what nodes make of utterances: judge, check, pick
+//   machine_plan.cc     items of a plan
 //   machine_search.cc   where a search goes on, and who does it
 //   machine_compare.cc  judges that compare: who is shown beside whom, what an order is worth
 #pragma once
@@ -105,7 +106,7 @@ class Machine::Impl {
   void OnLost(const CallLost& input);
   void Charge(Call* call, const inference::v1::Usage& usage, bool discarded, bool estimated);
   Utterance MakeUtterance(const Call& call, CallFinished& input) const;
-  void Resolve(int32_t node, int32_t slot, Slot::State state, int32_t utterance);
+  void Resolve(int32_t node, int32_t slot, Slot::State state, int32_t utterance, int32_t count = 1);
   void CallsDone(const CompiledNode& node);
 
   // ---- machine_waves.cc
@@ -125,6 +126,10 @@ class Machine::Impl {
   absl::StatusOr<std::vector<int32_t>> Competitors(const CompiledNode& node) const;
   void RunPick(const CompiledNode& node);
   void Attach(int32_t utterance, Assessment assessment);
+
+  // ---- machine_plan.cc
+  // Puts the items of a plan, which `whole` is, in its place; how many.
+  int32_t AddItems(Utterance whole, const std::vector<PlanItem>& items);
 
   // ---- machine_search.cc
   void RunSearch(const CompiledNode& node, std::vector<int32_t> ids);

@@ -52,8 +52,7 @@ void Machine::Impl::RunSearch(const CompiledNode& node, std::vector<int32_t> ids
     blank.node = node.index;
     blank.must_answer = true;  // it cannot win
     blank.blank = true;
-    state.utterances.push_back(static_cast<int32_t>(values_.utterances.size()));
-    values_.utterances.push_back(std::move(blank));
+    state.utterances.push_back(values_.Add(std::move(blank)));
   }
   state.note = fmt::format("of {} answers {} are refined, {} asked afresh", ids.size(), node.keep - afresh, afresh);
   FinishNode(node);

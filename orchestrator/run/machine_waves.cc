@@ -100,7 +100,7 @@ void Machine::Impl::Settle(const CompiledNode& node, Lane* lane, int32_t begin, 
     if (i >= begin && i < end) continue;
     Slot& slot = state.slots[static_cast<size_t>(i)];
     if (slot.state == Slot::State::kPending) --state.pending;
-    if (slot.state == Slot::State::kDone) --state.done;
+    if (slot.state == Slot::State::kDone) --state.done, values_.utterance(slot.utterance).dropped = true;
     // A hole behind the end would be known or not by who answered first; one before the end happened.
     if (slot.state == Slot::State::kHole && i >= end) --state.holes, --holes_;
     slot.state = Slot::State::kDropped;

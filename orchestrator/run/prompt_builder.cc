@@ -122,9 +122,15 @@ bool PromptBuilder::IsAmong(const CompiledSees& sees, const Slot& slot, const Ut
   return distance == 1 || distance == places - 1;
 }
 
+bool PromptBuilder::IsAbout(const CompiledSees& sees, const Utterance& utterance, int32_t subject) const {
+  int32_t up = utterance.about;
+  while (sees.of_line && up >= 0 && up != subject) up = values_.utterance(up).about;
+  return up == subject;
+}
+
 bool PromptBuilder::IsShown(const CompiledSees& sees, const Slot& slot, const Utterance& utterance) const {
   const bool own = utterance.author == slot.member && (!sees.by_sample || utterance.author_sample == slot.sample);
-  if (sees.of_subject && (utterance.about < 0 || &values_.utterance(utterance.about) != &Subject(slot))) return false;
+  if (sees.of_subject && !IsAbout(sees, utterance, Subject(slot).id)) return false;
   if ((sees.own && !own) || (sees.others && own) || !IsAmong(sees, slot, utterance)) return false;
   // A part that is not there is not shown.
   if (sees.part == Sees::ANSWER && utterance.must_answer && !utterance.answer.has_value()) return false;
@@ -199,6 +205,11 @@ void PromptBuilder::AddCandidates(const Slot& slot, Entries* entries) const {
       candidate.emplace_back("member", Value::String(spec_.members[static_cast<size_t>(subject.member)].name));
     }
     if (subject.score.has_value()) candidate.emplace_back("score", Value::Float(*subject.score));
+    if (!subject.needs.empty()) {
+      std::vector<Value> needs;
+      for (const int32_t need : subject.needs) needs.push_back(Value::Object(About(values_.utterance(need))));
+      candidate.emplace_back("needs", Value::List(std::move(needs)));
+    }
     if (subject.about >= 0) candidate.emplace_back("about", Value::Object(About(values_.utterance(subject.about))));
     const char* name = node_.kind == NodeKind::kJudge ? "candidate" : "subject";
     entries->emplace_back(name, Value::Object(std::move(candidate)));

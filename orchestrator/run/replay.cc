@@ -66,6 +66,9 @@ std::optional<Input> InputOf(const pb::Event& event, uint32_t call) {
       input.recorded_token_confidence = TokenConfidence{from.token_count(), from.mean_logprob(), from.mean(),
                                                         from.tail(),        from.lowest(),       from.bottom()};
     }
+    for (const pb::PlanItem& item : recorded.items()) {
+      input.recorded_items.push_back({item.id(), item.text(), {item.needs().begin(), item.needs().end()}});
+    }
     if (recorded.has_label()) input.recorded_label = recorded.label();
     if (recorded.has_confidence()) input.recorded_confidence = recorded.confidence();
     input.recorded_ranking.assign(recorded.ranking().begin(), recorded.ranking().end());

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/jinja/jinja.h"
@@ -54,6 +55,11 @@ struct Utterance {
   std::optional<std::string> label;
   std::optional<TokenConfidence> token_confidence;
   int32_t about = -1;                    // id of what it judges or was made from
+  std::string item;                      // of a plan: its id there; "" for others
+  std::vector<int32_t> needs;            // ids of the items that it needs
+  bool last_item = false;                // of its plan
+  int32_t id = -1;                       // its place among the run's
+  bool dropped = false;                  // came behind a settled vote, and counts for nothing
   bool blank = false;                    // stands for asking afresh in a search
   std::shared_ptr<const Prompt> prompt;  // kept where somebody follows the conversation
   std::vector<int32_t> ranking;          // of a comparison: subjects, the best first; empty: unreadable
@@ -88,6 +94,7 @@ struct Slot {
   int32_t subject = -1;    // index into NodeState::judged, or number of a comparison
   int32_t compared = -1;   // of a comparison: index into NodeState::compared
   int32_t utterance = -1;  // id, once kDone
+  int32_t count = 1;       // utterances from there on: the items of a plan
 };
 
 // Slots whose outcome may make later ones needless: all of a speak that stops when its vote is settled, those of one
@@ -155,6 +162,11 @@ struct RunValues {
 
   const Utterance& utterance(int32_t id) const { return utterances[static_cast<size_t>(id)]; }
   Utterance& utterance(int32_t id) { return utterances[static_cast<size_t>(id)]; }
+  int32_t Add(Utterance utterance) {
+    utterance.id = static_cast<int32_t>(utterances.size());
+    utterances.push_back(std::move(utterance));
+    return utterances.back().id;
+  }
   const NodeState& node(int32_t index) const { return nodes[static_cast<size_t>(index)]; }
   NodeState& node(int32_t index) { return nodes[static_cast<size_t>(index)]; }
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/run/variables.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -81,7 +83,7 @@ absl::Status Variables::Failed(int32_t node, const char* field, const std::strin
 // What conditions read of a judge, a check, or a speak that gives labels.
 Value Variables::AboutNode(const CompiledNode& node) const {
   const NodeState& state = values_.node(node.index);
-  if (node.kind != NodeKind::kSpeak) {
+  if (node.kind == NodeKind::kJudge || node.kind == NodeKind::kCheck) {
     return Value::Object({{"mean_score", Value::Float(state.mean_score)},
                           {"accepted", Value::Int(state.accepted)},
                           {"judgements", Value::Int(state.judgements)},
@@ -97,8 +99,9 @@ Value Variables::AboutNode(const CompiledNode& node) const {
     if (label.has_value()) ballot.answer = *label;
   }
   const std::vector<VoteGroup> groups = GroupVotes(ballots);
-  if (groups.empty()) return Value::Object({});
-  return Value::Object({{"label", Value::String(groups.front().answer)}});
+  Entries entries = {{"count", Value::Int(static_cast<int64_t>(state.utterances.size()))}};
+  if (!groups.empty()) entries.emplace_back("label", Value::String(groups.front().answer));
+  return Value::Object(std::move(entries));
 }
 
 absl::StatusOr<bool> Variables::Test(int32_t node, const char* field, const Expression& expression, int32_t round,
@@ -153,14 +156,21 @@ Value Variables::AboutUtterance(const Expression& expression, const Utterance& u
     if (std::any_of(entries.begin(), entries.end(), [&](const auto& entry) { return entry.first == head; })) continue;
     if (const CompiledNode* assessor = graph_.Find(head); assessor != nullptr) {
       const Assessment* found = utterance.By(assessor->index);
-      entries.emplace_back(head, AboutJudgements(assessor->index, found == nullptr ? Assessment() : *found));
+      Entries said = AboutJudgements(assessor->index, found == nullptr ? Assessment() : *found);
+      const auto reads = [&](const char* part) {
+        return Contains(expression.paths(), fmt::format("{}.{}", head, part));
+      };
+      if (reads("made") || reads("open") || reads("proved") || reads("ready") || reads("tried")) {
+        AddWork(*assessor, utterance, &said);
+      }
+      entries.emplace_back(head, Value::Object(std::move(said)));
     }
   }
   return Value::Object(std::move(entries));
 }
 
 // What one judge or check said of one utterance.
-Value Variables::AboutJudgements(int32_t judge, const Assessment& said) const {
+Entries Variables::AboutJudgements(int32_t judge, const Assessment& said) const {
   // Judgements may have been judged themselves.
   double lowest = 1;
   int32_t valid = 0, valid_at_lowest = 0;
@@ -173,15 +183,52 @@ Value Variables::AboutJudgements(int32_t judge, const Assessment& said) const {
     ++valid;
     if (score == lowest) ++valid_at_lowest;
   }
-  return Value::Object({{"mean_score", Value::Float(said.MeanScore())},
-                        {"accepts", Value::Int(said.accepts)},
-                        {"rejects", Value::Int(said.rejects)},
-                        {"wins", Value::Int(said.wins)},
-                        {"shown", Value::Int(said.scored)},
-                        {"lowest", Value::Float(lowest)},
-                        {"valid", Value::Int(valid)},
-                        {"valid_at_lowest", Value::Int(valid_at_lowest)},
-                        {"passed", Value::Int(said.passed ? 1 : 0)}});
+  return {{"mean_score", Value::Float(said.MeanScore())},
+          {"accepts", Value::Int(said.accepts)},
+          {"rejects", Value::Int(said.rejects)},
+          {"wins", Value::Int(said.wins)},
+          {"shown", Value::Int(said.scored)},
+          {"lowest", Value::Float(lowest)},
+          {"valid", Value::Int(valid)},
+          {"valid_at_lowest", Value::Int(valid_at_lowest)},
+          {"passed", Value::Int(said.passed ? 1 : 0)}};
+}
+
+std::vector<bool> Variables::Proved(int32_t judge) const {
+  std::vector<bool> proved(values_.utterances.size());
+  for (const Utterance& made : values_.utterances) {
+    const Assessment* said = made.By(judge);
+    if (made.about >= 0 && said != nullptr && said->Accepted()) proved[static_cast<size_t>(made.about)] = true;
+  }
+  // New plans come after what they replace, so that one walk backwards carries everything up.
+  for (size_t id = values_.utterances.size(); id-- > 0;) {
+    const Utterance& item = values_.utterances[id];
+    if (proved[id] && item.last_item && item.about >= 0) proved[static_cast<size_t>(item.about)] = true;
+  }
+  return proved;
+}
+
+void Variables::AddWork(const CompiledNode& node, const Utterance& utterance, Entries* entries) const {
+  int64_t made = 0, tried = 0, accepted = 0;
+  for (const Utterance& other : values_.utterances) {
+    if (other.about != utterance.id || other.dropped) continue;
+    if (other.node == node.index) ++made;
+    const Assessment* said = other.By(node.index);
+    if (said == nullptr) continue;
+    ++tried;
+    if (said->Accepted()) ++accepted;
+  }
+  entries->emplace_back("made", Value::Int(made));
+  entries->emplace_back("tried", Value::Int(tried));
+  if (node.kind != NodeKind::kJudge) return;
+  const std::vector<bool> proved = Proved(node.index);
+  const bool open = !utterance.item.empty() && !proved[static_cast<size_t>(utterance.id)];
+  const bool ready = open && std::all_of(utterance.needs.begin(), utterance.needs.end(),
+                                         [&](int32_t need) { return proved[static_cast<size_t>(need)]; });
+  if (!open && !utterance.item.empty()) accepted = std::max<int64_t>(accepted, 1);
+  entries->emplace_back("proved", Value::Int(accepted));
+  entries->emplace_back("open", Value::Bool(open));
+  entries->emplace_back("ready", Value::Bool(ready));
 }
 
 absl::StatusOr<double> Variables::Weigh(int32_t node, const char* field, const Utterance& utterance) const {

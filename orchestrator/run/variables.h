@@ -37,7 +37,12 @@ class Variables {
  private:
   jinja::Value Votes(int32_t node, bool sure) const;
   jinja::Value AboutNode(const CompiledNode& node) const;
-  jinja::Value AboutJudgements(int32_t judge, const Assessment& said) const;
+  using Entries = std::vector<std::pair<std::string, jinja::Value>>;
+  Entries AboutJudgements(int32_t judge, const Assessment& said) const;
+  // What has become of an utterance that others work on.
+  void AddWork(const CompiledNode& node, const Utterance& utterance, Entries* entries) const;
+  // By id: whether the judge accepted something made from it, or the last item of a new plan of it.
+  std::vector<bool> Proved(int32_t judge) const;
   jinja::Value AboutUtterance(const Expression& expression, const Utterance& utterance) const;
   double MemberWeight(const Utterance& utterance) const;
   // INVALID_ARGUMENT 'node "x": field "source": why'.
@@ -67,6 +72,7 @@ class PromptBuilder {
   jinja::Value Seen(size_t sees_index, const Slot& slot);
   jinja::Value SeenAnew(const CompiledSees& sees, const Slot& slot) const;
   jinja::Value Entry(const CompiledSees& sees, const Utterance& utterance, int32_t index) const;
+  bool IsAbout(const CompiledSees& sees, const Utterance& utterance, int32_t subject) const;
   bool IsShown(const CompiledSees& sees, const Slot& slot, const Utterance& utterance) const;
   // Whether the writer sits where the reader's kind of `among` looks.
   bool IsAmong(const CompiledSees& sees, const Slot& slot, const Utterance& utterance) const;
