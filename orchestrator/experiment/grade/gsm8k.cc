@@ -117,7 +117,9 @@ std::optional<Extraction> LastNumber(std::string_view text, Region in) {
   for (size_t window = 256;; window *= 4) {
     size_t from = view.size() > window ? view.size() - window : 0;
     while (from > 0 && view[from] != '\n' && view[from] != ' ') --from;
-    for (size_t at = from; std::optional<NumberToken> token = NextNumber(view, at);) {
+    for (size_t at = from;;) {
+      std::optional<NumberToken> token = NextNumber(view, at);
+      if (!token) break;
       at = token->end;
       last = std::move(token);
     }

@@ -133,6 +133,7 @@ absl::StatusOr<Sandboxed> Sandboxed::Start(const std::vector<std::string>& argv,
   std::vector<std::string> words = Walls(kFirstFd + static_cast<int>(fds.size()), limits);
   words.insert(words.end(), argv.begin(), argv.end());
   std::vector<char*> pointers;
+  pointers.reserve(words.size() + 1);
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   const int error_fd = errors >= 0 ? errors : null.get();
