@@ -181,7 +181,7 @@ TEST(SplitGgufModel, SaysTheSameAsOneFile) {
 INSTANTIATE_TEST_SUITE_P(All, GgufFormats,
                          ::testing::Values(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
                                            DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
-                                           DType::kIQ4_NL, DType::kIQ4_XS),
+                                           DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4),
                          [](const auto& tested) { return std::string(Name(tested.param)); });
 
 }  // namespace

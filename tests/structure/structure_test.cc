@@ -226,6 +226,30 @@ TEST(Structure, TestsThatDocumentsNameExist) {
   EXPECT_GT(count, 5);
 }
 
+// The cells of README's table of families name cases of the goldens.
+TEST(Structure, CasesInTheTableOfFamiliesExist) {
+  std::string families;
+  for (const std::string& line : Lines(kRoot / "tests/golden/families.json")) families += line;
+  const std::regex named("`([a-z0-9_]+)`");
+  bool in_table = false;
+  std::set<std::string> seen;
+  for (const std::string& line : Lines(kRoot / "README.md")) {
+    if (line.empty()) in_table = false;
+    if (in_table) {
+      for (std::sregex_iterator it(line.begin(), line.end(), named), end; it != end; ++it) {
+        const std::string name = (*it)[1];
+        seen.insert(name);
+        EXPECT_TRUE(fs::exists(kRoot / "tests/golden/hf" / name) ||
+                    fs::exists(kRoot / "tests/golden/quantized" / name) ||
+                    families.find("\"name\":\"" + name + "\"") != std::string::npos)
+            << "README names the case " << name;
+      }
+    }
+    if (line.starts_with("| family |")) in_table = true;
+  }
+  EXPECT_GT(seen.size(), 20u);
+}
+
 // What may not be called, and where it may after all. gRPC wants its deadlines as times of the system clock; killing a
 // process at a random moment is a matter of time.
 TEST(Structure, BannedCalls) {
