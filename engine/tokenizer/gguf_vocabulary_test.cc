@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/tokenizer/gguf_vocabulary.h"
 
-#include "engine/tokenizer/read_tokenizer.h"
+#include <nlohmann/json.hpp>
 
+#include "common/file.h"
+#include "engine/tokenizer/read_tokenizer.h"
 #include "tests/testing/gguf_writer.h"
 #include "tests/testing/status_matchers.h"
 
@@ -96,6 +98,31 @@ TEST(GgufVocabularyTest, RefusesIdsOutsideTheVocabulary) {
   EXPECT_THAT(Read(SentencePiece().Add("tokenizer.ggml.eos_token_id", uint32_t{1} << 31)), Invalid("eos_token_id"));
   EXPECT_THAT(Read(SentencePiece().Add("tokenizer.ggml.bos_token_id", int32_t{-7})), Invalid("holds -7"));
   EXPECT_THAT(Read(SentencePiece().Add("tokenizer.ggml.bos_token_id", "one")), Invalid("is string"));
+}
+
+// gpt-oss's splits by name, over the small vocabulary that the tokenizers library was asked with (make_tokenizers.py).
+TEST(GgufVocabularyTest, Gpt4oSplitsAsTheTokenizersLibraryDoes) {
+  const std::string golden = std::string(CONCLAVE_SOURCE_DIR) + "/tests/golden/tokenizers/harmony";
+  const auto source = nlohmann::json::parse(*ReadFile(golden + ".json"));
+  const nlohmann::json& vocabulary = source["model"]["vocab"];
+  std::vector<std::string> tokens(vocabulary.size()), merges;
+  for (const auto& [token, id] : vocabulary.items()) tokens[id.get<size_t>()] = token;
+  for (const auto& merge : source["model"]["merges"]) {
+    merges.push_back(merge[0].get<std::string>() + " " + merge[1].get<std::string>());
+  }
+  std::vector<int32_t> types(tokens.size(), 1);
+  for (const auto& added : source["added_tokens"]) types[added["id"].get<size_t>()] = 3;
+  GgufWriter w;
+  w.Add("tokenizer.ggml.model", "gpt2").Add("tokenizer.ggml.pre", "gpt-4o").AddArray("tokenizer.ggml.tokens", tokens);
+  w.AddArray("tokenizer.ggml.token_type", types).AddArray("tokenizer.ggml.merges", merges);
+  const auto t = Read(w);
+  ASSERT_OK(t);
+  const auto vectors = nlohmann::json::parse(*ReadFile(golden + ".vectors.json"));
+  for (const auto& row : vectors["rows"]) {
+    const auto ids = (*t)->Encode(row["text"].get<std::string>(), Tokenizer::Special::kParse, Tokenizer::AddBos::kNo);
+    ASSERT_OK(ids);
+    EXPECT_EQ(*ids, row["ids"].get<std::vector<TokenId>>()) << row["text"];
+  }
 }
 
 }  // namespace

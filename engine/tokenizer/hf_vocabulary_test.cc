@@ -66,7 +66,7 @@ TEST_P(HfTokenizers, VectorsOfTheLibrary) {
 INSTANTIATE_TEST_SUITE_P(Kinds, HfTokenizers,
                          ::testing::Values("qwen", "llama3", "gpt2_like", "starcoder_like", "llama2",
                                            "metaspace_always", "metaspace_first", "metaspace_never",
-                                           "normalized_tokens", "splits"),
+                                           "normalized_tokens", "splits", "harmony"),
                          [](const auto& test) { return test.param; });
 
 // Vectors of llama.cpp's vocabularies that are those of a Hugging Face file.

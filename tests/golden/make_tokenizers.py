@@ -111,6 +111,23 @@ def splits():  # the other ways to cut at a match, literal patterns, empty match
     return train(tok, 400, pre_tokenizers.ByteLevel.alphabet())
 
 
+O200K = "|".join(
+    lead + r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?" for lead in (
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*")
+) + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def harmony():  # gpt-oss: words end where lower case turns to upper
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(O200K), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tok.decoder = decoders.ByteLevel()
+    tok.post_processor = processors.ByteLevel(trim_offsets=False)
+    return train(tok, 400, pre_tokenizers.ByteLevel.alphabet(), special=[
+        "<|endoftext|>", "<|return|>", "<|channel|>", "<|start|>", "<|end|>", "<|message|>", "<|call|>"])
+
+
 POOLS = ["abcdeth", "0123456789", " ", " \t\n\r\u00a0\u2003\u3000\u0085\u180e\u200b", "!.?-'#*_()", "éüñÅß", "漢字한국어", "😀👍🏽",
          "\u0300\u0301\u0327\u1ac3\u036f", "٣Ⅷ½²", "ﬁſ℻", "▁Ġ｜"]
 WORDS = ["the", "Janet's", "ducks", "I'LL", "don't", "word", "sword", "word.", "HTTPServer", "e\u0301", "A\u030a", "\u2126m", "--", "...", "fin",
@@ -142,7 +159,8 @@ def main():
     HERE.mkdir(exist_ok=True)
     made = dict(qwen=qwen(), llama3=llama3(), gpt2_like=gpt2_like(), starcoder_like=starcoder_like(), llama2=llama2(),
                 metaspace_always=metaspace("always", True), metaspace_first=metaspace("first", False),
-                metaspace_never=metaspace("never", True), normalized_tokens=normalized_tokens(), splits=splits())
+                metaspace_never=metaspace("never", True), normalized_tokens=normalized_tokens(), splits=splits(),
+                harmony=harmony())
     for seed, (name, tok) in enumerate(made.items()):
         text = tok.to_str()
         if name in ("qwen", "splits"):  # merges as they were once written
