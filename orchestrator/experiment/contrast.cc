@@ -28,13 +28,14 @@ void AddCost(const Outcome& row, Outcome* sum) {
   sum->flops += row.flops;
   sum->weight_bytes += row.weight_bytes;
   sum->kv_bytes += row.kv_bytes;
+  sum->lost_calls += row.lost_calls;
   sum->seconds += row.seconds;
   sum->estimated |= row.estimated;
 }
 
 void DivideCost(double n, Outcome* sum) {
   for (double* value : {&sum->calls, &sum->prompt_tokens, &sum->cached_tokens, &sum->output_tokens, &sum->flops,
-                        &sum->weight_bytes, &sum->kv_bytes, &sum->seconds}) {
+                        &sum->weight_bytes, &sum->kv_bytes, &sum->lost_calls, &sum->seconds}) {
     *value /= n;
   }
 }

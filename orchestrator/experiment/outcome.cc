@@ -64,6 +64,7 @@ absl::StatusOr<Outcome> ParseRow(const std::string& line, const std::string& def
   out.flops = NumberOr0(row, "flops");
   out.weight_bytes = NumberOr0(row, "weight_bytes");
   out.kv_bytes = NumberOr0(row, "kv_bytes");
+  out.lost_calls = NumberOr0(row, "lost_calls");
   out.seconds = NumberOr0(row, "seconds");
   out.estimated = row.contains("estimated") && row["estimated"].is_boolean() && row["estimated"].get<bool>();
   return out;
@@ -87,6 +88,7 @@ std::string ToJsonLine(const Outcome& o) {
               {"flops", o.flops},
               {"weight_bytes", o.weight_bytes},
               {"kv_bytes", o.kv_bytes},
+              {"lost_calls", o.lost_calls},
               {"seconds", o.seconds},
               {"estimated", o.estimated}});
   return row.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -27,6 +27,7 @@ struct Outcome {
   // Work of this deliberation.
   double calls = 0, prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;
   double flops = 0, weight_bytes = 0, kv_bytes = 0;
+  double lost_calls = 0;   // that ended without an answer for good: a worker died, a prompt did not fit
   double seconds = 0;      // wall time of the deliberation
   bool estimated = false;  // some of the work is estimated from a card
   friend bool operator==(const Outcome&, const Outcome&) = default;

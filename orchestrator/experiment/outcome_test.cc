@@ -24,7 +24,7 @@ absl::StatusOr<std::vector<Outcome>> Read(const std::string& text, const std::st
 TEST(Outcome, WritesAndReadsBack) {
   Outcome o;
   o.arm = "vote", o.id = "q\"1", o.replicate = 2, o.kind = OutcomeKind::kTruncated, o.gold = "4", o.cluster = "c";
-  o.calls = 3, o.output_tokens = 120, o.flops = 1.5e12, o.seconds = 0.25, o.estimated = true;
+  o.calls = 3, o.lost_calls = 1, o.output_tokens = 120, o.flops = 1.5e12, o.seconds = 0.25, o.estimated = true;
   const auto rows = Read(ToJsonLine(o) + "\n");
   ASSERT_OK(rows);
   EXPECT_EQ(*rows, std::vector<Outcome>{o});

@@ -101,6 +101,17 @@ TEST(Runner, RunsEveryArmOnEveryItemWithSharedSeeds) {
   for (const auto& [item, seeds] : fake.seeds_) EXPECT_EQ(seeds.size(), 1u) << "arms share random numbers on " << item;
 }
 
+TEST(Runner, CallsLostForGoodAreCounted) {
+  RunRecord record;
+  for (const bool retried : {true, false, false}) {
+    record.events.emplace_back().mutable_call_lost()->set_will_retry(retried);
+  }
+  record.events.emplace_back().mutable_run_finished()->mutable_ledger()->set_calls(5);
+  const Outcome outcome = GradeRun(TestPlan(), {}, record).outcome;
+  EXPECT_EQ(outcome.calls, 5);
+  EXPECT_EQ(outcome.lost_calls, 2);
+}
+
 TEST(Runner, ALostOrchestratorIsAnErrorThatALaterRunMends) {
   const Plan plan = TestPlan();
   FakeDeliberator fake;

@@ -45,6 +45,7 @@ Json ArmJson(const ArmScores& arm) {
                   {"flops", cost.flops},
                   {"weight_bytes", cost.weight_bytes},
                   {"kv_bytes", cost.kv_bytes},
+                  {"lost_calls", cost.lost_calls},
                   {"seconds", cost.seconds},
                   {"estimated", cost.estimated}};
   return json;
@@ -96,6 +97,17 @@ Json CurveJson(const ArmVotes& votes) {
                       {"se", OrNull(curve[i].se)}});
   }
   return {{"arm", votes.arm}, {"points", std::move(points)}};
+}
+
+// An arm whose calls were lost measures something other than its graph.
+void AddLosses(const std::vector<ArmScores>& arms, Json* warnings) {
+  for (const ArmScores& arm : arms) {
+    const double lost = arm.mean_cost.lost_calls, calls = arm.mean_cost.calls;
+    if (lost <= 0) continue;
+    warnings->push_back(
+        fmt::format("{}: {:.1f} % of its calls were lost, {:.2g} per question; transcripts.jsonl says why (\"lost\")",
+                    arm.name, calls > 0 ? 100 * lost / calls : 100.0, lost));
+  }
 }
 
 void AddWarnings(const std::vector<Contrast>& contrasts, const std::vector<ContrastSpec>& specs, Json* warnings) {
@@ -179,6 +191,7 @@ absl::StatusOr<Json> Summarize(const Declaration& declaration, std::span<const O
     json["p_holm"] = holm[i];
     summary["contrasts"].push_back(std::move(json));
   }
+  AddLosses(arms, &summary["warnings"]);
   AddWarnings(contrasts, declaration.contrasts, &summary["warnings"]);
   summary["group"] = group.members.empty() || group.correct.empty() ? Json() : GroupJson(group);
   summary["curves"] = Json::array();

@@ -26,6 +26,7 @@ std::vector<Outcome> Rows(const std::string& arm, std::string_view right, size_t
     row.kind = right[i] == '1' ? OutcomeKind::kCorrect : OutcomeKind::kWrong;
     if (per_cluster > 1) row.cluster = "c" + std::to_string(i / per_cluster);
     row.calls = 2;
+    if (arm == "b" && i < 6) row.lost_calls = 1;
     rows.push_back(row);
   }
   return rows;
@@ -111,6 +112,9 @@ TEST(Summary, HoldsWhatTheInterfaceNames) {
   EXPECT_EQ((*s)["curves"][0]["points"][2]["cost"], 30.0);
   // 60 items cannot show 3 points: the reader is warned.
   EXPECT_THAT((*s)["warnings"].dump(), HasSubstr("80 % power"));
+  // 6 of 120 calls.
+  EXPECT_THAT((*s)["warnings"].dump(), HasSubstr("b: 5.0 % of its calls were lost, 0.1 per question"));
+  EXPECT_EQ((*s)["arms"][1]["cost"]["lost_calls"], 0.1);
 
   d.contrasts = {{"a", "nobody", true, 0.03}};
   EXPECT_THAT(Summarize(d, Both(), {}, {}), testing::StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("nobody")));
