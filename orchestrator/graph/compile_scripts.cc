@@ -18,6 +18,7 @@ const std::set<std::string>& VotesAttributes() {
 
 std::vector<std::string> Keys(const std::map<std::string, std::set<std::string>>& names) {
   std::vector<std::string> keys;
+  keys.reserve(names.size());
   for (const auto& [key, attributes] : names) keys.push_back(key);
   return keys;
 }

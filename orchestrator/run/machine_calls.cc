@@ -311,7 +311,7 @@ void Machine::Impl::OnFinished(CallFinished& input) {
   if (call.cancelled || stage_ != Stage::kRunning) return;
   if (graph_->node(node).role->contract == ContractKind::kItems) {
     const auto first = static_cast<int32_t>(values_.utterances.size());
-    return Resolve(node, slot, Slot::State::kDone, first, AddItems(std::move(utterance), items));
+    return Resolve(node, slot, Slot::State::kDone, first, AddItems(utterance, items));
   }
   Resolve(node, slot, Slot::State::kDone, values_.Add(std::move(utterance)));
 }

@@ -72,10 +72,10 @@ void Machine::Impl::Deal(const CompiledNode& node, const Slot& judge, std::vecto
   for (int32_t group = 0, at = 0; group < groups; ++group) {
     const int32_t size = count / groups + (group < count % groups ? 1 : 0);
     std::vector<int32_t> shown;
-    for (int32_t i = 0; i < size; ++i) {
-      shown.push_back(subjects[static_cast<size_t>(order[static_cast<size_t>(at + i)])]);
+    shown.reserve(static_cast<size_t>(size));
+    for (const int32_t end = at + size; at < end; ++at) {
+      shown.push_back(subjects[static_cast<size_t>(order[static_cast<size_t>(at)])]);
     }
-    at += size;
     if (size > 1) add(group, std::move(shown));  // the odd one out of a window of two has nobody beside it
   }
 }
@@ -112,6 +112,7 @@ void Machine::Impl::FinishComparisons(const CompiledNode& node) {
       for (const int32_t subject : shown) score(subject, subject == order.front() ? 1 : 0, subject == order.front());
     } else if (node.method == pb::Judge::RANKING) {
       std::vector<int32_t> places;
+      places.reserve(order.size());
       for (const int32_t subject : order) {
         places.push_back(static_cast<int32_t>(std::find(shown.begin(), shown.end(), subject) - shown.begin()));
       }

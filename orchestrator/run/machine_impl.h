@@ -129,7 +129,7 @@ class Machine::Impl {
 
   // ---- machine_plan.cc
   // Puts the items of a plan, which `whole` is, in its place; how many.
-  int32_t AddItems(Utterance whole, const std::vector<PlanItem>& items);
+  int32_t AddItems(const Utterance& whole, const std::vector<PlanItem>& items);
 
   // ---- machine_search.cc
   void RunSearch(const CompiledNode& node, std::vector<int32_t> ids);

@@ -6,7 +6,7 @@
 
 namespace conclave::orchestrator {
 
-int32_t Machine::Impl::AddItems(Utterance whole, const std::vector<PlanItem>& items) {
+int32_t Machine::Impl::AddItems(const Utterance& whole, const std::vector<PlanItem>& items) {
   const auto first = static_cast<int32_t>(values_.utterances.size());
   for (size_t i = 0; i < items.size(); ++i) {
     Utterance item;

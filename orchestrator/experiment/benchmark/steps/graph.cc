@@ -68,6 +68,7 @@ Problem MakeGraph(Dice& dice, int difficulty) {
   }
   const char goal = static_cast<char>('A' + towns - 1);
   std::vector<std::string> words;
+  words.reserve(roads.size());
   for (const Road& road : roads) words.push_back(fmt::format("{} to {} {}", road.from, road.to, road.length));
   Problem problem;
   problem.question =
