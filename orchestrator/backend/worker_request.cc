@@ -31,8 +31,8 @@ pb::Prompt ToPrompt(const CallRequest& request, const pb::Model& model) {
 
 // A product of counts as the wire's integer; saturates instead of overflowing.
 int64_t ToCount(double value) {
-  constexpr double kMax = static_cast<double>(std::numeric_limits<int64_t>::max() / 2);
-  return value >= kMax ? std::numeric_limits<int64_t>::max() / 2 : static_cast<int64_t>(value);
+  constexpr int64_t kMax = std::numeric_limits<int64_t>::max() / 2;
+  return value >= static_cast<double>(kMax) ? kMax : static_cast<int64_t>(value);
 }
 
 }  // namespace

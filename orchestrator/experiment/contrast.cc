@@ -79,6 +79,7 @@ std::vector<ArmScores> SplitByArm(std::span<const Outcome> rows) {
     it->second.push_back(&row);
   }
   std::vector<ArmScores> arms;
+  arms.reserve(order.size());
   for (const std::string& name : order) arms.push_back(ScoreArm(name, by_arm.at(name)));
   return arms;
 }

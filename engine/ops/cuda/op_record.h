@@ -33,6 +33,7 @@ struct OpRecord {
   OpKind kind = OpKind::kEmbed;
   int32_t flag = 0;
 
+  // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): equal numbers of other bits (0 and -0) may count as changed
   friend bool operator==(const OpRecord& a, const OpRecord& b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
 };
 static_assert(sizeof(OpRecord) == 96);
