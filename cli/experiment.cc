@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <map>
 
 #include "cli/command.h"
 #include "cli/engine_flags.h"
@@ -18,6 +19,7 @@
 #include "common/status.h"
 #include "orchestrator/experiment/benchmark/examples.h"
 #include "orchestrator/experiment/report/report.h"
+#include "orchestrator/fleet/run_builder.h"
 #include "protos/textproto.h"
 
 namespace conclave::cli {
@@ -42,8 +44,43 @@ absl::StatusOr<orchestrator::LoadedFleet> FleetOf(const experiment::LoadedExperi
 
 // SHA-256 of a file, or null where it cannot be read whole (a remote worker's model, say).
 Json FileHash(const std::string& path) {
+  if (std::filesystem::is_directory(path)) {  // of a checkpoint: its files by name
+    std::map<std::string, std::string> files;
+    for (const auto& entry : std::filesystem::directory_iterator(path)) {
+      if (entry.is_regular_file()) files[entry.path().filename().string()] = FileHash(entry.path().string()).dump();
+    }
+    return Sha256Hex(Json(files).dump());
+  }
   const auto bytes = ReadFile(path, int64_t{64} << 30);
   return bytes.ok() ? Json(Sha256Hex(*bytes)) : Json();
+}
+
+// By arm: the hash of its graph together with the roles it uses.
+absl::StatusOr<Json> GraphHashes(const experiment::LoadedExperiment& loaded, const std::string& graphs) {
+  ASSIGN_OR_RETURN(const auto library,
+                   orchestrator::GraphLibrary::Open(graphs.empty() ? DefaultGraphsDirectory() : graphs));
+  Json hashes = Json::object();
+  for (const auto& arm : loaded.plan.arms) {
+    ASSIGN_OR_RETURN(const auto graph, library->Find(arm.request.graph_name()));
+    hashes[arm.name] = Sha256Hex(graph->canonical());
+  }
+  return hashes;
+}
+
+// Half an arm by one graph and half by another is no arm.
+absl::Status CheckSameGraphs(const std::string& manifest_path, const Json& hashes) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(manifest_path));
+  const Json manifest = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!manifest.is_object() || !manifest.contains("arms")) return InvalidArgument("{}: is no manifest", manifest_path);
+  for (const Json& arm : manifest["arms"]) {
+    const std::string name = arm.value("name", "");
+    if (!arm.contains("graph_sha256") || !hashes.contains(name) || arm["graph_sha256"] == hashes[name]) continue;
+    return FailedPrecondition(
+        "{}: arm \"{}\": its graph \"{}\" or one of its roles has changed since; a resumed experiment must be the same "
+        "one, so begin again in another --out",
+        manifest_path, name, arm.value("graph", ""));
+  }
+  return absl::OkStatus();
 }
 
 // The experiment with every path absolute, so that the run directory can be graded again from anywhere.
@@ -78,7 +115,8 @@ std::string WithoutBudget(const std::string& text) {
   return out;
 }
 
-Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::LoadedFleet& fleet) {
+Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::LoadedFleet& fleet,
+              const Json& graph_hashes) {
   Json members = Json::array();
   for (const auto& member : fleet.fleet.member()) {
     Json entry = {{"name", member.name()}};
@@ -93,7 +131,10 @@ Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::Lo
     members.push_back(std::move(entry));
   }
   Json arms = Json::array();
-  for (const auto& arm : loaded.plan.arms) arms.push_back({{"name", arm.name}, {"graph", arm.request.graph_name()}});
+  for (const auto& arm : loaded.plan.arms) {
+    arms.push_back(
+        {{"name", arm.name}, {"graph", arm.request.graph_name()}, {"graph_sha256", graph_hashes.at(arm.name)}});
+  }
   const auto& d = loaded.plan.declaration;
   return {{"program", "conclave 0.1.0"},
           {"binary_sha256", FileHash("/proc/self/exe")},
@@ -124,6 +165,7 @@ absl::Status PrepareDirectory(const Arguments& a, const experiment::LoadedExperi
   if (begun && !a.resume) {
     return AlreadyExists("{}: holds an experiment already; go on with it by --resume, or name another --out", a.out);
   }
+  ASSIGN_OR_RETURN(const Json graph_hashes, GraphHashes(loaded, a.session.graphs));
   const std::string copy = AbsoluteCopy(loaded);
   const std::string kept = a.out + "/experiment.textproto";
   const auto before = ReadFile(kept);
@@ -131,9 +173,10 @@ absl::Status PrepareDirectory(const Arguments& a, const experiment::LoadedExperi
     return FailedPrecondition("{}: differs from {} in more than its budget; a resumed experiment must be the same one",
                               kept, a.file);
   }
+  if (begun) RETURN_IF_ERROR(CheckSameGraphs(a.out + "/manifest.json", graph_hashes));
   if (begun) return before.ok() && *before == copy ? absl::OkStatus() : WriteFileAtomically(kept, copy);
   RETURN_IF_ERROR(WriteFileAtomically(a.out + "/experiment.textproto", copy));
-  return WriteFileAtomically(a.out + "/manifest.json", Manifest(loaded, fleet).dump(2) + "\n");
+  return WriteFileAtomically(a.out + "/manifest.json", Manifest(loaded, fleet, graph_hashes).dump(2) + "\n");
 }
 
 void PrintSummary(const std::string& directory, const Output& output) {

@@ -178,6 +178,34 @@ TEST_F(CommandLine, ARunThatSucceedsFailsOrIsSpentSaysSoByItsCode) {
   EXPECT_THAT(budget["message"].get<std::string>(), HasSubstr("budget"));
 }
 
+TEST_F(CommandLine, AResumedExperimentHasTheGraphsItBeganWith) {
+  const auto graph = [](int samples) {
+    Write("mine.textproto",
+          "name: \"mine\" input { name: \"question\" }\n"
+          "node { name: \"a\" speak { role: \"solver\" members: \"solver\" samples: " +
+              std::to_string(samples) + " } }\n" + "node { name: \"v\" pick { of: \"a\" by: MAJORITY } }\n");
+  };
+  graph(1);
+  const auto whole = ReadFile(Path("experiment.textproto"));
+  ASSERT_OK(whole.status());
+  std::string text = *whole;
+  text.replace(text.find("graph: \"single\""), 15, "graph: \"" + Path("mine.textproto") + "\"");
+  Write("mine_experiment.textproto", text);
+  const Words words = {"experiment", Path("mine_experiment.textproto"), "--out", Path("mine")};
+  const auto resumed = [&] {
+    Words more = words;
+    more.push_back("--resume");
+    return RunProgram("conclave", more);
+  };
+  ASSERT_EQ(RunProgram("conclave", words).code, 0);
+  EXPECT_EQ(resumed().code, 0);
+  graph(2);
+  const Ended changed = resumed();
+  EXPECT_EQ(changed.code, 65);
+  ASSERT_FALSE(changed.errors.empty());
+  EXPECT_THAT(changed.errors.back(), AllOf(HasSubstr("arm \"one\""), HasSubstr("has changed since")));
+}
+
 TEST_F(CommandLine, AnOrchestratorThatServesAnswersAskRunAndModels) {
   testing::ChildProcess up({Program("conclave"), "up", Path("fleet.textproto")});
   const auto serving = up.ReadLine();
