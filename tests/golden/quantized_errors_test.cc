@@ -176,7 +176,8 @@ TEST_F(QuantizedErrors, WhatConfigAndTensorsDoNotAgreeOn) {
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("up_proj.qweight\" is quantised")));
   EXPECT_THAT(set("awq", "group_size", 32), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("groups of 32")));
   EXPECT_THAT(set("gptq_sym", "bits", 8), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("8 bits")));
-  EXPECT_THAT(set("awq", "quant_method", "gptq"), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("quantization_config.version")));
+  EXPECT_THAT(set("awq", "quant_method", "gptq"),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("quantization_config.version")));
   // A matrix may be there in both forms, or in none.
   const absl::Status both = Load("awq", [](Tensors* tensors, nlohmann::json*) {
     (*tensors)[std::string(kModule) + "weight"] = {DType::kBF16, Shape{128, 64}, std::string(2 * 128 * 64, '\0')};
