@@ -149,8 +149,9 @@ absl::StatusOr<Executor::Impl::Loaded> Executor::Impl::Load(const StoredRun& sto
   Loaded out;
   out.rest = std::move(resumed.rest);
   if (out.rest.wall_time_ns.has_value() && !events.empty()) {
-    // Counted from the first event. Time between two processes is only known by the wall clock.
-    const int64_t spent = options_.clock->UnixNs() - TimeUtil::TimestampToNanoseconds(events.front().time());
+    // While somebody worked on it: from the first event to the last. The hours until --resume are no part of a run.
+    const int64_t spent = TimeUtil::TimestampToNanoseconds(events.back().time()) -
+                          TimeUtil::TimestampToNanoseconds(events.front().time());
     out.rest.wall_time_ns = std::clamp<int64_t>(*out.rest.wall_time_ns - spent, 0, *out.rest.wall_time_ns);
   }
   out.run = std::make_unique<ActiveRun>();

@@ -151,14 +151,16 @@ TEST_F(ExecutorTest, ACancelledRunEndsItsCallsAndSaysSo) {
   EXPECT_THAT(GetAndWait(executor.get(), "runs/absent"), StatusIs(absl::StatusCode::kNotFound));
 }
 
+class SharedClock final : public Clock {
+ public:
+  int64_t NowNs() const override { return now_ns_; }
+  int64_t UnixNs() const override { return now_ns_; }
+  std::atomic<int64_t> now_ns_ = 1'000'000'000;
+};
+
 TEST_F(ExecutorTest, TheWallTimeOfABudgetEndsTheRun) {
   FakeBackend backend(Members(), [](const CallRequest&) { return Says("#### 1", kNever); });
-  class SharedClock final : public Clock {
-   public:
-    int64_t NowNs() const override { return now_ns_; }
-    int64_t UnixNs() const override { return now_ns_; }
-    std::atomic<int64_t> now_ns_ = 1'000'000'000;
-  } clock;
+  SharedClock clock;
   auto executor = Start(store_.get(), &backend, &clock);
   auto recorder = std::make_shared<Recorder>();
   const auto started = StartAndWait(executor.get(), MakeRun("q", "", "budget { wall_time { seconds: 60 } }"), recorder);
@@ -170,6 +172,28 @@ TEST_F(ExecutorTest, TheWallTimeOfABudgetEndsTheRun) {
   ExpectWhole(recorder->events());
   EXPECT_EQ(recorder->events().back().run_finished().state(), pb::RUN_STATE_FAILED);
   EXPECT_EQ(recorder->events().back().run_finished().code(), static_cast<int>(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(ExecutorTest, TimeWithoutAnOrchestratorIsNoPartOfARunsWallTime) {
+  SharedClock clock;
+  std::string run_id;
+  {
+    FakeBackend backend(Members(), [](const CallRequest&) { return Says("#### 1", kNever); });
+    auto executor = Start(store_.get(), &backend, &clock);
+    const auto started = StartAndWait(executor.get(), MakeRun("q", "", "budget { wall_time { seconds: 60 } }"),
+                                      std::make_shared<Recorder>());
+    ASSERT_OK(started);
+    run_id = started->run_id;
+    backend.AwaitStarted(6);
+  }
+  clock.now_ns_ += int64_t{3600} * 1'000'000'000;
+  FakeBackend backend(Members(), [](const CallRequest&) { return Says("#### 1"); });
+  auto executor = Start(store_.get(), &backend, &clock);
+  auto recorder = std::make_shared<Recorder>();
+  executor->Watch(run_id, 0, false, recorder);
+  executor->Poke();
+  ASSERT_OK(recorder->Await());
+  EXPECT_EQ(recorder->events().back().run_finished().state(), pb::RUN_STATE_SUCCEEDED);
 }
 
 TEST_F(ExecutorTest, LostCallsAreTriedAgainAndThenRecordedAsHoles) {
