@@ -121,7 +121,10 @@ std::string QuestionText(const benchmark::Item& item) {
 
 void FillCost(const RunRecord& record, Outcome* out) {
   for (const Event& event : record.events) {
-    if (event.has_call_lost() && !event.call_lost().will_retry()) ++out->lost_calls;
+    // A call that a settled vote no longer needed was cancelled, not lost.
+    const bool lost = event.has_call_lost() && !event.call_lost().will_retry() &&
+                      event.call_lost().code() != static_cast<int>(absl::StatusCode::kCancelled);
+    if (lost) ++out->lost_calls;
     if (!event.has_run_finished()) continue;
     const auto& ledger = event.run_finished().ledger();
     out->calls = static_cast<double>(ledger.calls());

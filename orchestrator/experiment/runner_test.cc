@@ -106,6 +106,7 @@ TEST(Runner, CallsLostForGoodAreCounted) {
   for (const bool retried : {true, false, false}) {
     record.events.emplace_back().mutable_call_lost()->set_will_retry(retried);
   }
+  record.events.emplace_back().mutable_call_lost()->set_code(static_cast<int>(absl::StatusCode::kCancelled));
   record.events.emplace_back().mutable_run_finished()->mutable_ledger()->set_calls(5);
   const Outcome outcome = GradeRun(TestPlan(), {}, record).outcome;
   EXPECT_EQ(outcome.calls, 5);
