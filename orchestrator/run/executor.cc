@@ -355,6 +355,7 @@ absl::StatusOr<std::vector<pb::Event>> Executor::ReadEvents(std::string_view run
 absl::StatusOr<std::vector<Executor::ListedRun>> Executor::ListRuns(int64_t before_number, int64_t count) const {
   ASSIGN_OR_RETURN(const std::vector<StoredRun> stored, impl_->options_.store->ListRuns(before_number, count));
   std::vector<ListedRun> out;
+  out.reserve(stored.size());
   for (const StoredRun& run : stored) out.push_back({run.number, RunOf(run)});
   return out;
 }
