@@ -44,12 +44,15 @@ absl::StatusOr<orchestrator::LoadedFleet> FleetOf(const experiment::LoadedExperi
 
 // SHA-256 of a file, or null where it cannot be read whole (a remote worker's model, say).
 Json FileHash(const std::string& path) {
-  if (std::filesystem::is_directory(path)) {  // of a checkpoint: its files by name
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {  // of a checkpoint: its files by name
     std::map<std::string, std::string> files;
-    for (const auto& entry : std::filesystem::directory_iterator(path)) {
-      if (entry.is_regular_file()) files[entry.path().filename().string()] = FileHash(entry.path().string()).dump();
+    for (auto it = std::filesystem::directory_iterator(path, error);
+         !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
+      std::error_code gone;
+      if (it->is_regular_file(gone)) files[it->path().filename().string()] = FileHash(it->path().string()).dump();
     }
-    return Sha256Hex(Json(files).dump());
+    return error ? Json() : Json(Sha256Hex(Json(files).dump()));
   }
   const auto bytes = ReadFile(path, int64_t{64} << 30);
   return bytes.ok() ? Json(Sha256Hex(*bytes)) : Json();
@@ -173,8 +176,10 @@ absl::Status PrepareDirectory(const Arguments& a, const experiment::LoadedExperi
     return FailedPrecondition("{}: differs from {} in more than its budget; a resumed experiment must be the same one",
                               kept, a.file);
   }
-  if (begun) RETURN_IF_ERROR(CheckSameGraphs(a.out + "/manifest.json", graph_hashes));
-  if (begun) return before.ok() && *before == copy ? absl::OkStatus() : WriteFileAtomically(kept, copy);
+  if (begun) {
+    RETURN_IF_ERROR(CheckSameGraphs(a.out + "/manifest.json", graph_hashes));
+    return before.ok() && *before == copy ? absl::OkStatus() : WriteFileAtomically(kept, copy);
+  }
   RETURN_IF_ERROR(WriteFileAtomically(a.out + "/experiment.textproto", copy));
   return WriteFileAtomically(a.out + "/manifest.json", Manifest(loaded, fleet, graph_hashes).dump(2) + "\n");
 }
