@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/engine_flags.h"
 #include "common/status.h"
@@ -39,7 +40,7 @@ nlohmann::ordered_json ToJson(const engine::ModelInfo& m) {
 }
 
 struct PlanFlags {
-  double bits_per_weight = 16;
+  std::optional<double> bits_per_weight;
   int32_t devices = 1;
   double device_gb = 0;
 };
@@ -93,7 +94,8 @@ void AddInspectModel(CLI::App* inspect, Chosen* chosen) {
   auto plan = std::make_shared<PlanFlags>();
   flags->tokenizer_optional = true;
   flags->Add(command);
-  command->add_option("--bits-per-weight", plan->bits_per_weight, "Of a plan: 16, 8, 4.5 ..")->capture_default_str();
+  command->add_option("--bits-per-weight", plan->bits_per_weight,
+                      "Of a plan: 16, 8, 4.5 ..; without it, what config.json says of type and quantisation");
   command->add_option("--devices", plan->devices, "Of a plan: devices that share the model")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));

@@ -41,14 +41,23 @@ ModelInfo DescribeSizes(const ModelSpec& spec, const ModelSize& size, const Cost
   return info;
 }
 
-absl::StatusOr<ModelInfo> PlanModel(const std::string& config_path, double bits_per_weight) {
-  if (!(bits_per_weight > 0 && bits_per_weight <= 64)) {
-    return InvalidArgument("{} bits per weight: must be in (0, 64]", bits_per_weight);
+absl::StatusOr<ModelInfo> PlanModel(const std::string& config_path, std::optional<double> bits_per_weight) {
+  if (bits_per_weight.has_value() && !(*bits_per_weight > 0 && *bits_per_weight <= 64)) {
+    return InvalidArgument("{} bits per weight: must be in (0, 64]", *bits_per_weight);
   }
   ASSIGN_OR_RETURN(const std::string text, ReadFile(config_path, static_cast<int64_t>(kJsonBytesMax)));
   ASSIGN_OR_RETURN(const std::unique_ptr<JsonDocument> config, JsonDocument::Parse(config_path, text));
   ASSIGN_OR_RETURN(const ModelSpec spec, ReadHfSpec(*config));
-  const ModelSize size = PlannedSize(spec, bits_per_weight / 8);
+  PlannedWidths widths;
+  if (bits_per_weight.has_value()) {
+    const double bytes = *bits_per_weight / 8;
+    widths = {bytes, bytes, bytes, bytes, bytes};
+  } else {
+    ASSIGN_OR_RETURN(const JsonObject object, config->root().Object());
+    ASSIGN_OR_RETURN(const QuantizationSpec quantization, ReadQuantization(object));
+    ASSIGN_OR_RETURN(widths, WidthsOf(object, quantization));
+  }
+  const ModelSize size = PlannedSize(spec, widths);
   constexpr int64_t kHalf = 2;
   return DescribeSizes(spec, size, MakeCostModel(spec, size, PlannedKvBytesPerToken(spec, kHalf)));
 }

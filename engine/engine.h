@@ -254,8 +254,9 @@ class Vocabulary {
 };
 
 // What a config.json of Hugging Face's tells without weights: sizes and costs of a model whose weights take
-// `bits_per_weight` each and whose cache holds halves. Errors as of Engine::Create.
-absl::StatusOr<ModelInfo> PlanModel(const std::string& config_path, double bits_per_weight);
+// `bits_per_weight` each, or what the file says of their type and quantisation, and whose cache holds halves. Errors as
+// of Engine::Create.
+absl::StatusOr<ModelInfo> PlanModel(const std::string& config_path, std::optional<double> bits_per_weight = {});
 
 class Engine {
  public:

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/model/planned_size.h"
 
+#include <algorithm>
+#include <array>
+
+#include "engine/model/hf_config.h"
+
 namespace conclave::engine {
 namespace {
 
@@ -26,36 +31,87 @@ int64_t VectorParams(const ModelSpec& spec) {
   return params;
 }
 
+// Of a matrix's weight in the file. Scales of whole rows and index lists are nothing beside the codes.
+double MatrixWidth(const QuantizationSpec& q, double plain) {
+  constexpr double kScaleBytes = 2;
+  switch (q.storage) {
+    case QuantStorage::kPlain:
+      return plain;
+    case QuantStorage::kFp8:
+      return 1;
+    case QuantStorage::kAwq:
+    case QuantStorage::kGptq:
+    case QuantStorage::kPacked: {
+      const double code = q.bits / 8.0, group = static_cast<double>(q.group_columns);
+      return q.group_columns == 0 ? code : code + (kScaleBytes + (q.symmetric ? 0 : code)) / group;
+    }
+  }
+  return plain;
+}
+
+bool LeavesPlain(const QuantizationSpec& q, std::string_view module) {
+  return std::any_of(q.plain_modules.begin(), q.plain_modules.end(),
+                     [module](const std::string& entry) { return entry.find(module) != std::string::npos; });
+}
+
 }  // namespace
 
-ModelSize PlannedSize(const ModelSpec& spec, double bytes_per_weight) {
-  const auto bytes = [bytes_per_weight](int64_t params) {
-    return static_cast<int64_t>(static_cast<double>(params) * bytes_per_weight);
+absl::StatusOr<PlannedWidths> WidthsOf(const JsonObject& config, const QuantizationSpec& quantization) {
+  struct Width {
+    std::string_view name;
+    double bytes;
   };
+  constexpr std::array kWidths = {Width{"bfloat16", 2}, Width{"float16", 2}, Width{"float32", 4}};
+  constexpr double kMicroscaledBytes = (32.0 * 4 + 8) / 32 / 8;  // codes of 4 bits, a scale of 8 per 32
+  const char* key = config.Has("dtype") ? "dtype" : "torch_dtype";
+  ASSIGN_OR_RETURN(const std::string_view name, config.StringOr(key, "bfloat16"));
+  const auto known = std::find_if(kWidths.begin(), kWidths.end(), [name](const Width& w) { return w.name == name; });
+  if (known == kWidths.end()) {
+    return Unknown(config, "\"{}\" is \"{}\"; known: bfloat16, float16, float32", key, name);
+  }
+  PlannedWidths widths;
+  widths.plain = known->bytes;
+  const double matrices = MatrixWidth(quantization, widths.plain);
+  widths.attention = LeavesPlain(quantization, "self_attn") ? widths.plain : matrices;
+  widths.shared = LeavesPlain(quantization, "shared_expert") ? widths.plain : matrices;
+  widths.feed_forward = matrices;
+  widths.experts = quantization.microscaled_experts ? kMicroscaledBytes : matrices;
+  return widths;
+}
+
+ModelSize PlannedSize(const ModelSpec& spec, const PlannedWidths& widths) {
+  double layers = 0;  // bytes
   ModelSize size;
   const int64_t D = spec.hidden, V = spec.vocab;
   size.params_head = V * D;
   int64_t vectors = D;
+  const auto add = [&](int64_t params, double width) {
+    size.params_layers += params;
+    layers += static_cast<double>(params) * width;
+  };
   for (int32_t layer = 0; layer < spec.layers; ++layer) {
-    size.params_layers += AttentionParams(spec);
+    add(AttentionParams(spec), widths.attention);
     vectors += VectorParams(spec);
     size.bytes_expert.push_back(0);
     if (!spec.IsExpertLayer(layer)) {
-      size.params_layers += 3 * D * spec.feed_forward;
+      add(3 * D * spec.feed_forward, widths.feed_forward);
       continue;
     }
     const ExpertsSpec& experts = *spec.experts;
     const int64_t E = experts.router.experts;
-    size.params_layers += E * D + 3 * D * experts.shared_feed_forward + (experts.shared_gate ? D : 0) +
-                          (experts.selection_bias ? E : 0) + (experts.biases ? E : 0);
+    add(E * D + (experts.shared_gate ? D : 0) + (experts.selection_bias ? E : 0) + (experts.biases ? E : 0),
+        widths.plain);
+    add(3 * D * experts.shared_feed_forward, widths.shared);
     size.params_expert = experts.ParamsOfOne(D);
     size.params_experts += E * size.params_expert;
-    size.bytes_expert.back() = bytes(size.params_expert);
+    size.bytes_expert.back() = static_cast<int64_t>(static_cast<double>(size.params_expert) * widths.experts);
   }
-  size.params_total = size.params_layers + size.params_experts + vectors + size.params_head * (spec.tied_head ? 1 : 2);
-  size.bytes_total = bytes(size.params_total);
-  size.bytes_layers = bytes(size.params_layers + vectors - D);
-  size.bytes_head = bytes(size.params_head);
+  const int64_t embeddings = size.params_head * (spec.tied_head ? 1 : 2);
+  size.params_total = size.params_layers + size.params_experts + vectors + embeddings;
+  size.bytes_layers = static_cast<int64_t>(layers + static_cast<double>(vectors - D) * widths.plain);
+  size.bytes_head = static_cast<int64_t>(static_cast<double>(size.params_head) * widths.plain);
+  size.bytes_total = static_cast<int64_t>(layers + static_cast<double>(vectors + embeddings) * widths.plain +
+                                          static_cast<double>(size.params_experts) * widths.experts);
   return size;
 }
 

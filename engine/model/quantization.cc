@@ -300,6 +300,7 @@ absl::Status ReadCompressedTensors(const JsonObject& object, QuantizationSpec* s
 absl::Status ReadMicroscaled(const JsonObject& object, QuantizationSpec* spec) {
   constexpr std::string_view kRead[] = {"quant_method", "modules_to_not_convert"};
   RETURN_IF_ERROR(RefuseUnknownKeys(object, kRead));
+  spec->microscaled_experts = true;
   return ReadModules(object, "modules_to_not_convert", spec);
 }
 

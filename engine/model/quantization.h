@@ -32,6 +32,7 @@ struct QuantizationSpec {
   bool ordered = false;       // columns are grouped by g_idx, which must be there
   Fp8Scale fp8_scale = Fp8Scale::kTensor;
   int64_t block_rows = 0, block_columns = 0;  // of kBlock
+  bool microscaled_experts = false;           // kPlain but for experts in MXFP4, whose tensors tell
   std::vector<std::string> plain_modules;     // said not to be quantised
 };
 

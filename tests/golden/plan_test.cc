@@ -57,7 +57,7 @@ nlohmann::json PublishedModel(const std::string& name) {
   return {};
 }
 
-ModelInfo PlanOf(const nlohmann::json& model, double bits) {
+ModelInfo PlanOf(const nlohmann::json& model, std::optional<double> bits) {
   const TempDir folder;
   std::ofstream(folder.Path("config.json")) << model["config"];
   const auto plan = PlanModel(folder.Path("config.json"), bits);
@@ -78,6 +78,47 @@ TEST(Plan, EqualsWhatIsPublished) {
     EXPECT_EQ(plan.kv_bytes_per_token, model["kv_bytes"].get<int64_t>()) << name;
     EXPECT_EQ(plan.weight_bytes, 2 * plan.params_total);
   }
+}
+
+// A quantised model's plan takes the width from config.json: the bytes of the loaded file but for what is not counted,
+// scales of whole rows and index lists, which in matrices of 64 columns are up to a tenth.
+TEST(Plan, QuantisedConfigsGiveTheirOwnWidth) {
+  const std::string folder = CONCLAVE_SOURCE_DIR "/tests/golden/quantized/";
+  for (const char* name : {"awq", "awq_moe", "gptq_sym", "gptq_v2", "gptq_8bit", "fp8_tensor", "packed", "packed_asym",
+                           "packed_8bit", "packed_experts"}) {
+    SCOPED_TRACE(name);
+    EngineOptions options;
+    options.model_path = folder + name;
+    options.tokenizer_optional = true;
+    options.kernel = "reference";
+    options.kv_bytes = 4 << 20;
+    const auto engine = Engine::Create(options);
+    ASSERT_OK(engine);
+    const auto plan = PlanModel(folder + name + "/config.json"), wide = PlanModel(folder + name + "/config.json", 16);
+    ASSERT_OK(plan);
+    ASSERT_OK(wide);
+    const auto loaded = static_cast<double>((*engine)->info().weight_bytes);
+    EXPECT_NEAR(static_cast<double>(plan->weight_bytes), loaded, 0.1 * loaded);
+    EXPECT_GT(static_cast<double>(wide->weight_bytes), 1.2 * loaded);
+    EXPECT_EQ(plan->params_total, wide->params_total);
+  }
+}
+
+// DeepSeek-V3's config as published says FP8, which all but embedding, head, norms and routers are in: the sum of both.
+TEST(Plan, DeepSeekV3TakesWhatItsConfigSays) {
+  nlohmann::json model = PublishedModel("DeepSeek-V3");
+  model["config"]["quantization_config"] = {
+      {"quant_method", "fp8"}, {"activation_scheme", "dynamic"}, {"fmt", "e4m3"}, {"weight_block_size", {128, 128}}};
+  model["config"]["torch_dtype"] = "bfloat16";
+  const ModelInfo plan = PlanOf(model, std::nullopt);
+  const double embeddings = 2.0 * 129280 * 7168, routers = 58.0 * 257 * 7168;
+  EXPECT_NEAR(static_cast<double>(plan.weight_bytes), static_cast<double>(plan.params_total) + embeddings + routers,
+              2e6);
+  model["config"]["torch_dtype"] = "float8";
+  const TempDir folder;
+  std::ofstream(folder.Path("config.json")) << model["config"];
+  EXPECT_THAT(PlanModel(folder.Path("config.json")),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("\"torch_dtype\" is \"float8\"")));
 }
 
 // What the question of this project needs at its real size, from two config.json: twenty dense models of 32B in bf16
