@@ -86,8 +86,8 @@ GgufWriter TinyModel(const TinyModelOptions& o) {
   AddTinyVocabulary(&w);
 
   uint64_t seed = o.seed << 20;
-  const auto matrix = [&](const std::string& name, int32_t rows, int32_t columns) {
-    const double scale = 1 / std::sqrt(columns);
+  const auto matrix = [&](const std::string& name, int32_t rows, int32_t columns, double scale = 1) {
+    scale /= std::sqrt(columns);
     AddMatrix(name, {rows, columns}, RandomWeights(++seed, size_t{1} * rows * columns, scale), o, &w);
   };
   const auto gain = [&](const std::string& name, int32_t size) {
@@ -108,7 +108,7 @@ GgufWriter TinyModel(const TinyModelOptions& o) {
     for (int32_t i = 0; i < head_dim / 2; ++i) divisors.push_back(1.0f + static_cast<float>(i));
     w.AddTensor("rope_freqs.weight", engine::Shape{head_dim / 2}, divisors);
   }
-  if (!o.tied_head) matrix("output.weight", kTinyVocab, o.hidden);
+  if (!o.tied_head) matrix("output.weight", kTinyVocab, o.hidden, o.head_scale);
   for (int32_t layer = 0; layer < o.layers; ++layer) {
     const std::string prefix = "blk." + std::to_string(layer) + ".";
     gain(prefix + "attn_norm.weight", o.hidden);
