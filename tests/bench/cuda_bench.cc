@@ -117,8 +117,8 @@ class Bench {
   void WriteJson() const {
     if (options_.json.empty()) return;
     std::ofstream out(options_.json);
-    out << "{\"shape\": \"" << options_.shape << "\", \"format\": \"" << options_.format
-        << "\", \"layers\": " << spec_.layers << ", \"lines\": [" << json_ << "]}\n";
+    out << "{\"device\": " << DeviceJson() << ", \"shape\": \"" << options_.shape << "\", \"format\": \""
+        << options_.format << "\", \"layers\": " << spec_.layers << ", \"lines\": [" << json_ << "]}\n";
   }
 
  private:
@@ -127,6 +127,19 @@ class Bench {
     std::fflush(stdout);
     json_ += fmt::format("{}{{\"what\": \"{}\", \"value\": {:.6g}, \"unit\": \"{}\", \"note\": \"{}\"}}",
                          json_.empty() ? "" : ", ", what, value, unit, note);
+  }
+
+  static std::string DeviceJson() {
+    cudaDeviceProp device = {};
+    int driver = 0, runtime = 0;
+    Cuda(cudaGetDeviceProperties(&device, 0));
+    Cuda(cudaDriverGetVersion(&driver));
+    Cuda(cudaRuntimeGetVersion(&runtime));
+    return fmt::format(
+        "{{\"name\": \"{}\", \"compute_capability\": \"{}.{}\", \"multiprocessors\": {}, \"memory_bytes\": {}, "
+        "\"l2_bytes\": {}, \"driver\": {}, \"runtime\": {}}}",
+        device.name, device.major, device.minor, device.multiProcessorCount, device.totalGlobalMem, device.l2CacheSize,
+        driver, runtime);
   }
 
   static double CopyRate() {

@@ -8,9 +8,13 @@
 
 namespace conclave::testing {
 
-// The path of ../shared/<relative>, or "" where this clone has none.
+// The path of ../shared/<relative>, or "" where this clone has none. CONCLAVE_SHARED names another place, for programs
+// that were copied to a machine without the checkout (deploy/gpu_check).
 inline std::string SharedPath(const std::string& relative) {
-  const std::filesystem::path path = std::filesystem::path(CONCLAVE_SOURCE_DIR) / ".." / "shared" / relative;
+  const char* copied = std::getenv("CONCLAVE_SHARED");  // NOLINT(concurrency-mt-unsafe)
+  const std::filesystem::path shared =
+      copied != nullptr ? std::filesystem::path(copied) : std::filesystem::path(CONCLAVE_SOURCE_DIR) / ".." / "shared";
+  const std::filesystem::path path = shared / relative;
   return std::filesystem::exists(path) ? path.lexically_normal().string() : std::string();
 }
 
