@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/experiment/contrast.h"
 
+#include <algorithm>
+#include <cmath>
 #include <set>
 #include <unordered_map>
 
@@ -53,6 +55,7 @@ ArmScores ScoreArm(const std::string& name, const std::vector<const Outcome*>& r
       counts.push_back(0);
       // A cluster name cannot collide with an item's own: items are marked.
       arm.cluster_names.push_back(row->cluster.empty() ? "\x01" + row->id : row->cluster);
+      arm.strata.push_back(row->stratum);
     }
     arm.scores[it->second] += row->kind == OutcomeKind::kCorrect ? 1 : 0;
     ++counts[it->second];
@@ -63,9 +66,32 @@ ArmScores ScoreArm(const std::string& name, const std::vector<const Outcome*>& r
     arm.scores[i] /= counts[i];
     arm.replicates = std::max(arm.replicates, counts[i]);
   }
+  arm.even = std::all_of(counts.begin(), counts.end(), [&](int32_t count) { return count == arm.replicates; });
   DivideCost(static_cast<double>(rows.size()), &arm.mean_cost);
   arm.clustered = std::set<std::string>(arm.cluster_names.begin(), arm.cluster_names.end()).size() < arm.items.size();
   return arm;
+}
+
+// nullopt unless every item has a stratum and there are two.
+std::optional<stats::StratifiedEstimate> ByStratum(std::span<const double> scores, std::span<const std::string> strata,
+                                                   double least) {
+  const bool all = std::none_of(strata.begin(), strata.end(), [](const std::string& name) { return name.empty(); });
+  if (!all) return std::nullopt;
+  stats::StratifiedEstimate e = stats::StratifiedMean(scores, Number(strata));
+  if (e.strata < 2) return std::nullopt;
+  e.micro = stats::Within(e.micro, least, 1);
+  e.macro = stats::Within(e.macro, least, 1);
+  return e;
+}
+
+// Means of `samples` 0/1 answers as rows of answers again.
+std::vector<double> Rows(std::span<const double> means, int32_t samples) {
+  std::vector<double> rows;
+  for (const double mean : means) {
+    const auto right = static_cast<int32_t>(std::lround(mean * samples));
+    for (int32_t s = 0; s < samples; ++s) rows.push_back(s < right ? 1 : 0);
+  }
+  return rows;
 }
 
 }  // namespace
@@ -84,16 +110,27 @@ std::vector<ArmScores> SplitByArm(std::span<const Outcome> rows) {
   return arms;
 }
 
+std::vector<uint32_t> ClusterNumbers(const ArmScores& arm) { return Number(arm.cluster_names); }
+
 stats::Estimate Accuracy(const ArmScores& arm) {
-  if (!arm.clustered) return stats::Mean(arm.scores);
-  return stats::Mean(arm.scores, Number(arm.cluster_names));
+  const std::vector<uint32_t> clusters = arm.clustered ? ClusterNumbers(arm) : std::vector<uint32_t>();
+  return stats::Within(stats::Mean(arm.scores, clusters), 0, 1);
+}
+
+std::optional<stats::Interval> AccuracyInterval(const ArmScores& arm) {
+  if (arm.replicates > 1 || arm.clustered) return stats::RateInterval(Accuracy(arm));
+  return stats::Wilson(static_cast<size_t>(arm.kinds[static_cast<size_t>(OutcomeKind::kCorrect)]), arm.items.size());
+}
+
+std::optional<stats::StratifiedEstimate> AccuracyByStratum(const ArmScores& arm) {
+  return ByStratum(arm.scores, arm.strata, 0);
 }
 
 absl::StatusOr<Contrast> Compare(const ArmScores& a, const ArmScores& b, double margin, uint64_t seed) {
   std::unordered_map<std::string, size_t> in_b;
   for (size_t i = 0; i < b.items.size(); ++i) in_b.emplace(b.items[i], i);
   std::vector<double> sa, sb, differences;
-  std::vector<std::string> clusters;
+  std::vector<std::string> clusters, strata;
   for (size_t i = 0; i < a.items.size(); ++i) {
     const auto it = in_b.find(a.items[i]);
     if (it == in_b.end()) continue;
@@ -101,6 +138,7 @@ absl::StatusOr<Contrast> Compare(const ArmScores& a, const ArmScores& b, double 
     sb.push_back(b.scores[it->second]);
     differences.push_back(sa.back() - sb.back());
     clusters.push_back(a.cluster_names[i]);
+    strata.push_back(a.strata[i]);
   }
   if (sa.empty()) return InvalidArgument("arms \"{}\" and \"{}\" have no item in common", a.name, b.name);
 
@@ -109,8 +147,14 @@ absl::StatusOr<Contrast> Compare(const ArmScores& a, const ArmScores& b, double 
   c.unmatched = a.items.size() + b.items.size() - 2 * sa.size();
   const std::vector<uint32_t> numbers = a.clustered ? Number(clusters) : std::vector<uint32_t>();
   const stats::PairedDifference paired = stats::Difference(sa, sb, numbers);
-  c.difference = paired.difference;
+  c.difference = stats::Within(paired.difference, -1, 1);
   c.correlation = paired.correlation;
+  c.se_unpaired = paired.se_unpaired;
+  c.strata = ByStratum(differences, strata, -1);
+  c.replicates_a = a.replicates, c.replicates_b = b.replicates;
+  if (a.even && b.even)
+    c.noise = stats::SplitNoise(Rows(sa, a.replicates), static_cast<size_t>(a.replicates), Rows(sb, b.replicates),
+                                static_cast<size_t>(b.replicates));
   if (a.replicates == 1 && b.replicates == 1 && !a.clustered) {
     const std::vector<uint8_t> xa(sa.begin(), sa.end()), xb(sb.begin(), sb.end());
     const stats::PairedCounts counts = stats::CountPairs(xa, xb);
@@ -120,7 +164,9 @@ absl::StatusOr<Contrast> Compare(const ArmScores& a, const ArmScores& b, double 
     c.mcnemar_exact = mcnemar.p_exact;
     c.mcnemar_mid_p = mcnemar.p_mid;
   }
-  c.sign_flip_p = stats::SignFlip(differences, numbers, seed).p;
+  const stats::SignFlipResult sign_flip = stats::SignFlip(differences, numbers, seed);
+  c.sign_flip_p = sign_flip.p;
+  c.sign_flip_mid_p = sign_flip.p_mid;
   if (const auto equivalence = stats::Equivalence(c.difference, margin)) {
     c.equivalent = equivalence->equivalent;
     c.noninferior = equivalence->noninferior;

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "common/status.h"
+#include "orchestrator/experiment/stats/deliberation.h"
 #include "orchestrator/experiment/stats/diversity.h"
 #include "orchestrator/experiment/stats/hypothesis.h"
 
@@ -24,6 +25,33 @@ Json OrNull(const std::optional<stats::Interval>& interval) {
   return interval ? Json{interval->lo, interval->hi} : Json();
 }
 
+Json EstimateJson(const stats::Estimate& e) { return {{"mean", e.mean}, {"se", OrNull(e.se)}, {"ci95", OrNull(e.ci)}}; }
+
+Json StrataJson(const std::optional<stats::StratifiedEstimate>& e) {
+  if (!e) return Json();
+  return {{"n", e->strata}, {"micro", EstimateJson(e->micro)}, {"macro", EstimateJson(e->macro)}};
+}
+
+Json NoiseJson(const Contrast& c) {
+  if (!c.noise) return Json();
+  const auto budget =
+      stats::BudgetNoise(*c.noise, static_cast<size_t>(c.replicates_a), static_cast<size_t>(c.replicates_b), c.n);
+  if (!budget) return Json();
+  return {{"sampling_a", c.noise->sampling_a},
+          {"sampling_b", c.noise->sampling_b},
+          {"between", c.noise->between},
+          {"sampling_share", budget->sampling_share},
+          {"between_share", budget->between_share},
+          {"mde80_endless_samples", budget->mde80_endless},
+          {"samples_enough", OrNull(budget->samples_enough)}};
+}
+
+Json ClusteringJson(const ArmScores& arm) {
+  const std::vector<uint32_t> clusters = ClusterNumbers(arm);
+  return {{"design_effect", OrNull(stats::DesignEffect(arm.scores, clusters))},
+          {"intraclass_correlation", OrNull(stats::IntraclassCorrelation(arm.scores, clusters))}};
+}
+
 Json ArmJson(const ArmScores& arm) {
   const stats::Estimate accuracy = Accuracy(arm);
   Json outcomes;
@@ -33,10 +61,10 @@ Json ArmJson(const ArmScores& arm) {
   const Outcome& cost = arm.mean_cost;
   Json json = {{"name", arm.name},          {"n", arm.items.size()},       {"accuracy", accuracy.mean},
                {"se", OrNull(accuracy.se)}, {"ci95", OrNull(accuracy.ci)}, {"clusters", accuracy.clusters}};
-  if (arm.replicates == 1 && !arm.clustered) {
-    const auto right = static_cast<size_t>(arm.kinds[static_cast<size_t>(OutcomeKind::kCorrect)]);
-    json["wilson95"] = OrNull(stats::Wilson(right, arm.items.size()));
-  }
+  json["rate95"] = OrNull(AccuracyInterval(arm));
+  if (arm.replicates == 1 && !arm.clustered) json["wilson95"] = json["rate95"];
+  if (const auto strata = AccuracyByStratum(arm)) json["strata"] = StrataJson(strata);
+  if (arm.clustered) json["clustering"] = ClusteringJson(arm);
   json["outcomes"] = std::move(outcomes);
   json["cost"] = {{"calls", cost.calls},
                   {"prompt_tokens", cost.prompt_tokens},
@@ -51,8 +79,21 @@ Json ArmJson(const ArmScores& arm) {
   return json;
 }
 
+// The plain vote of the group, what is lost between it and the oracle, and what correlated errors cost it: the vote
+// that independent members as good as these would have, all of it and in the mean over pairs.
+void AddGroupVote(const stats::GroupOutcomes& outcomes, const stats::GroupDiversity& d, Json* json) {
+  const std::vector<uint8_t> use(outcomes.members, 1);
+  const stats::Estimate vote = stats::Within(stats::Mean(stats::VoteScores(outcomes, use)), 0, 1);
+  const double independent = stats::IndependentMajority(d.accuracy);
+  (*json)["vote"] = EstimateJson(vote);
+  (*json)["selection_gap"] = d.oracle - vote.mean;
+  (*json)["independent_majority"] = independent;
+  (*json)["independence_deficit"] = independent - vote.mean;
+}
+
 Json GroupJson(const GroupAnswers& group) {
-  const stats::GroupDiversity d = stats::Diversity({group.members.size(), group.correct, group.answers});
+  const stats::GroupOutcomes outcomes{group.members.size(), group.correct, group.answers};
+  const stats::GroupDiversity d = stats::Diversity(outcomes);
   Json json = {{"oracle", d.oracle},
                {"all_wrong", d.all_wrong},
                {"all_wrong_upper95", OrNull(d.all_wrong_upper95)},
@@ -61,8 +102,13 @@ Json GroupJson(const GroupAnswers& group) {
                {"same_wrong", OrNull(d.same_wrong)},
                {"members", Json::array()},
                {"pairs", Json::array()}};
+  AddGroupVote(outcomes, d, &json);
   const size_t n = group.members.size();
-  for (size_t m = 0; m < n; ++m) json["members"].push_back({{"name", group.members[m]}, {"accuracy", d.accuracy[m]}});
+  const std::vector<stats::Estimate> values = stats::MemberValues(outcomes);
+  for (size_t m = 0; m < n; ++m) {
+    json["members"].push_back(
+        {{"name", group.members[m]}, {"accuracy", d.accuracy[m]}, {"value", EstimateJson(values[m])}});
+  }
   for (size_t a = 0; a < n; ++a) {
     for (size_t b = a + 1; b < n; ++b) {
       const stats::PairDiversity& pair = d.pairs[stats::PairIndex(n, a, b)];
@@ -141,11 +187,17 @@ Json ToJson(const Contrast& c) {
           {"ci95", OrNull(c.difference.ci)},
           {"clusters", c.difference.clusters},
           {"correlation", OrNull(c.correlation)},
+          {"se_unpaired", OrNull(c.se_unpaired)},
+          {"strata", StrataJson(c.strata)},
+          {"noise", NoiseJson(c)},
           {"a_only", OrNull(c.a_only)},
           {"b_only", OrNull(c.b_only)},
           {"mcnemar_exact", OrNull(c.mcnemar_exact)},
           {"mcnemar_mid_p", OrNull(c.mcnemar_mid_p)},
           {"sign_flip_p", OrNull(c.sign_flip_p)},
+          {"sign_flip_mid_p", OrNull(c.sign_flip_mid_p)},
+          {"test", c.test()},
+          {"p", OrNull(c.p())},
           {"margin", c.margin},
           {"equivalent", OrNull(c.equivalent)},
           {"noninferior", OrNull(c.noninferior)},

@@ -78,6 +78,49 @@ TEST(Contrast, ReplicatesAreAveragedWithinItems) {
   EXPECT_EQ(arms[0].replicates, 2);
 }
 
+// Nearly all right in few items: Student's t would pass 100 %.
+TEST(Contrast, IntervalsOfRatesStayWithinTheirBounds) {
+  for (const size_t per_cluster : {1, 3}) {
+    std::vector<Outcome> rows = Rows("a", "111111111110", per_cluster);
+    for (const Outcome& row : Rows("b", "000000000001", per_cluster)) rows.push_back(row);
+    const auto arms = SplitByArm(rows);
+    EXPECT_EQ(Accuracy(arms[0]).ci->hi, 1);
+    EXPECT_EQ(Accuracy(arms[1]).ci->lo, 0);
+    EXPECT_LT(AccuracyInterval(arms[0])->hi, 1);
+    EXPECT_GT(AccuracyInterval(arms[0])->hi, Accuracy(arms[0]).mean);
+    const auto c = Compare(arms[0], arms[1], 0.03, 1);
+    ASSERT_OK(c);
+    EXPECT_EQ(c->difference.ci->hi, 1);
+  }
+}
+
+TEST(Contrast, StrataAndTheNoiseOfReplicates) {
+  std::vector<Outcome> rows;
+  for (const char* arm : {"a", "b"}) {
+    for (int i = 0; i < 8; ++i) {
+      for (int replicate = 0; replicate < 2; ++replicate) {
+        Outcome row;
+        row.arm = arm, row.id = std::to_string(i), row.replicate = replicate, row.stratum = i < 6 ? "s" : "t";
+        const bool right = *arm == 'a' ? i < 6 || replicate == 0 : i % 2 == 0;
+        row.kind = right ? OutcomeKind::kCorrect : OutcomeKind::kWrong;
+        rows.push_back(row);
+      }
+    }
+  }
+  const auto arms = SplitByArm(rows);
+  const auto strata = AccuracyByStratum(arms[0]);
+  ASSERT_TRUE(strata);
+  EXPECT_NEAR(strata->micro.mean, 7.0 / 8, kTolerance);  // six of six, and a half on two
+  EXPECT_NEAR(strata->macro.mean, (1 + 0.5) / 2, kTolerance);
+  const auto c = Compare(arms[0], arms[1], 0.03, 1);
+  ASSERT_OK(c);
+  ASSERT_TRUE(c->noise);
+  EXPECT_NEAR(c->noise->sampling_a, 2 * 0.5 / 8, kTolerance);  // (1, 0) twice: variance 1/2
+  EXPECT_EQ(c->noise->sampling_b, 0);
+  EXPECT_EQ(c->test(), "sign_flip_mid_p");
+  EXPECT_EQ(c->strata->strata, 2u);
+}
+
 TEST(Contrast, ItemsOfOneArmOnlyAreCountedAndLeftOut) {
   const auto arms = SplitByArm(Both());
   auto rows = Rows("b", kB.substr(0, 50), 1);
@@ -100,12 +143,21 @@ TEST(Summary, HoldsWhatTheInterfaceNames) {
   EXPECT_EQ((*s)["arms"][0]["n"], 60);
   EXPECT_EQ((*s)["arms"][0]["outcomes"]["correct"], std::count(kA.begin(), kA.end(), '1'));
   EXPECT_EQ((*s)["arms"][0]["cost"]["calls"], 2.0);
-  // Holm over one contrast changes nothing.
-  EXPECT_THAT((*s)["contrasts"][0]["p_holm"].get<double>(), DoubleNear(0.10775214433670044, kTolerance));
+  // Holm over one contrast changes nothing; the mid-p is the default.
+  EXPECT_THAT((*s)["contrasts"][0]["p_holm"].get<double>(), DoubleNear(0.07551869750022883, kTolerance));
+  EXPECT_EQ((*s)["contrasts"][0]["test"], "mcnemar_mid_p");
   EXPECT_EQ((*s)["contrasts"][0]["primary"], true);
   // Right by (m1), nobody, both: oracle 2/3; both wrong once, with the same answer.
   EXPECT_NEAR((*s)["group"]["oracle"].get<double>(), 2.0 / 3, kTolerance);
   EXPECT_EQ((*s)["group"]["pairs"][0]["same_wrong"], 1.0);
+  // The vote: a tie of m1 and m2 wins half, a common wrong answer, a common right one. Without m1 the vote is m2's,
+  // right once; without m2 right twice.
+  EXPECT_NEAR((*s)["group"]["vote"]["mean"].get<double>(), 0.5, kTolerance);
+  EXPECT_NEAR((*s)["group"]["selection_gap"].get<double>(), 2.0 / 3 - 0.5, kTolerance);
+  // Right with 2/3 and 1/3: both 2/9, one of them 5/9, of which half.
+  EXPECT_NEAR((*s)["group"]["independent_majority"].get<double>(), 0.5, kTolerance);
+  EXPECT_NEAR((*s)["group"]["members"][0]["value"]["mean"].get<double>(), 0.5 - 1.0 / 3, kTolerance);
+  EXPECT_NEAR((*s)["group"]["members"][1]["value"]["mean"].get<double>(), 0.5 - 2.0 / 3, kTolerance);
   // maj@1 = pass@1 = (2/3 + 1/3) / 2; maj@3: the first item is won, the second lost.
   EXPECT_NEAR((*s)["curves"][0]["points"][0]["accuracy"].get<double>(), 0.5, kTolerance);
   EXPECT_NEAR((*s)["curves"][0]["points"][2]["accuracy"].get<double>(), 0.5, kTolerance);

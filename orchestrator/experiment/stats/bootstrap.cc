@@ -49,6 +49,7 @@ double StandardDeviation(std::span<const double> x) {
 // Sorts the replicates and reads SE and percentile interval off them.
 void Summarise(std::vector<double>& replicates, double confidence, BootstrapResult& result) {
   std::erase_if(replicates, [](double v) { return std::isnan(v); });
+  result.defined = replicates.size();
   if (replicates.size() < 2) return;
   std::sort(replicates.begin(), replicates.end());
   if (replicates.front() == replicates.back()) return;
@@ -124,47 +125,51 @@ BootstrapResult Bootstrap(size_t units, const ResampledStatistic& statistic, con
   return result;
 }
 
+BootstrapResult BootstrapSums(std::span<const double> rows, size_t columns, const SumsStatistic& statistic,
+                              const BootstrapOptions& options) {
+  CONCLAVE_CHECK(columns > 0 && rows.size() % columns == 0);
+  const size_t units = rows.size() / columns;
+  std::vector<double> total(columns, 0);
+  for (size_t i = 0; i < rows.size(); ++i) total[i % columns] += rows[i];
+  BootstrapResult result;
+  result.estimate = statistic(total);
+  if (units < 2) return result;
+  std::vector<double> replicates(options.replicates);
+  std::vector<double> sums(columns);
+  for (size_t r = 0; r < options.replicates; ++r) {
+    IndexStream random(options.seed, r);
+    std::fill(sums.begin(), sums.end(), 0.0);
+    for (size_t i = 0; i < units; ++i) {
+      const std::span<const double> row = rows.subspan(random.Below(units) * columns, columns);
+      for (size_t c = 0; c < columns; ++c) sums[c] += row[c];
+    }
+    replicates[r] = statistic(sums);
+  }
+  Summarise(replicates, options.confidence, result);
+  if (!result.percentile) return result;
+  std::vector<double> jackknife(units);
+  for (size_t u = 0; u < units; ++u) {
+    for (size_t c = 0; c < columns; ++c) sums[c] = total[c] - rows[u * columns + c];
+    jackknife[u] = statistic(sums);
+  }
+  result.bca = BcaInterval(replicates, result.estimate, jackknife, options.confidence);
+  return result;
+}
+
 BootstrapResult BootstrapMean(std::span<const double> scores, std::span<const uint32_t> clusters,
                               const BootstrapOptions& options) {
   CONCLAVE_CHECK(clusters.empty() || clusters.size() == scores.size());
-  std::vector<double> sums;
-  std::vector<double> sizes;
+  std::vector<double> rows;  // per unit: sum of scores, number of questions
   std::unordered_map<uint32_t, size_t> index;
   for (size_t i = 0; i < scores.size(); ++i) {
     size_t unit = i;
     if (!clusters.empty()) unit = index.try_emplace(clusters[i], index.size()).first->second;
-    if (unit == sums.size()) sums.push_back(0), sizes.push_back(0);
-    sums[unit] += scores[i];
-    sizes[unit] += 1;
+    if (2 * unit == rows.size()) rows.resize(rows.size() + 2, 0);
+    rows[2 * unit] += scores[i];
+    rows[2 * unit + 1] += 1;
   }
-  const double total = [&] {
-    double t = 0;
-    for (double s : sums) t += s;
-    return t;
-  }();
-  const double n = static_cast<double>(scores.size());
-  BootstrapResult result;
-  result.estimate = total / n;
-  if (sums.size() < 2) return result;
-  // As Bootstrap() with the weighted mean as statistic, and the same draws, in one pass over the draws.
-  std::vector<double> replicates(options.replicates);
-  for (size_t r = 0; r < options.replicates; ++r) {
-    IndexStream random(options.seed, r);
-    double sum = 0;
-    double size = 0;
-    for (size_t i = 0; i < sums.size(); ++i) {
-      const size_t unit = random.Below(sums.size());
-      sum += sums[unit];
-      size += sizes[unit];
-    }
-    replicates[r] = sum / size;
-  }
-  Summarise(replicates, options.confidence, result);
-  if (!result.percentile) return result;
-  std::vector<double> jackknife(sums.size());
-  for (size_t u = 0; u < sums.size(); ++u) jackknife[u] = (total - sums[u]) / (n - sizes[u]);
-  result.bca = BcaInterval(replicates, result.estimate, jackknife, options.confidence);
-  return result;
+  return BootstrapSums(
+      rows, 2, [](std::span<const double> sums) { return sums[0] / sums[1]; }, options);
 }
 
 BootstrapResult BootstrapSampledDifference(std::span<const double> a, size_t samples_a, std::span<const double> b,

@@ -25,6 +25,7 @@ struct BootstrapResult {
   double estimate = 0;                 // on the data itself
   std::optional<double> se;            // standard deviation of the replicates
   std::optional<Interval> percentile;  // quantiles of the replicates, linear between order statistics
+  size_t defined = 0;                  // replicates on which the statistic was no NaN
   std::optional<Interval> bca;         // bias-corrected and accelerated (Efron 1987)
 };
 
@@ -38,6 +39,13 @@ void ResampleCounts(uint64_t seed, uint64_t replicate, std::span<uint32_t> count
 
 // BCa takes one jackknife pass: `units` more calls. Intervals are nullopt below two units or when all replicates agree.
 BootstrapResult Bootstrap(size_t units, const ResampledStatistic& statistic, const BootstrapOptions& options = {});
+
+// A statistic that depends on its units only through sums of `columns` figures of each: rates, ratios, differences,
+// curves. `rows` is [units, columns], row-major; one draw costs units x columns additions, and so does the whole
+// jackknife. Draws as Bootstrap's with the same seed.
+using SumsStatistic = std::function<double(std::span<const double> sums)>;
+BootstrapResult BootstrapSums(std::span<const double> rows, size_t columns, const SumsStatistic& statistic,
+                              const BootstrapOptions& options = {});
 
 // The mean of `scores` (for paired arms: of their differences), whole clusters resampled together. A resample's mean is
 // Σ / (number of questions drawn).

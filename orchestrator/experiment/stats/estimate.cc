@@ -138,6 +138,51 @@ std::optional<Interval> Wilson(size_t successes, size_t n, double confidence) {
   return Interval{successes == 0 ? 0 : centre - half, successes == n ? 1 : centre + half};
 }
 
+Estimate Within(Estimate e, double lo, double hi) {
+  if (e.ci) e.ci = Interval{std::clamp(e.ci->lo, lo, hi), std::clamp(e.ci->hi, lo, hi)};
+  return e;
+}
+
+std::optional<Interval> RateInterval(const Estimate& rate, double confidence) {
+  if (!rate.se) return std::nullopt;
+  const double p = rate.mean;
+  const double variance = *rate.se * *rate.se;
+  const bool spread = variance > 0 && p > 0 && p < 1;
+  const double trials = spread ? p * (1 - p) / variance : static_cast<double>(rate.clusters);
+  const double q = spread && std::isfinite(rate.df) ? StudentTQuantile(0.5 + confidence / 2, rate.df)
+                                                    : NormalQuantile(0.5 + confidence / 2);
+  const double shrink = 1 + q * q / trials;
+  const double centre = (p + q * q / (2 * trials)) / shrink;
+  const double half = q * std::sqrt(p * (1 - p) / trials + q * q / (4 * trials * trials)) / shrink;
+  return Interval{p <= 0 ? 0 : std::max(0.0, centre - half), p >= 1 ? 1 : std::min(1.0, centre + half)};
+}
+
+std::optional<double> IntraclassCorrelation(std::span<const double> scores, std::span<const uint32_t> clusters) {
+  CONCLAVE_CHECK(scores.size() == clusters.size());
+  if (scores.empty()) return std::nullopt;
+  const auto groups = ByLabel(scores, clusters);
+  const double g = static_cast<double>(groups.size());
+  const double n = static_cast<double>(scores.size());
+  if (groups.size() < 2 || groups.size() == scores.size()) return std::nullopt;
+  const double mean = Average(scores);
+  double between = 0;
+  double within = 0;
+  double squares = 0;
+  for (const auto& [label, group] : groups) {
+    const double m = static_cast<double>(group.size());
+    const double d = Average(group) - mean;
+    between += m * d * d;
+    within += CrossDeviation(group, group);
+    squares += m * m;
+  }
+  between /= g - 1;
+  within /= n - g;
+  const double m0 = (n - squares / n) / (g - 1);
+  const double total = between + (m0 - 1) * within;
+  if (!(total > 0)) return std::nullopt;
+  return (between - within) / total;
+}
+
 std::optional<Interval> ClopperPearson(size_t successes, size_t n, double confidence) {
   CONCLAVE_CHECK(successes <= n);
   if (n == 0) return std::nullopt;

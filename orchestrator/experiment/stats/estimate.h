@@ -63,6 +63,22 @@ std::optional<double> DesignEffect(std::span<const double> scores, std::span<con
 std::optional<Interval> Wilson(size_t successes, size_t n, double confidence = 0.95);
 std::optional<Interval> ClopperPearson(size_t successes, size_t n, double confidence = 0.95);
 
+// `e` with its interval cut to [lo, hi], for a mean that cannot lie outside: an accuracy, a difference of two. No truth
+// is outside, so that cutting takes no coverage away.
+Estimate Within(Estimate e, double lo, double hi);
+
+// Interval of a rate whose estimate is clustered or averages several samples per question: Wilson's score interval with
+// as many trials as would give the estimate's standard error, p (1 - p) / SE², and Student's quantile for the normal
+// one (Korn and Graubard 1998; Dean and Pagano 2015). Never outside [0, 1]. Where no spread was seen, Wilson's with one
+// trial per independent unit, which is what a sample of identical units is worth. nullopt below two units.
+// REQUIRES: 0 <= mean <= 1.
+std::optional<Interval> RateInterval(const Estimate& rate, double confidence = 0.95);
+
+// How alike questions of one cluster are: the intraclass correlation by analysis of variance, (MSB - MSW) / (MSB +
+// (m0 - 1) MSW), m0 = (n - Σ m_c²/n) / (G - 1) (Donner 1986). It may be below 0. nullopt below two clusters, where
+// every cluster holds one question, and without spread.
+std::optional<double> IntraclassCorrelation(std::span<const double> scores, std::span<const uint32_t> clusters);
+
 // Where the variance of a difference of K-sample means comes from (bias-corrected): sampling noise within questions and
 // the spread of true differences between them. Var(mean difference) = (w² + s²_a/K_a + s²_b/K_b) / n.
 struct NoiseSplit {

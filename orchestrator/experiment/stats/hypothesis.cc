@@ -32,25 +32,42 @@ std::vector<double> ClusterSums(std::span<const double> differences, std::span<c
   return sums;
 }
 
-// The share of all 2^G sign patterns whose |sum| is at least `limit`, visited in Gray-code order. By symmetry the last
-// sign is held.
-double ExactShare(const std::vector<double>& sums, double limit) {
+// How many sign patterns give a |sum| above, and how many one equal to, that of the data. Equal within `rounding`: the
+// same sums added in another order.
+struct Hits {
+  uint64_t above = 0, equal = 0;
+  void Count(double total, double observed, double rounding) {
+    const double more = std::fabs(total) - observed;
+    if (more > rounding) {
+      ++above;
+    } else if (more >= -rounding) {
+      ++equal;
+    }
+  }
+};
+
+// All 2^G sign patterns, visited in Gray-code order. By symmetry the last sign is held.
+SignFlipResult AllPatterns(const std::vector<double>& sums, double observed, double rounding) {
   double total = std::accumulate(sums.begin(), sums.end(), 0.0);
   std::vector<double> signed_sums = sums;
   const uint64_t patterns = uint64_t{1} << (sums.size() - 1);
-  uint64_t hits = std::fabs(total) >= limit ? 1 : 0;
+  Hits hits;
+  hits.Count(total, observed, rounding);
   for (uint64_t i = 1; i < patterns; ++i) {
     const size_t flip = static_cast<size_t>(std::countr_zero(i));
     total -= 2 * signed_sums[flip];
     signed_sums[flip] = -signed_sums[flip];
-    if (std::fabs(total) >= limit) ++hits;
+    hits.Count(total, observed, rounding);
   }
-  return static_cast<double>(hits) / static_cast<double>(patterns);
+  const double above = static_cast<double>(hits.above);
+  const double equal = static_cast<double>(hits.equal);
+  return {(above + equal) / static_cast<double>(patterns), (above + equal / 2) / static_cast<double>(patterns), true};
 }
 
-double RandomShare(const std::vector<double>& sums, double limit, uint64_t seed, size_t replicates) {
+SignFlipResult RandomPatterns(const std::vector<double>& sums, double observed, double rounding, uint64_t seed,
+                              size_t replicates) {
   const std::array<uint32_t, 2> key = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
-  size_t hits = 0;
+  Hits hits;
   for (size_t r = 0; r < replicates; ++r) {
     double total = 0;
     std::array<uint32_t, 4> bits{};
@@ -59,9 +76,12 @@ double RandomShare(const std::vector<double>& sums, double limit, uint64_t seed,
       const size_t bit = i % 128;
       total += (bits[bit / 32] >> (bit % 32)) & 1 ? sums[i] : -sums[i];
     }
-    if (std::fabs(total) >= limit) ++hits;
+    hits.Count(total, observed, rounding);
   }
-  return static_cast<double>(1 + hits) / static_cast<double>(replicates + 1);
+  const double above = static_cast<double>(hits.above);
+  const double equal = static_cast<double>(hits.equal) + 1;  // the data themselves
+  const double all = static_cast<double>(replicates + 1);
+  return {(above + equal) / all, (above + equal / 2) / all, false};
 }
 
 double ZSum(double alpha_tail, double power) { return NormalQuantile(1 - alpha_tail) + NormalQuantile(power); }
@@ -109,9 +129,9 @@ SignFlipResult SignFlip(std::span<const double> differences, std::span<const uin
   double total = 0;
   double scale = 0;
   for (double s : sums) total += s, scale += std::fabs(s);
-  const double limit = std::fabs(total) - 1e-12 * scale;  // equal sums added in another order still count as equal
-  if (sums.size() <= kSignFlipExactUnits) return {ExactShare(sums, limit), true};
-  return {RandomShare(sums, limit, seed, replicates), false};
+  const double rounding = 1e-12 * scale;
+  if (sums.size() <= kSignFlipExactUnits) return AllPatterns(sums, std::fabs(total), rounding);
+  return RandomPatterns(sums, std::fabs(total), rounding, seed, replicates);
 }
 
 std::vector<double> Holm(std::span<const double> p) {

@@ -34,10 +34,12 @@ McNemarResult McNemar(size_t a_only, size_t b_only);
 
 // Sign-flip permutation test of mean difference 0: the sign of every cluster's sum of differences is a coin toss.
 // T = |Σ_c u_c|. At most kSignFlipExactUnits non-zero clusters: all sign patterns, exact. Else `replicates` random
-// ones, p = (1 + #{T* >= T}) / (replicates + 1).
+// ones, p = (1 + #{T* >= T}) / (replicates + 1). Sums of 0/1 answers are integers that often meet T exactly, which
+// makes p conservative; the mid-p counts those by half, and for clusters of one 0/1 answer is McNemar's.
 inline constexpr size_t kSignFlipExactUnits = 20;
 struct SignFlipResult {
   double p = 1;
+  double p_mid = 1;
   bool exact = true;
 };
 SignFlipResult SignFlip(std::span<const double> differences, std::span<const uint32_t> clusters, uint64_t seed,
