@@ -37,6 +37,7 @@ struct WorkerBackendOptions {
   int64_t cancel_grace_ns = 2'000'000'000;    // how long a cancelled call may take to report its work
   int64_t stall_ns = 60'000'000'000;          // silent for so long, and no engine step either: the call is lost
   const Clock* clock = &Clock::System();
+  std::string request_prefix = {};  // of the ids on the wire, at most 17 characters; "": one drawn for this process
 };
 
 // INVALID_ARGUMENT for an address or a member without one; UNAVAILABLE NO_WORKER, naming the addresses, when not every

@@ -5,7 +5,6 @@
 #include <sys/random.h>
 
 #include <algorithm>
-#include <limits>
 #include <set>
 #include <thread>
 #include <utility>
@@ -14,9 +13,9 @@
 #include "common/check.h"
 #include "common/mutex.h"
 #include "common/status.h"
-#include "orchestrator/graph/compile.h"
 #include "orchestrator/run/executor_loop.h"
 #include "orchestrator/run/replay.h"
+#include "orchestrator/run/run_record.h"
 #include "orchestrator/run/stored_run.h"
 #include "orchestrator/run/task_thread.h"
 
@@ -28,7 +27,6 @@ using google::protobuf::util::TimeUtil;
 
 constexpr int64_t kPageEvents = 256;
 constexpr int64_t kPageBytes = 1 << 20;
-constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
 
 absl::Status Stopped() { return Unavailable("DRAINING: the orchestrator is stopping"); }
 
@@ -36,16 +34,6 @@ std::string MakeRunId() {
   uint64_t random[2] = {0, 0};
   CONCLAVE_CHECK(getrandom(random, sizeof(random), 0) == static_cast<ssize_t>(sizeof(random)));
   return fmt::format("runs/{:016x}{:016x}", random[0], random[1]);
-}
-
-absl::StatusOr<std::vector<pb::Event>> ReadPage(const Store& store, std::string_view run_id, int64_t after,
-                                                int64_t count, int64_t bytes) {
-  ASSIGN_OR_RETURN(const std::vector<std::string> page, store.ReadEvents(run_id, after, count, bytes));
-  std::vector<pb::Event> events;
-  for (const std::string& record : page) {
-    ASSIGN_OR_RETURN(events.emplace_back(), DecodeEvent(run_id, ++after, record));
-  }
-  return events;
 }
 
 absl::Status WhyNothingFollows(const Store& store, std::string_view run_id, int64_t sequence_number) {
@@ -96,20 +84,30 @@ class Executor::Impl {
   explicit Impl(const ExecutorOptions& options) : options_(options), loop_(options, &queue_) {}
 
   absl::Status ResumeAll();
-  void StartThread() {
+  void StartThreads() {
+    if (options_.stepped) return;
+    reader_.emplace();
     thread_ = std::thread([this] { LoopThread(); });
   }
   void Stop();
+  bool Step();
+  void Abandon() { queue_.Close(), reads_.Close(); }
 
   bool Post(Task task) { return queue_.Post(std::move(task)); }
+  // For work that may wait for the store.
+  bool PostRead(Task task) {
+    return reader_.has_value() ? reader_->Post(std::move(task)) : reads_.Post(std::move(task));
+  }
+  bool stopped() const { return stop_requested_ && loop_.Idle(); }
   void Replay(const std::string& run_id, int64_t after, bool tokens, std::shared_ptr<RunObserver> observer,
               bool last_chance);
   void CancelStored(const std::string& run_id, const std::function<void(absl::StatusOr<pb::RunState>)>& done);
 
   const ExecutorOptions options_;
   TaskQueue queue_;
-  ExecutorLoop loop_;  // of thread_, once it runs
-  TaskThread reader_;
+  ExecutorLoop loop_;                 // of thread_, once it runs
+  TaskQueue reads_;                   // of a stepped executor
+  std::optional<TaskThread> reader_;  // of others, once they have begun
   mutable Mutex mutex_;
   std::map<std::string, absl::Status> parked_ ABSL_GUARDED_BY(mutex_);
   Counts counts_ ABSL_GUARDED_BY(mutex_);
@@ -120,6 +118,7 @@ class Executor::Impl {
     Output rest;
   };
   absl::StatusOr<Loaded> Load(const StoredRun& stored, const std::set<std::string>& members) const;
+  bool Round(int64_t wait_ns);
   void LoopThread();
 
   bool stop_requested_ = false;  // of the loop
@@ -128,23 +127,17 @@ class Executor::Impl {
 
 absl::StatusOr<Executor::Impl::Loaded> Executor::Impl::Load(const StoredRun& stored,
                                                             const std::set<std::string>& members) const {
-  ASSIGN_OR_RETURN(DecodedRun decoded, DecodeRun(stored.run_id, stored.request));
+  // Who is missing is said before anything big is read.
+  ASSIGN_OR_RETURN(const DecodedRun decoded, DecodeRun(stored.run_id, stored.request));
   for (const RunMember& member : decoded.spec.members) {
     if (members.contains(member.name)) continue;
     return FailedPrecondition("member \"{}\" is not in this fleet; start with the fleet that the run began with",
                               member.name);
   }
-  ASSIGN_OR_RETURN(const std::string bundle, options_.store->GetGraph(stored.graph_revision));
-  ASSIGN_OR_RETURN(std::shared_ptr<const CompiledGraph> graph, CompileBundle(bundle));
-  ASSIGN_OR_RETURN(const std::vector<pb::Event> events, ReadPage(*options_.store, stored.run_id, 0, kAll, kAll));
-  ASSIGN_OR_RETURN(const std::vector<StoredInput> stored_inputs, options_.store->ReadInputs(stored.run_id));
-  std::vector<StoredMachineInput> inputs;
-  bool cancelled = false;
-  for (const StoredInput& input : stored_inputs) {
-    ASSIGN_OR_RETURN(inputs.emplace_back(), DecodeInput(stored.run_id, input.after_sequence_number, input.input));
-    cancelled |= std::holds_alternative<CancelRequested>(inputs.back().input);
-  }
-  ASSIGN_OR_RETURN(Resumed resumed, conclave::orchestrator::Replay(graph, std::move(decoded.spec), events, inputs));
+  ASSIGN_OR_RETURN(RunRecord record, ReadRunRecord(*options_.store, stored));
+  const std::vector<pb::Event>& events = record.events;
+  ASSIGN_OR_RETURN(Resumed resumed,
+                   conclave::orchestrator::Replay(record.graph, std::move(record.spec), events, record.inputs));
 
   Loaded out;
   out.rest = std::move(resumed.rest);
@@ -156,13 +149,15 @@ absl::StatusOr<Executor::Impl::Loaded> Executor::Impl::Load(const StoredRun& sto
   }
   out.run = std::make_unique<ActiveRun>();
   out.run->id = stored.run_id;
-  out.run->request = std::move(decoded.request);
+  out.run->request = std::move(record.request);
   out.run->machine = std::move(resumed.machine);
   out.run->create_unix_ns = stored.create_unix_ns;
   out.run->last_assigned = stored.last_sequence_number;
   out.run->last_committed = stored.last_sequence_number;
   out.run->stream_tokens = out.run->request.stream_tokens();
-  out.run->cancel_requested = cancelled;
+  for (const StoredMachineInput& input : record.inputs) {
+    out.run->cancel_requested |= std::holds_alternative<CancelRequested>(input.input);
+  }
   return out;
 }
 
@@ -187,17 +182,19 @@ absl::Status Executor::Impl::ResumeAll() {
   return absl::OkStatus();
 }
 
+// One turn of the loop; whether a task ran.
+bool Executor::Impl::Round(int64_t wait_ns) {
+  std::deque<Task> tasks = queue_.Take(wait_ns);
+  for (Task& task : tasks) task();
+  loop_.Tick();
+  loop_.Flush();
+  MutexLock lock(&mutex_);
+  counts_ = {loop_.active_runs(), loop_.calls_in_flight()};
+  return !tasks.empty();
+}
+
 void Executor::Impl::LoopThread() {
-  while (true) {
-    for (Task& task : queue_.Take(loop_.NextWakeNs())) task();
-    loop_.Tick();
-    loop_.Flush();
-    {
-      MutexLock lock(&mutex_);
-      counts_ = {loop_.active_runs(), loop_.calls_in_flight()};
-    }
-    if (stop_requested_ && loop_.Idle()) break;
-  }
+  while (!stopped()) Round(loop_.NextWakeNs());
   for (Task& task : queue_.Close()) task();
   loop_.EndObservers();
 }
@@ -208,14 +205,20 @@ void Executor::Impl::Stop() {
     loop_.BeginStop();
   });
   if (thread_.joinable()) thread_.join();
-  reader_.Join();
+  if (reader_.has_value()) reader_->Join();
+}
+
+bool Executor::Impl::Step() {
+  bool ran = Round(0);
+  for (Task& read : reads_.Take(0)) read(), ran = true;
+  return ran || queue_.size() > 0;
 }
 
 void Executor::Impl::Replay(const std::string& run_id, int64_t after, bool tokens,
                             std::shared_ptr<RunObserver> observer, bool last_chance) {
   bool progress = false;
   while (true) {
-    const auto page = ReadPage(*options_.store, run_id, after, kPageEvents, kPageBytes);
+    const auto page = ReadEventPage(*options_.store, run_id, after, kPageEvents, kPageBytes);
     if (!page.ok()) return observer->OnEnd(page.status());
     for (const pb::Event& event : *page) {
       observer->OnEvent(std::make_shared<const pb::Event>(event));
@@ -232,7 +235,7 @@ void Executor::Impl::Replay(const std::string& run_id, int64_t after, bool token
     if (attached == Attached::kYes) return;
     // Behind: there is more to read. Not here: it may have ended since, then its last events are stored.
     const bool last = attached == Attached::kNotHere;
-    if (!reader_.Post([=, this] { Replay(run_id, after, tokens, observer, last); })) observer->OnEnd(Stopped());
+    if (!PostRead([=, this] { Replay(run_id, after, tokens, observer, last); })) observer->OnEnd(Stopped());
   });
   if (!posted) observer->OnEnd(Stopped());
 }
@@ -258,8 +261,17 @@ void Executor::Impl::CancelStored(const std::string& run_id,
 // ---- Executor
 
 Executor::Executor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Executor::~Executor() { Stop(); }
+Executor::~Executor() {
+  if (impl_->options_.stepped) {
+    impl_->Abandon();
+  } else {
+    Stop();
+  }
+}
 void Executor::Stop() { impl_->Stop(); }
+bool Executor::Step() { return impl_->Step(); }
+int64_t Executor::NextWakeNs() const { return impl_->loop_.NextWakeNs(); }
+bool Executor::stopped() const { return impl_->stopped(); }
 void Executor::Poke() {
   impl_->Post([] {});
 }
@@ -268,7 +280,7 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Start(const ExecutorOptions&
   std::unique_ptr<Executor> executor(new Executor(std::make_unique<Impl>(options)));
   // The loop's work, before its thread exists. What the store and the backend answer meanwhile waits in the queue.
   const absl::Status resumed = executor->impl_->ResumeAll();
-  executor->impl_->StartThread();
+  executor->impl_->StartThreads();
   RETURN_IF_ERROR(resumed);
   return executor;
 }
@@ -304,7 +316,7 @@ void Executor::CancelRun(std::string run_id, std::function<void(absl::StatusOr<p
   auto shared = std::make_shared<std::function<void(absl::StatusOr<pb::RunState>)>>(std::move(done));
   const bool posted = impl_->Post([impl = impl_.get(), run_id = std::move(run_id), shared] {
     if (impl->loop_.Cancel(run_id, shared.get())) return;
-    if (!impl->reader_.Post([=] { impl->CancelStored(run_id, *shared); })) (*shared)(Stopped());
+    if (!impl->PostRead([=] { impl->CancelStored(run_id, *shared); })) (*shared)(Stopped());
   });
   if (!posted) (*shared)(Stopped());
 }
@@ -313,7 +325,7 @@ void Executor::GetRun(std::string run_id, std::function<void(absl::StatusOr<pb::
   auto shared = std::make_shared<std::function<void(absl::StatusOr<pb::Run>)>>(std::move(done));
   const bool posted = impl_->Post([impl = impl_.get(), run_id = std::move(run_id), shared] {
     if (std::optional<pb::Run> run = impl->loop_.Describe(run_id)) return (*shared)(*std::move(run));
-    const bool reading = impl->reader_.Post([=] {
+    const bool reading = impl->PostRead([=] {
       const absl::StatusOr<StoredRun> stored = impl->options_.store->GetRun(run_id);
       stored.ok() ? (*shared)(RunOf(*stored)) : (*shared)(stored.status());
     });
@@ -325,7 +337,7 @@ void Executor::GetRun(std::string run_id, std::function<void(absl::StatusOr<pb::
 void Executor::Watch(std::string run_id, int64_t after_sequence_number, bool stream_tokens,
                      std::shared_ptr<RunObserver> observer) {
   Impl* impl = impl_.get();
-  const bool posted = impl->reader_.Post([=, run_id = std::move(run_id)] {
+  const bool posted = impl->PostRead([=, run_id = std::move(run_id)] {
     impl->Replay(run_id, after_sequence_number, stream_tokens, observer, /*last_chance=*/false);
   });
   if (!posted) observer->OnEnd(Stopped());
@@ -349,7 +361,7 @@ void Executor::Unwatch(std::shared_ptr<RunObserver> observer, std::function<void
 
 absl::StatusOr<std::vector<pb::Event>> Executor::ReadEvents(std::string_view run_id, int64_t after_sequence_number,
                                                             int64_t count, int64_t bytes) const {
-  return ReadPage(*impl_->options_.store, run_id, after_sequence_number, count, bytes);
+  return ReadEventPage(*impl_->options_.store, run_id, after_sequence_number, count, bytes);
 }
 
 absl::StatusOr<std::vector<Executor::ListedRun>> Executor::ListRuns(int64_t before_number, int64_t count) const {
@@ -371,7 +383,7 @@ absl::StatusOr<StoredRun> Executor::FindRequest(std::string_view request_id) con
 void Executor::OnReader(std::function<void()> read) {
   // Refused only after Stop: then here, so that whoever waits is answered.
   auto shared = std::make_shared<std::function<void()>>(std::move(read));
-  if (!impl_->reader_.Post([shared] { (*shared)(); })) (*shared)();
+  if (!impl_->PostRead([shared] { (*shared)(); })) (*shared)();
 }
 
 Executor::Counts Executor::counts() const {

@@ -39,6 +39,8 @@ struct ExecutorOptions {
   // Called once, from the loop, when the store can no longer be written: the process should end and start again. The
   // runs stay as they are.
   std::function<void(const absl::Status&)> on_fatal = {};
+  // No threads: everything happens inside Step, so that what happens depends on the caller alone. For simulations.
+  bool stepped = false;
 };
 
 struct NewRun {
@@ -121,6 +123,15 @@ class Executor {
   void Stop();
   // Looks at the clock now; for clocks that are moved by hand.
   void Poke();
+
+  // ---- A stepped executor (ExecutorOptions::stepped). All calls, callbacks of store and backend included, come from
+  // one thread. Stop only asks; step on until stopped(). Destroyed without that, it is like a process that dies: what
+  // is queued never happens, and observers hear no end. Runs what is queued and the timers that are due. False: there
+  // was nothing to do.
+  bool Step();
+  // Time until a timer is due; -1: none is set.
+  int64_t NextWakeNs() const;
+  bool stopped() const;
 
  private:
   class Impl;

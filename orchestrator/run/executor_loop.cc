@@ -326,7 +326,7 @@ int64_t ExecutorLoop::NextWakeNs() const {
   for (const auto& [id, run] : runs_) {
     if (run->wall_deadline_ns.has_value()) consider(*run->wall_deadline_ns);
   }
-  if (!stalled_.empty()) consider(retry_ns_);
+  if (!stalled_.empty() && in_flight_.empty()) consider(retry_ns_);  // else the answer to what is in flight comes first
   return next < 0 ? -1 : std::max<int64_t>(0, next - Now());
 }
 

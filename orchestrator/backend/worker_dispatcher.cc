@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/backend/worker_dispatcher.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/check.h"
+#include "common/status.h"
+#include "protos/rpc_status.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+constexpr int64_t kNsPerMs = 1'000'000;
+constexpr int64_t kLookAgainNs = 50 * kNsPerMs;
+constexpr int64_t kDescribeAgainNs = 200 * kNsPerMs;    // a lost worker is asked again after this time
+constexpr int64_t kDrainingAgainNs = 2'000 * kNsPerMs;  // a draining one would only refuse again
+constexpr int32_t kBusyRetriesMax = 100;                // of one call at full workers
+
+// Each process's request ids begin with a number of its own, so that two orchestrators never share one.
+std::string MakeRequestPrefix() {
+  uint64_t random = 0;
+  CONCLAVE_CHECK(getrandom(&random, sizeof(random), 0) == static_cast<ssize_t>(sizeof(random)));
+  return fmt::format("{:016x}-", random);
+}
+
+}  // namespace
+
+namespace pb = ::conclave::inference::v1;
+
+WorkerDispatcher::WorkerDispatcher(std::vector<WorkerMember> members, std::vector<std::string> addresses,
+                                   const WorkerBackendOptions& options, std::unique_ptr<WorkerTransport> transport)
+    : options_(options),
+      members_(std::move(members)),
+      request_prefix_(options.request_prefix.empty() ? MakeRequestPrefix() : options.request_prefix),
+      transport_(std::move(transport)),
+      pool_(static_cast<int32_t>(addresses.size()), options.calls_per_worker_max),
+      watch_(options.stall_ns) {
+  std::map<std::string, int32_t> index;
+  for (std::string& address : addresses) {
+    index[address] = static_cast<int32_t>(workers_.size());
+    workers_.push_back({.address = std::move(address), .described = {}});
+  }
+  for (const WorkerMember& member : members_) {
+    for (const std::string& address : member.addresses) candidates_[member.name].push_back(index.at(address));
+  }
+}
+
+WorkerDispatcher::~WorkerDispatcher() {
+  Stop();
+  // Calls hold the transport and this object until they have ended.
+  MutexLock lock(&mutex_);
+  while (!records_.empty() || asking_ > 0 || begun_ > 0) changed_.WaitWithTimeout(&mutex_, kLookAgainNs);
+}
+
+void WorkerDispatcher::Stop() {
+  std::vector<CallId> running;
+  {
+    MutexLock lock(&mutex_);
+    stop_ = true;
+    for (const auto& [id, record] : records_) running.push_back(id);
+    changed_.SignalAll();
+  }
+  for (const CallId id : running) Cancel(id);
+}
+
+bool WorkerDispatcher::WaitForChange(int64_t timeout_ns) {
+  MutexLock lock(&mutex_);
+  if (!stop_) changed_.WaitWithTimeout(&mutex_, timeout_ns);
+  return !stop_;
+}
+
+std::string WorkerDispatcher::Missing() const {
+  std::string missing;
+  MutexLock lock(&mutex_);
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    if (!pool_.up(static_cast<int32_t>(i))) missing += (missing.empty() ? "" : ", ") + workers_[i].address;
+  }
+  return missing;
+}
+
+void WorkerDispatcher::Start(CallRequest request, CallSink* sink) {
+  const CallId id = request.id;
+  const auto found = candidates_.find(request.member);
+  if (found == candidates_.end()) {
+    CallOutcome outcome;
+    outcome.status = NotFound("MEMBER_NOT_FOUND: no member \"{}\" among the workers", request.member);
+    sink->OnDone(id, std::move(outcome));
+    return;
+  }
+  Todo todo;
+  {
+    MutexLock lock(&mutex_);
+    Record record;
+    record.request = std::move(request);
+    record.sink = sink;
+    record.candidates = found->second;
+    record.waiting_since_ns = Now();
+    const auto [it, added] = records_.emplace(id, std::move(record));
+    CONCLAVE_CHECK_MSG(added, "a call id was used twice");
+    if (stop_) {
+      End(id, Cancelled("shutting down"), /*retryable=*/false, &todo);
+    } else {
+      pool_.Add(id, it->second.candidates);
+      Pump(&todo);
+    }
+  }
+  Do(std::move(todo));
+}
+
+void WorkerDispatcher::Cancel(CallId id) {
+  Todo todo;
+  {
+    MutexLock lock(&mutex_);
+    const auto it = records_.find(id);
+    if (it == records_.end() || it->second.cancelled) return;
+    it->second.cancelled = true;
+    if (it->second.call == nullptr) {
+      End(id, Cancelled("cancelled before it began"), /*retryable=*/false, &todo);
+    } else if (stop_) {
+      todo.abandon.push_back(it->second.call);
+    } else {
+      it->second.abandon_ns = Now() + options_.cancel_grace_ns;
+      todo.cancel.push_back(it->second.call);
+    }
+  }
+  Do(std::move(todo));
+}
+
+std::vector<MemberFacts> WorkerDispatcher::Describe() const {
+  std::vector<MemberFacts> out;
+  MutexLock lock(&mutex_);
+  for (const WorkerMember& member : members_) {
+    MemberFacts facts{.name = member.name, .backend = "worker", .weight = member.weight, .card = member.card};
+    for (const int32_t worker : candidates_.at(member.name)) {
+      const Worker& w = workers_[static_cast<size_t>(worker)];
+      facts.location += (facts.location.empty() ? "" : ",") + w.address;
+      facts.available |= pool_.up(worker);
+      if (!facts.model.has_value() && w.described.has_model()) facts.model = w.described.model();
+    }
+    out.push_back(std::move(facts));
+  }
+  return out;
+}
+
+void WorkerDispatcher::Do(Todo todo) {
+  for (const auto& call : todo.begin) call->Begin();
+  for (const auto& call : todo.cancel) call->CancelOnWorker();
+  for (const auto& call : todo.abandon) call->Abandon();
+  for (const int32_t worker : todo.ask) {
+    transport_->GetModel(worker, [this, worker](const absl::Status& status, const pb::GetModelResponse& response) {
+      OnDescribed(worker, status, response);
+    });
+  }
+  for (const int32_t worker : todo.ask_load) {
+    transport_->GetLoad(worker, [this, worker](const absl::Status& status, const pb::GetLoadResponse& response) {
+      OnLoad(worker, status, response);
+    });
+  }
+  for (Record& record : todo.ended) record.sink->OnDone(record.request.id, std::move(record.end));
+}
+
+void WorkerDispatcher::Pump(Todo* todo) {
+  CallId id = 0;
+  for (int32_t worker = pool_.BeginNext(&id); worker >= 0; worker = pool_.BeginNext(&id)) {
+    todo->begin.push_back(MakeCall(id, &records_.at(id), worker));
+  }
+}
+
+std::shared_ptr<WorkerCall> WorkerDispatcher::MakeCall(CallId id, Record* record, int32_t index) {
+  const Worker& worker = workers_[static_cast<size_t>(index)];
+  ++record->attempts;
+  ++begun_;
+  watch_.OnBegin(id, index, Now());
+  record->call = transport_->MakeCall(
+      index, {.request = record->request,
+              .request_id = fmt::format("{}{:x}.{}", request_prefix_, id, record->attempts),
+              .model = worker.described.model(),
+              .where = worker.address,
+              .sink = record->sink,
+              .timeout_ns = record->request.timeout_ns > 0 ? record->request.timeout_ns : options_.call_timeout_ns,
+              .done = [this, id, index](WorkerCallEnd end) { OnCallEnd(id, index, std::move(end)); }});
+  return record->call;
+}
+
+void WorkerDispatcher::End(CallId id, absl::Status status, bool retryable, Todo* todo) {
+  const auto it = records_.find(id);
+  pool_.Remove(id);
+  it->second.end.status = std::move(status);
+  it->second.end.retryable = retryable;
+  todo->ended.push_back(std::move(it->second));
+  records_.erase(it);
+  changed_.SignalAll();
+}
+
+void WorkerDispatcher::OnCallEnd(CallId id, int32_t index, WorkerCallEnd end) {
+  Todo todo;
+  {
+    MutexLock lock(&mutex_);
+    Worker& worker = workers_[static_cast<size_t>(index)];
+    Record& record = records_.at(id);
+    pool_.Remove(id);
+    watch_.OnEnd(id);
+    record.call = nullptr;
+    if (record.stalled && !end.outcome.status.ok()) {
+      end.outcome.status = Unavailable("worker {}: stalled: neither a word nor a step of its engine for {} s",
+                                       worker.address, options_.stall_ns / 1'000'000'000);
+      end.outcome.retryable = true;
+      end.retry_delay_ns.reset();
+      worker.stalled = true;
+    }
+    record.stalled = false;
+    if (end.outcome.retryable && !stop_) {
+      // What waits for this worker goes elsewhere, and it is asked whether it is back.
+      pool_.SetDown(index);
+      const bool draining = rpc::Reason(end.outcome.status) == "DRAINING";
+      worker.ask_after_ns = Now() + (draining ? kDrainingAgainNs : kDescribeAgainNs);
+    }
+    if (end.retry_delay_ns.has_value() && !end.outcome.status.ok() && !record.cancelled && !stop_ &&
+        record.attempts < kBusyRetriesMax) {
+      record.delayed = true;
+      record.resume_ns = Now() + *end.retry_delay_ns;
+    } else {
+      if (end.outcome.instance_id.empty()) end.outcome.instance_id = worker.described.instance_id();
+      if (end.outcome.model_revision.empty()) end.outcome.model_revision = worker.described.model().revision();
+      absl::Status status = end.outcome.status;
+      const bool retryable = end.outcome.retryable && !record.cancelled;
+      record.end = std::move(end.outcome);
+      End(id, std::move(status), retryable, &todo);
+    }
+    Pump(&todo);
+  }
+  Do(std::move(todo));
+  MutexLock lock(&mutex_);  // last: the destructor waits for it
+  --begun_;
+  changed_.SignalAll();
+}
+
+void WorkerDispatcher::OnDescribed(int32_t index, const absl::Status& status, const pb::GetModelResponse& response) {
+  Todo todo;
+  {
+    MutexLock lock(&mutex_);
+    Worker& worker = workers_[static_cast<size_t>(index)];
+    worker.asking = false;
+    worker.ask_after_ns = Now() + kDescribeAgainNs;
+    if (status.ok() && !stop_ && worker.stalled) {
+      todo.ask_load.push_back(index);  // it answers, but does its engine work?
+      ++asking_;
+    } else if (status.ok() && !stop_) {
+      worker.described = response;
+      pool_.SetUp(index);
+      Pump(&todo);
+    }
+  }
+  Do(std::move(todo));
+  MutexLock lock(&mutex_);  // last: the destructor waits for it
+  --asking_;
+  changed_.SignalAll();
+}
+
+void WorkerDispatcher::OnLoad(int32_t index, const absl::Status& status, const pb::GetLoadResponse& response) {
+  MutexLock lock(&mutex_);
+  Worker& worker = workers_[static_cast<size_t>(index)];
+  if (status.ok()) {
+    const bool grew = watch_.OnSteps(index, response.step_count(), Now());
+    const bool idle = response.running_count() == 0 && response.queued_count() == 0;
+    if (grew || idle) worker.stalled = false;
+  }
+  --asking_;  // last: the destructor waits for it
+  changed_.SignalAll();
+}
+
+// Asks workers of silent calls how they do, and gives up calls of workers that do nothing.
+void WorkerDispatcher::Watch(int64_t now_ns, Todo* todo) {
+  for (const auto& [id, record] : records_) {
+    if (record.call != nullptr) watch_.OnMessages(id, record.call->messages(), now_ns);
+  }
+  for (const int32_t worker : watch_.TakeToAsk(now_ns)) {
+    todo->ask_load.push_back(worker);
+    ++asking_;
+  }
+  for (const CallId id : watch_.TakeStalled(now_ns)) {
+    Record& record = records_.at(id);
+    record.stalled = true;
+    todo->abandon.push_back(record.call);
+  }
+}
+
+void WorkerDispatcher::Housekeep() {
+  Todo todo;
+  {
+    MutexLock lock(&mutex_);
+    if (stop_) return;
+    HousekeepOnce(&todo);
+  }
+  Do(std::move(todo));
+}
+
+void WorkerDispatcher::HousekeepOnce(Todo* todo) {
+  const int64_t now = Now();
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    Worker& worker = workers_[i];
+    if (pool_.up(static_cast<int32_t>(i)) || worker.asking || now < worker.ask_after_ns) continue;
+    worker.asking = true;
+    ++asking_;
+    todo->ask.push_back(static_cast<int32_t>(i));
+  }
+  std::vector<CallId> unreachable;
+  for (auto& [id, record] : records_) {
+    if (record.delayed) {
+      if (now < record.resume_ns) continue;
+      record.delayed = false;
+      record.waiting_since_ns = now;
+      pool_.Add(id, record.candidates);
+    } else if (record.call == nullptr) {
+      const int32_t worker = pool_.WorkerOf(id);
+      if (!pool_.up(worker) && now - record.waiting_since_ns > options_.unreachable_ns) unreachable.push_back(id);
+    } else if (record.cancelled && now > record.abandon_ns) {
+      todo->abandon.push_back(record.call);
+    }
+  }
+  for (const CallId id : unreachable) {
+    End(id, Unavailable("NO_WORKER: no worker of member \"{}\" can be reached", records_.at(id).request.member),
+        /*retryable=*/true, todo);
+  }
+  Watch(now, todo);
+  Pump(todo);
+}
+
+}  // namespace conclave::orchestrator

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which call runs where, what is tried again, what is given up: all of a WorkerBackend but its connections and its
+// thread. A simulation drives the same code over a transport of its own.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "common/mutex.h"
+#include "conclave/inference/v1/inference.pb.h"
+#include "orchestrator/backend/backend.h"
+#include "orchestrator/backend/progress_watch.h"
+#include "orchestrator/backend/worker_backend.h"
+#include "orchestrator/backend/worker_call.h"
+#include "orchestrator/backend/worker_pool.h"
+#include "orchestrator/backend/worker_transport.h"
+
+namespace conclave::orchestrator {
+
+// Thread-safe. Time passes for it only in Housekeep.
+class WorkerDispatcher final : public Backend {
+ public:
+  // `addresses`: of the transport's workers, each once; every member names one of them at least, and no other.
+  WorkerDispatcher(std::vector<WorkerMember> members, std::vector<std::string> addresses,
+                   const WorkerBackendOptions& options, std::unique_ptr<WorkerTransport> transport);
+  // Stop, then waits for what the transport still owes.
+  ~WorkerDispatcher() override;
+
+  void Start(CallRequest request, CallSink* sink) override;
+  void Cancel(CallId id) override;
+  std::vector<MemberFacts> Describe() const override;
+
+  // Looks at the clock: who is to be asked, what has waited too long, what may begin. To be called every 50 ms or so.
+  void Housekeep();
+  // Addresses that have not answered yet; "" when all have.
+  std::string Missing() const;
+  // Returns when something has changed, or after so long. False: it is stopped.
+  bool WaitForChange(int64_t timeout_ns);
+  // Ends all calls. Twice is once.
+  void Stop();
+
+ private:
+  struct Worker {
+    std::string address;
+    inference::v1::GetModelResponse described;  // empty until it has answered once
+    bool asking = false;
+    int64_t ask_after_ns = 0;
+    bool stalled = false;  // down until its engine has made a step, or has nothing left
+  };
+  struct Record {
+    CallRequest request;
+    CallSink* sink = nullptr;
+    std::vector<int32_t> candidates;
+    std::shared_ptr<WorkerCall> call;  // null: waiting
+    int32_t attempts = 0;
+    bool delayed = false;   // not in the pool until resume_ns
+    int64_t resume_ns = 0;  // when delayed
+    int64_t waiting_since_ns = 0;
+    int64_t abandon_ns = 0;  // when cancelled on the worker
+    bool cancelled = false;
+    bool stalled = false;  // abandoned because nothing came
+    // Set under the lock, run after it.
+    CallOutcome end;
+  };
+  // What is to be done after the lock is let go: transport and sinks are never called under it.
+  struct Todo {
+    std::vector<std::shared_ptr<WorkerCall>> begin, cancel, abandon;
+    std::vector<Record> ended;
+    std::vector<int32_t> ask;
+    std::vector<int32_t> ask_load;
+  };
+
+  int64_t Now() const { return options_.clock->NowNs(); }
+  void Do(Todo todo);
+  void Pump(Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::shared_ptr<WorkerCall> MakeCall(CallId id, Record* record, int32_t worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void End(CallId id, absl::Status status, bool retryable, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnCallEnd(CallId id, int32_t worker, WorkerCallEnd end);
+  void OnDescribed(int32_t worker, const absl::Status& status, const inference::v1::GetModelResponse& response);
+  void OnLoad(int32_t worker, const absl::Status& status, const inference::v1::GetLoadResponse& response);
+  void Watch(int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void HousekeepOnce(Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const WorkerBackendOptions options_;
+  const std::vector<WorkerMember> members_;
+  const std::string request_prefix_;
+  std::map<std::string, std::vector<int32_t>> candidates_;  // of each member; as constructed
+  const std::unique_ptr<WorkerTransport> transport_;
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::vector<Worker> workers_ ABSL_GUARDED_BY(mutex_);
+  WorkerPool pool_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<CallId, Record> records_ ABSL_GUARDED_BY(mutex_);
+  ProgressWatch watch_ ABSL_GUARDED_BY(mutex_);
+  int32_t asking_ ABSL_GUARDED_BY(mutex_) = 0;
+  int32_t begun_ ABSL_GUARDED_BY(mutex_) = 0;  // WorkerCalls whose end is awaited
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace conclave::orchestrator
