@@ -120,6 +120,30 @@ TEST(Replay, PrefixesOfCancelledRuns) {
   }
 }
 
+// A crash while a cancelled call still holds its reservation: the call that waits for it must begin after the restart.
+TEST(Replay, WhatCancelledCallsGiveBackLetsOthersBegin) {
+  const auto graph = MustCompile(R"(
+name: "g" input { name: "question" }
+node { name: "draft" speak { role: "say" members: "m*" quorum: 1 } }
+node { name: "again" speak { role: "say" members: "m1" sees { node: "draft" } } }
+budget { output_tokens: 100 }
+)");
+  const auto answer = [](const CallSpec& call) {
+    return Reply{.kind = call.key.member() == "m2" ? Reply::Kind::kHang : Reply::Kind::kText, .text = "#### 42"};
+  };
+  const RunSpec spec = SpecFor(*graph, {"m1", "m2"});
+  // Two calls of 50 tokens; one uses 10, and until the other has given back its 50 a third of 50 does not fit.
+  const RunLog whole = Drive(graph, spec, answer);
+  size_t kept = 0;
+  while (!whole.events[kept].has_call_lost()) ++kept;
+  auto resumed = Replay(graph, spec, std::span(whole.events).first(kept), {});
+  ASSERT_OK(resumed);
+  ASSERT_EQ(resumed->rest.calls.size(), 1u);
+  EXPECT_EQ(resumed->rest.calls[0].node_path, "again");
+  EXPECT_TRUE(resumed->rest.events.front().has_call_lost());
+  EXPECT_TRUE(resumed->rest.events.back().has_call_started());
+}
+
 TEST(Replay, ARecordOfSomethingElseIsRefused) {
   const auto graph = MustCompile(kGraph);
   const RunLog whole = Drive(graph, Spec(*graph, 1), Answer);

@@ -138,14 +138,20 @@ absl::StatusOr<Resumed> Replay(std::shared_ptr<const CompiledGraph> graph, RunSp
                     events.size());
   }
   // Calls that nobody waits for any more were being cancelled when the record ended; whoever worked on them is gone.
-  for (Machine::Outstanding& outstanding : machine.OutstandingCalls()) {
-    if (!outstanding.cancelled) {
-      resumed.rest.calls.push_back(std::move(outstanding.call));
-      continue;
+  // What they give back of their reservations may let others begin, so those to dispatch are known only when all are
+  // gone.
+  const auto given_up = [&]() -> std::optional<uint32_t> {
+    for (const Machine::Outstanding& outstanding : machine.OutstandingCalls()) {
+      if (outstanding.cancelled) return outstanding.call.id;
     }
-    ASSIGN_OR_RETURN(out,
-                     machine.Step(CallLost{outstanding.call.id, Cancelled("cancelled before a restart"), {}, false}));
+    return std::nullopt;
+  };
+  while (const std::optional<uint32_t> call = given_up()) {
+    ASSIGN_OR_RETURN(out, machine.Step(CallLost{*call, Cancelled("cancelled before a restart"), {}, false}));
     RETURN_IF_ERROR(follower.Take(std::move(out)));
+  }
+  for (Machine::Outstanding& outstanding : machine.OutstandingCalls()) {
+    resumed.rest.calls.push_back(std::move(outstanding.call));
   }
   return resumed;
 }
