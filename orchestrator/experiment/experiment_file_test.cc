@@ -139,6 +139,13 @@ TEST(ExperimentFile, TheScaleModelLoads) {
   EXPECT_EQ(loaded->plan.arms.size(), 9u);
 }
 
+TEST(ExperimentFile, TheOtherStudiesOfTheScaleModelLoad) {
+  for (const char* name : {"scale_training", "scale_votes"}) {
+    const std::string path = std::string(CONCLAVE_SOURCE_DIR "/graphs/experiments/") + name + ".textproto";
+    EXPECT_OK(LoadExperiment(path, {})) << name;
+  }
+}
+
 TEST(ExperimentFile, FewerExpertsAreAKnobOfAnArm) {
   const auto loaded = LoadExperiment(CONCLAVE_SOURCE_DIR "/graphs/experiments/expert_top_k.textproto", {});
   ASSERT_OK(loaded);

@@ -54,7 +54,7 @@ FULL = Profile(
         Model("mixture", MIXTURE, 1, MEMBER_TOKENS, 32768, 0.02, 0.005,
               what="the mixture of experts, trained on as many tokens as one member"),
         Model("mixture-long", MIXTURE, 1, GROUP_TOKENS, 65536, 0.02, 0.005,
-              what="the mixture of experts, trained with as many floating-point operations as the whole group of twenty"),
+              what="the mixture of experts, trained for longer: on more tokens than one member"),
         Model("student", MEMBER, 1, MEMBER_TOKENS, 32768, 0.02, 0.005, teacher="mixture",
               what="a dense student of a member's shape, distilled from the mixture"),
         Model("large", LARGE, 1, MEMBER_TOKENS, 32768, 0.01, 0.003,
