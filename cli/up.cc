@@ -18,7 +18,7 @@ namespace conclave::cli {
 namespace {
 
 struct Arguments {
-  std::string fleet, worker_binary, orchestrator_binary;
+  std::string fleet, worker_binary, orchestrator_binary, http;
   OrchestratorFlags orchestrator;
   Output output;
 };
@@ -28,7 +28,8 @@ absl::Status Up(const Arguments& a) {
   const std::string binary =
       a.orchestrator_binary.empty() ? BinaryDirectory() + "/conclave-orchestrator" : a.orchestrator_binary;
   const std::string graphs = DefaultGraphsDirectory();
-  const std::vector<std::string> words = {binary, "--fleet", a.fleet, "--graphs", graphs};
+  std::vector<std::string> words = {binary, "--fleet", a.fleet, "--graphs", graphs};
+  if (!a.http.empty()) words.insert(words.end(), {"--http", a.http});
   std::vector<char*> argv;
   argv.reserve(words.size() + 1);
   for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
@@ -108,11 +109,12 @@ absl::Status Models(const Arguments& a) {
 
 void AddUp(CLI::App* app, Chosen* chosen) {
   auto* command = app->add_subcommand("up", "Start a fleet's workers and orchestrator here; Ctrl-C stops them");
-  command->footer("Example: conclave up fleet.textproto");
+  command->footer("Example: conclave up fleet.textproto --http 127.0.0.1:8080");
   auto a = std::make_shared<Arguments>();
   command->add_option("FLEET", a->fleet, "Fleet file")->required();
   command->add_option("--orchestrator-binary", a->orchestrator_binary,
                       "conclave-orchestrator; default: beside this program");
+  command->add_option("--http", a->http, "HOST:PORT of an OpenAI-compatible door; default: none");
   command->callback([=] { chosen->action = [=] { return Report(Up(*a)); }; });
 }
 

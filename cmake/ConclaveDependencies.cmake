@@ -12,6 +12,8 @@ find_package(prometheus-cpp CONFIG REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+find_package(OpenSSL REQUIRED)
+pkg_check_modules(HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib)  # its flags decide the layout of its classes
 pkg_check_modules(GMP REQUIRED IMPORTED_TARGET gmpxx)
 pkg_check_modules(MPFR REQUIRED IMPORTED_TARGET mpfr)
 find_library(CONCLAVE_MPC mpc REQUIRED)  # GNU MPC has no pkg-config file
@@ -19,4 +21,4 @@ if(CONCLAVE_BUILD_TESTS)
   find_package(GTest CONFIG REQUIRED)
   find_package(benchmark CONFIG REQUIRED)
 endif()
-# Header-only, no targets needed: nlohmann-json, CLI11, cpp-httplib.
+# Header-only, no targets needed: nlohmann-json, CLI11.

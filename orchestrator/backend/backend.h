@@ -39,6 +39,8 @@ struct CallRequest {
   bool token_trace = false;                          // CallOutcome::trace is wanted, where the member can tell
   bool stream_tokens = false;                        // OnDelta is wanted
   int64_t timeout_ns = 0;                            // 0: the backend's own limit
+  bool plain = false;                                // the texts alone, without the model's chat template
+  bool ignore_eos = false;                           // end-of-sequence tokens do not end the text
   std::optional<int64_t> now_unix_seconds = {};  // what the model's template sees as now, so that a run can be repeated
 };
 

@@ -11,7 +11,7 @@ namespace pb = ::conclave::inference::v1;
 
 pb::Prompt ToPrompt(const CallRequest& request, const pb::Model& model) {
   pb::Prompt prompt;
-  if (model.has_chat_template()) {
+  if (model.has_chat_template() && !request.plain) {
     if (request.now_unix_seconds.has_value()) {
       prompt.mutable_chat()->set_now_unix_seconds(*request.now_unix_seconds);
     }
@@ -53,6 +53,7 @@ pb::GenerateRequest ToGenerate(const CallRequest& request, const pb::Model& mode
   if (from.has_repetition_penalty()) to->set_repetition_penalty(from.repetition_penalty());
   if (from.has_max_output_tokens()) out.mutable_stopping()->set_max_output_token_count(from.max_output_tokens());
   if (request.token_trace) out.mutable_output()->set_top_logprob_count(kConfidenceTokens);
+  if (request.ignore_eos) out.mutable_stopping()->set_ignore_end_of_sequence(true);
   for (const std::string& stop : from.stop()) out.mutable_stopping()->add_stop_texts(stop);
   if (from.has_experts_per_token()) out.mutable_routing()->set_top_k(from.experts_per_token());
   return out;

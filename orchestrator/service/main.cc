@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -12,9 +13,11 @@
 #include <string>
 #include <thread>
 
+#include "common/file.h"
 #include "common/program.h"
 #include "common/signals.h"
 #include "common/status.h"
+#include "orchestrator/door/door.h"
 #include "orchestrator/fleet/fleet_file.h"
 #include "orchestrator/fleet/launcher.h"
 #include "orchestrator/fleet/run_builder.h"
@@ -30,11 +33,15 @@ namespace orchestrator = ::conclave::orchestrator;
 constexpr char kDescription[] =
     "Runs deliberations over a fleet and serves conclave.deliberation.v1. Prints one line on stdout when it serves:\n"
     "  serving conclave.deliberation.v1 on HOST:PORT\n"
-    "and logs to stderr. SIGTERM or SIGINT stops it: unfinished runs go on at the next start with the same store.";
+    "with --http a second, \"serving http on HOST:PORT\", and logs to stderr. SIGTERM or SIGINT stops it: unfinished "
+    "runs go on at the next start with the same store.";
 constexpr char kExample[] =
     "Example:\n"
     "  conclave-orchestrator --fleet fleet.textproto --listen 127.0.0.1:50061 --store runs.sqlite\n"
     "Exit codes: 0 stopped, 1 failed, 2 usage, 65 a file is bad, 69 no worker reachable.";
+
+constexpr int64_t kTokenBytesMax = 4 << 10;
+constexpr int64_t kNsPerSecond = 1'000'000'000;
 
 struct Flags {
   std::string fleet;
@@ -43,6 +50,9 @@ struct Flags {
   std::string graphs;
   std::string worker_binary;
   std::string log_level = "info";
+  std::string http;
+  std::string http_token_file;
+  int32_t http_drain_seconds = 30;
   conclave::rpc::ListenOptions server;
   bool insecure_listen = false;
 };
@@ -62,6 +72,16 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--tls-client-ca", flags->server.tls.ca, "PEM authority; clients must present a certificate of it");
   app->add_flag("--insecure-listen", flags->insecure_listen, "Allow plaintext on addresses other than loopback");
   app->add_flag("--reflection", flags->server.reflection, "Serve gRPC reflection, e.g. for grpcurl");
+  app->add_option(
+      "--http", flags->http,
+      "HOST:PORT of the OpenAI-compatible door, where every graph is a model \"deliberation/NAME\" and every "
+      "member one; port 0 takes a free one; default: none");
+  app->add_option("--http-token-file", flags->http_token_file,
+                  "File with the token that callers of --http must bring as bearer; default: everybody may");
+  app->add_option("--http-drain-seconds", flags->http_drain_seconds,
+                  "How long requests of --http may take to end after SIGTERM")
+      ->check(CLI::Range(0, 3600))
+      ->capture_default_str();
   app->add_option("--log-level", flags->log_level, "What is logged to stderr")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
@@ -103,6 +123,30 @@ void FillDefaults(const orchestrator::LoadedFleet& fleet, Flags* flags) {
   }
   if (flags->graphs.empty()) flags->graphs = FindGraphs(program);
   if (flags->worker_binary.empty()) flags->worker_binary = (program / "conclave-worker").string();
+}
+
+// The door of --http, or null without it.
+absl::StatusOr<std::unique_ptr<orchestrator::Door>> OpenDoor(const Flags& flags,
+                                                             const orchestrator::OpenAi::Options& openai) {
+  if (flags.http.empty()) return std::unique_ptr<orchestrator::Door>();
+  orchestrator::DoorOptions door;
+  door.listen = flags.http;
+  door.plaintext = flags.server.plaintext;
+  door.openai = openai;
+  if (!flags.http_token_file.empty()) {
+    ASSIGN_OR_RETURN(door.token, conclave::ReadFile(flags.http_token_file, kTokenBytesMax));
+    while (!door.token.empty() && std::isspace(static_cast<unsigned char>(door.token.back())) != 0)
+      door.token.pop_back();
+    if (door.token.empty()) return conclave::InvalidArgument("{}: holds no token", flags.http_token_file);
+  }
+  return orchestrator::Door::Start(door);
+}
+
+void AwaitSignal(conclave::TerminationSignals* signals) {
+  std::optional<int> signal;
+  while (!signal.has_value()) signal = signals->Wait(absl::InfiniteDuration());
+  signals->EndServing();  // a second one ends it at once
+  spdlog::info("signal {}: stopping", *signal);
 }
 
 int Run(Flags flags) {
@@ -153,19 +197,24 @@ int Run(Flags flags) {
   service.bindings = fleet->Bindings();
   auto server = orchestrator::Server::Start(flags.server, std::move(service));
   if (!server.ok()) return Fail(conclave::kExitFailed, std::string(conclave::Message(server.status())));
+  auto door = OpenDoor(flags, {.executor = executor->get(),
+                               .backend = options.backend,
+                               .graphs = graphs->get(),
+                               .bindings = fleet->Bindings()});
+  if (!door.ok()) return Fail(conclave::kExitFailed, std::string(conclave::Message(door.status())));
   if (flags.insecure_listen) spdlog::warn("--insecure-listen: prompts and answers cross the network in plaintext");
   signals->BeginServing();
   fmt::print("serving conclave.deliberation.v1 on {}\n", (*server)->address());
+  if (*door != nullptr) fmt::print("serving http on {}\n", (*door)->address());
   std::fflush(stdout);
   spdlog::info("ask it: conclave ask \"..\" --orchestrator {0}, or set CONCLAVE_ORCHESTRATOR={0}",
                (*server)->address());
 
-  std::optional<int> signal;
-  while (!signal.has_value()) signal = signals->Wait(absl::InfiniteDuration());
-  signals->EndServing();  // a second one ends it at once
-  spdlog::info("signal {}: stopping", *signal);
+  AwaitSignal(signals);
   (*server)->BeginDrain();
+  if (*door != nullptr) (*door)->Drain(flags.http_drain_seconds * kNsPerSecond);
   (*executor)->Stop();  // watchers are told; calls in flight end
+  door->reset();
   server->reset();
   executor->reset();
   return 0;

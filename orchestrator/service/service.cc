@@ -8,6 +8,7 @@
 #include "orchestrator/graph/binding.h"
 #include "orchestrator/graph/compile.h"
 #include "orchestrator/graph/cost_bound.h"
+#include "orchestrator/service/build_run.h"
 #include "orchestrator/service/validate.h"
 #include "protos/rpc_calls.h"
 #include "protos/rpc_status.h"
@@ -88,28 +89,14 @@ void Service::BeginRun(const grpc::ByteBuffer& bytes, const std::shared_ptr<Even
   if (status.ok()) status = Validate(request);
   if (!status.ok()) return stream->Fail(status);
   const EventStream::Reading reading = {request.stream_tokens(), request.cancel_on_disconnect()};
-  absl::StatusOr<NewRun> run = Build(std::move(request));
+  absl::StatusOr<NewRun> run =
+      BuildRun(std::move(request), options_.graphs, options_.bindings, options_.backend->Describe());
   if (!run.ok()) return stream->Fail(run.status());
   options_.executor->StartRun(*std::move(run), stream, [stream, reading](absl::StatusOr<StartedRun> started) {
     if (!started.ok()) return stream->Fail(started.status());
     if (started->existing) return stream->Follow(started->run_id, 0, reading);
     stream->Observe(started->run_id, reading);
   });
-}
-
-absl::StatusOr<NewRun> Service::Build(pb::RunRequest request) const {
-  NewRun run;
-  absl::StatusOr<std::shared_ptr<const CompiledGraph>> graph =
-      request.has_graph() ? options_.graphs->Compile(request.graph()) : options_.graphs->Find(request.graph_name());
-  if (!graph.ok()) {
-    return graph.status().code() == absl::StatusCode::kInvalidArgument
-               ? rpc::WithReason(graph.status(), "GRAPH_INVALID")
-               : graph.status();
-  }
-  run.graph = *std::move(graph);
-  ASSIGN_OR_RETURN(run.spec, BuildRunSpec(*run.graph, request, options_.bindings, options_.backend->Describe()));
-  run.request = std::move(request);
-  return run;
 }
 
 // ---- Watch and state

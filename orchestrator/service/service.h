@@ -83,7 +83,6 @@ class Service final : public raw::DeliberationService {
   // A stream that the next Tick knows; or why it cannot be opened.
   absl::Status Admit(const std::shared_ptr<EventStream>& stream);
   void BeginRun(const grpc::ByteBuffer& bytes, const std::shared_ptr<EventStream>& stream);
-  absl::StatusOr<NewRun> Build(deliberation::v1::RunRequest request) const;
   absl::Status FillValidation(const deliberation::v1::ValidateGraphRequest& request,
                               deliberation::v1::ValidateGraphResponse* response) const;
 

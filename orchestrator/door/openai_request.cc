@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/door/openai_request.h"
+
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "common/status.h"
+#include "orchestrator/http/json.h"
+#include "protos/rpc_status.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+using deliberation::v1::PromptMessage;
+using http::Json;
+
+absl::Status Wrong(const std::string& field, const std::string& what) {
+  const rpc::FieldViolation violation = {field, what};
+  return rpc::WithViolations(InvalidArgument("{}: {}", field, what), {&violation, 1});
+}
+
+absl::StatusOr<double> Real(const Json& json, const std::string& field, double low, double high) {
+  if (!json.is_number()) return Wrong(field, "must be a number");
+  const double value = json.get<double>();
+  if (!(value >= low && value <= high)) return Wrong(field, fmt::format("{} is not in [{}, {}]", value, low, high));
+  return value;
+}
+
+absl::StatusOr<int64_t> Whole(const Json& json, const std::string& field, int64_t low, int64_t high) {
+  if (!json.is_number_integer()) return Wrong(field, "must be a whole number");
+  const bool huge = json.is_number_unsigned() && json.get<uint64_t>() > std::numeric_limits<int64_t>::max();
+  if (huge || json.get<int64_t>() < low || json.get<int64_t>() > high) {
+    return Wrong(field, fmt::format("{} is not in [{}, {}]", json.dump(), low, high));
+  }
+  return json.get<int64_t>();
+}
+
+absl::StatusOr<bool> Truth(const Json& json, const std::string& field) {
+  if (!json.is_boolean()) return Wrong(field, "must be true or false");
+  return json.get<bool>();
+}
+
+absl::StatusOr<std::string> Text(const Json& json, const std::string& field) {
+  if (!json.is_string()) return Wrong(field, "must be a string");
+  return json.get<std::string>();
+}
+
+// A field that we know and cannot honour: only what changes nothing is taken.
+absl::Status Unsupported(const std::string& field, bool harmless, std::string_view instead) {
+  if (harmless) return absl::OkStatus();
+  return Wrong(field, fmt::format("is not supported here; {}", instead));
+}
+
+// "content": a string, or an array of text parts.
+absl::StatusOr<std::string> Content(const Json& json, const std::string& field) {
+  if (json.is_string()) return json.get<std::string>();
+  if (!json.is_array()) return Wrong(field, "must be a string, or an array of text parts");
+  std::string text;
+  for (size_t i = 0; i < json.size(); ++i) {
+    const std::string place = fmt::format("{}[{}]", field, i);
+    if (!json[i].is_object() || json[i].size() != 2 || json[i].value("type", Json()) != "text" ||
+        !json[i].contains("text")) {
+      return Wrong(place, "must be {\"type\": \"text\", \"text\": ..}; members read text only");
+    }
+    ASSIGN_OR_RETURN(const std::string part, Text(json[i]["text"], place + ".text"));
+    text += part;
+  }
+  return text;
+}
+
+absl::StatusOr<PromptMessage> Message(const Json& json, const std::string& field) {
+  if (!json.is_object()) return Wrong(field, "must be an object");
+  PromptMessage message;
+  for (const auto& [name, value] : json.items()) {
+    const std::string place = fmt::format("{}.{}", field, name);
+    if (name == "role") {
+      ASSIGN_OR_RETURN(std::string role, Text(value, place));
+      if (role == "developer") role = "system";  // what later APIs call it
+      if (role != "system" && role != "user" && role != "assistant") {
+        return Wrong(place, fmt::format("\"{}\" is not system, developer, user or assistant", role));
+      }
+      message.set_role(role);
+    } else if (name == "content") {
+      ASSIGN_OR_RETURN(*message.mutable_content(), Content(value, place));
+    } else if (!value.is_null()) {
+      return Wrong(place, "is not supported here");
+    }
+  }
+  if (message.role().empty()) return Wrong(field + ".role", "is missing");
+  if (!json.contains("content")) return Wrong(field + ".content", "is missing");
+  return message;
+}
+
+absl::Status ReadMessages(const Json& json, OpenAiRequest* out) {
+  if (!json.is_array() || json.empty()) return Wrong("messages", "must be an array of at least one message");
+  if (json.size() > kMessagesMax) {
+    return Wrong("messages", fmt::format("{} messages, at most {}", json.size(), kMessagesMax));
+  }
+  for (size_t i = 0; i < json.size(); ++i) {
+    ASSIGN_OR_RETURN(out->messages.emplace_back(), Message(json[i], fmt::format("messages[{}]", i)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadPrompt(const Json& json, OpenAiRequest* out) {
+  if (!json.is_string()) return Wrong("prompt", "must be one string");
+  PromptMessage& message = out->messages.emplace_back();
+  message.set_role("user");
+  message.set_content(json.get<std::string>());
+  return absl::OkStatus();
+}
+
+absl::Status ReadStop(const Json& json, OpenAiRequest* out) {
+  const Json texts = json.is_string() ? Json::array({json}) : json;
+  if (!texts.is_array()) return Wrong("stop", "must be a string or an array of strings");
+  if (texts.size() > kStopsMax) return Wrong("stop", fmt::format("{} texts, at most {}", texts.size(), kStopsMax));
+  for (size_t i = 0; i < texts.size(); ++i) {
+    ASSIGN_OR_RETURN(const std::string text, Text(texts[i], fmt::format("stop[{}]", i)));
+    if (text.empty() || text.size() > kStopBytesMax) {
+      return Wrong(fmt::format("stop[{}]", i), fmt::format("{} bytes, 1 to {}", text.size(), kStopBytesMax));
+    }
+    out->sampling.add_stop(text);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadStreamOptions(const Json& json, OpenAiRequest* out) {
+  if (!json.is_object()) return Wrong("stream_options", "must be an object");
+  for (const auto& [name, value] : json.items()) {
+    if (name != "include_usage") return Wrong("stream_options." + name, "is not known");
+    if (value.is_null()) continue;
+    ASSIGN_OR_RETURN(out->stream_usage, Truth(value, "stream_options.include_usage"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadInputs(const Json& json, OpenAiRequest* out) {
+  if (!json.is_object()) return Wrong("inputs", "must be an object of strings");
+  for (const auto& [name, value] : json.items()) {
+    ASSIGN_OR_RETURN(out->inputs[name], Text(value, "inputs." + name));
+  }
+  return absl::OkStatus();
+}
+
+// Numbers of the sampling. False: `name` is none.
+absl::StatusOr<bool> ReadSampling(const std::string& name, const Json& value, OpenAiRequest* out) {
+  deliberation::v1::SamplingDefaults& sampling = out->sampling;
+  double real = 0;
+  int64_t whole = 0;
+  if (name == "temperature") {
+    ASSIGN_OR_RETURN(real, Real(value, name, 0, 100));
+    sampling.set_temperature(static_cast<float>(real));
+  } else if (name == "top_p") {
+    ASSIGN_OR_RETURN(real, Real(value, name, 1e-9, 1));
+    sampling.set_top_p(static_cast<float>(real));
+  } else if (name == "min_p") {
+    ASSIGN_OR_RETURN(real, Real(value, name, 0, 0.999999));
+    sampling.set_min_p(static_cast<float>(real));
+  } else if (name == "repetition_penalty") {
+    ASSIGN_OR_RETURN(real, Real(value, name, 1e-6, 10));
+    sampling.set_repetition_penalty(static_cast<float>(real));
+  } else if (name == "top_k") {
+    ASSIGN_OR_RETURN(whole, Whole(value, name, 0, 1 << 30));
+    sampling.set_top_k(static_cast<int32_t>(whole));
+  } else if (name == "max_tokens" || name == "max_completion_tokens") {
+    ASSIGN_OR_RETURN(whole, Whole(value, name, 1, 1 << 24));
+    if (sampling.has_max_output_tokens() && sampling.max_output_tokens() != whole) {
+      return Wrong(name, "max_tokens and max_completion_tokens are the same and differ here");
+    }
+    sampling.set_max_output_tokens(static_cast<int32_t>(whole));
+  } else {
+    return false;
+  }
+  return true;
+}
+
+// What asks for something that is not here, unless its value asks for nothing. False: `name` is none.
+absl::StatusOr<bool> RefuseUnsupported(const std::string& name, const Json& value) {
+  absl::Status status;
+  if (name == "frequency_penalty" || name == "presence_penalty") {
+    status = Unsupported(name, value.is_number() && value.get<double>() == 0, "repetition_penalty is");
+  } else if (name == "logprobs" || name == "top_logprobs" || name == "echo") {
+    status = Unsupported(name, value == false || value == 0, "leave it out");
+  } else if (name == "response_format") {
+    status = Unsupported(name, value == Json({{"type", "text"}}), "only {\"type\": \"text\"} is");
+  } else if (name == "logit_bias" || name == "tools") {
+    status = Unsupported(name, value.is_structured() && value.empty(), "leave it out");
+  } else {
+    return false;
+  }
+  RETURN_IF_ERROR(status);
+  return true;
+}
+
+absl::Status ReadField(const std::string& name, const Json& value, OpenAiApi api, OpenAiRequest* out) {
+  if (name == "model") {
+    ASSIGN_OR_RETURN(out->model, Text(value, name));
+  } else if (name == "messages" && api == OpenAiApi::kChat) {
+    return ReadMessages(value, out);
+  } else if (name == "prompt" && api == OpenAiApi::kCompletions) {
+    return ReadPrompt(value, out);
+  } else if (name == "stream") {
+    ASSIGN_OR_RETURN(out->stream, Truth(value, name));
+  } else if (name == "stream_options") {
+    return ReadStreamOptions(value, out);
+  } else if (name == "stop") {
+    return ReadStop(value, out);
+  } else if (name == "seed") {
+    ASSIGN_OR_RETURN(const int64_t seed,
+                     Whole(value, name, std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()));
+    out->seed = static_cast<uint64_t>(seed);
+  } else if (name == "n") {
+    ASSIGN_OR_RETURN(const int64_t choices, Whole(value, name, 1, kChoicesMax));
+    out->choices = static_cast<int32_t>(choices);
+  } else if (name == "ignore_eos") {
+    ASSIGN_OR_RETURN(out->ignore_eos, Truth(value, name));
+  } else if (name == "inputs") {
+    return ReadInputs(value, out);
+  } else if (name == "user") {
+    return Text(value, name).status();  // who asks on the caller's side; nothing here depends on it
+  } else {
+    ASSIGN_OR_RETURN(const bool sampling, ReadSampling(name, value, out));
+    if (sampling) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const bool unsupported, RefuseUnsupported(name, value));
+    if (!unsupported) return Wrong(name, "is not a field that is known here");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<OpenAiRequest> ReadOpenAiRequest(std::string_view body, OpenAiApi api) {
+  ASSIGN_OR_RETURN(const Json json, http::ParseJson(body));
+  if (!json.is_object()) return InvalidArgument("the body must be a JSON object");
+  OpenAiRequest out;
+  for (const auto& [name, value] : json.items()) {
+    if (!value.is_null()) RETURN_IF_ERROR(ReadField(name, value, api, &out));
+  }
+  if (out.model.empty()) return Wrong("model", "is missing; GET /v1/models lists them");
+  if (out.messages.empty()) return Wrong(api == OpenAiApi::kChat ? "messages" : "prompt", "is missing");
+  if (out.stream_usage && !out.stream) return Wrong("stream_options", "goes with \"stream\": true");
+  return out;
+}
+
+std::string QuestionOf(const OpenAiRequest& request) {
+  if (request.messages.size() == 1) return request.messages[0].content();
+  std::string text;
+  for (const PromptMessage& message : request.messages) {
+    if (!text.empty()) text += "\n\n";
+    if (message.role() == "user") text += "User: ";
+    if (message.role() == "assistant") text += "Assistant: ";
+    text += message.content();
+  }
+  return text;
+}
+
+}  // namespace conclave::orchestrator

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/door/openai_request.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "protos/rpc_status.h"
+#include "tests/testing/status_matchers.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+using ::conclave::testing::IsOk;
+using ::conclave::testing::StatusIs;
+using ::testing::ElementsAre;
+
+// A chat request with these further fields.
+std::string Chat(const std::string& fields) {
+  return R"({"model": "m", "messages": [{"role": "user", "content": "q"}])" +
+         (fields.empty() ? std::string() : ", " + fields) + "}";
+}
+
+absl::StatusOr<OpenAiRequest> Read(const std::string& body) { return ReadOpenAiRequest(body, OpenAiApi::kChat); }
+
+// The field that is wrong; "" where none is.
+std::string WrongField(const std::string& body) {
+  const auto read = Read(body);
+  if (read.ok()) return "";
+  EXPECT_THAT(read.status(), StatusIs(absl::StatusCode::kInvalidArgument)) << body;
+  const auto violations = rpc::Violations(read.status());
+  return violations.empty() ? "(none)" : violations[0].field;
+}
+
+TEST(OpenAiRequest, EverythingThatIsKnownIsRead) {
+  const auto read = Read(Chat(
+      R"("stream": true, "stream_options": {"include_usage": true}, "n": 2, "seed": -7, "temperature": 0.5,
+         "top_p": 0.25, "min_p": 0.125, "top_k": 40, "repetition_penalty": 1.5, "max_tokens": 9,
+         "max_completion_tokens": 9, "stop": ["a", "b"], "ignore_eos": true, "inputs": {"hint": "h"}, "user": "u")"));
+  ASSERT_OK(read.status());
+  EXPECT_EQ(read->model, "m");
+  EXPECT_TRUE(read->stream && read->stream_usage && read->ignore_eos);
+  EXPECT_EQ(read->choices, 2);
+  EXPECT_EQ(read->seed, static_cast<uint64_t>(int64_t{-7}));
+  EXPECT_EQ(read->sampling.temperature(), 0.5f);
+  EXPECT_EQ(read->sampling.top_p(), 0.25f);
+  EXPECT_EQ(read->sampling.min_p(), 0.125f);
+  EXPECT_EQ(read->sampling.top_k(), 40);
+  EXPECT_EQ(read->sampling.repetition_penalty(), 1.5f);
+  EXPECT_EQ(read->sampling.max_output_tokens(), 9);
+  EXPECT_THAT(read->sampling.stop(), ElementsAre("a", "b"));
+  EXPECT_EQ(read->inputs.at("hint"), "h");
+}
+
+TEST(OpenAiRequest, NullIsAbsentAndWhatAsksForNothingIsTaken) {
+  EXPECT_EQ(WrongField(Chat(R"("seed": null, "tools": null, "response_format": null, "whatever": null)")), "");
+  EXPECT_EQ(WrongField(Chat(R"("logprobs": false, "tools": [], "logit_bias": {}, "frequency_penalty": 0,
+                               "presence_penalty": 0.0, "response_format": {"type": "text"}, "top_logprobs": 0)")),
+            "");
+}
+
+TEST(OpenAiRequest, EveryMistakeNamesItsField) {
+  const std::vector<std::pair<std::string, std::string>> wrong = {
+      {R"("temprature": 1)", "temprature"},
+      {R"("temperature": "hot")", "temperature"},
+      {R"("temperature": -0.1)", "temperature"},
+      {R"("temperature": 1e400)", "(none)"},
+      {R"("top_p": 0)", "top_p"},
+      {R"("top_k": 1.5)", "top_k"},
+      {R"("n": 0)", "n"},
+      {R"("seed": 18446744073709551615)", "seed"},
+      {R"("seed": 1.0)", "seed"},
+      {R"("max_tokens": 0)", "max_tokens"},
+      {R"("max_tokens": 3, "max_completion_tokens": 4)", "max_completion_tokens"},
+      {R"("stop": 3)", "stop"},
+      {R"("stop": [""])", "stop[0]"},
+      {R"("stop": ["a", 1])", "stop[1]"},
+      {R"("stream": 1)", "stream"},
+      {R"("stream_options": {"include_usage": true})", "stream_options"},
+      {R"("stream": true, "stream_options": {"other": 1})", "stream_options.other"},
+      {R"("logprobs": true)", "logprobs"},
+      {R"("tools": [{}])", "tools"},
+      {R"("response_format": {"type": "json_object"})", "response_format"},
+      {R"("presence_penalty": 0.5)", "presence_penalty"},
+      {R"("prompt": "p")", "prompt"},
+      {R"("inputs": {"a": 1})", "inputs.a"},
+  };
+  for (const auto& [fields, field] : wrong) EXPECT_EQ(WrongField(Chat(fields)), field) << fields;
+  EXPECT_EQ(WrongField(R"({"messages": [{"role": "user", "content": "q"}]})"), "model");
+  EXPECT_EQ(WrongField(R"({"model": "m"})"), "messages");
+  EXPECT_EQ(WrongField("[]"), "(none)");
+}
+
+TEST(OpenAiRequest, MessagesAreRead) {
+  const auto with = [](const std::string& messages) {
+    return WrongField(R"({"model": "m", "messages": )" + messages + "}");
+  };
+  EXPECT_EQ(with("[]"), "messages");
+  EXPECT_EQ(with(R"(["q"])"), "messages[0]");
+  EXPECT_EQ(with(R"([{"content": "q"}])"), "messages[0].role");
+  EXPECT_EQ(with(R"([{"role": "tool", "content": "q"}])"), "messages[0].role");
+  EXPECT_EQ(with(R"([{"role": "user"}])"), "messages[0].content");
+  EXPECT_EQ(with(R"([{"role": "user", "content": "q", "name": "n"}])"), "messages[0].name");
+  EXPECT_EQ(with(R"([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}])"),
+            "messages[0].content[0]");
+  const auto read = Read(R"({"model": "m", "messages": [
+      {"role": "developer", "content": "d"}, {"role": "user", "name": null,
+       "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]})");
+  ASSERT_OK(read.status());
+  EXPECT_EQ(read->messages[0].role(), "system");
+  EXPECT_EQ(read->messages[1].content(), "ab");
+}
+
+TEST(OpenAiRequest, LimitsHoldAtTheLimitAndNotAboveIt) {
+  const auto messages = [](int count) {
+    std::string text = R"({"model": "m", "messages": [)";
+    for (int i = 0; i < count; ++i) text += std::string(i > 0 ? "," : "") + R"({"role": "user", "content": "q"})";
+    return text + "]}";
+  };
+  EXPECT_EQ(WrongField(messages(kMessagesMax)), "");
+  EXPECT_EQ(WrongField(messages(kMessagesMax + 1)), "messages");
+  EXPECT_EQ(WrongField(Chat(R"("n": )" + std::to_string(kChoicesMax))), "");
+  EXPECT_EQ(WrongField(Chat(R"("n": )" + std::to_string(kChoicesMax + 1))), "n");
+  const auto stops = [](int count, int bytes) {
+    std::string text = R"("stop": [)";
+    for (int i = 0; i < count; ++i)
+      text += std::string(i > 0 ? "," : "") + "\"" + std::string(static_cast<size_t>(bytes), 's') + "\"";
+    return Chat(text + "]");
+  };
+  EXPECT_EQ(WrongField(stops(kStopsMax, kStopBytesMax)), "");
+  EXPECT_EQ(WrongField(stops(kStopsMax + 1, 1)), "stop");
+  EXPECT_EQ(WrongField(stops(1, kStopBytesMax + 1)), "stop[0]");
+}
+
+TEST(OpenAiRequest, CompletionsTakeAPrompt) {
+  const auto read = ReadOpenAiRequest(R"({"model": "m", "prompt": "p"})", OpenAiApi::kCompletions);
+  ASSERT_OK(read.status());
+  EXPECT_EQ(QuestionOf(*read), "p");
+  EXPECT_FALSE(ReadOpenAiRequest(R"({"model": "m", "prompt": ["p"]})", OpenAiApi::kCompletions).ok());
+  EXPECT_FALSE(ReadOpenAiRequest(Chat(""), OpenAiApi::kCompletions).ok());
+}
+
+TEST(OpenAiRequest, AConversationBecomesAQuestion) {
+  const auto read = Read(R"({"model": "m", "messages": [{"role": "system", "content": "Be brief."},
+      {"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}, {"role": "user", "content": "Sure?"}]})");
+  ASSERT_OK(read.status());
+  EXPECT_EQ(QuestionOf(*read), "Be brief.\n\nUser: 1 + 1?\n\nAssistant: 2\n\nUser: Sure?");
+}
+
+}  // namespace
+}  // namespace conclave::orchestrator
