@@ -54,10 +54,58 @@ void SelectTop(std::span<const float> values, size_t count, std::vector<TokenId>
   std::sort_heap(tokens->begin(), tokens->end(), more_likely);
 }
 
-// Bias, penalties and mask applied to a copy; the input's own logits if there is nothing to apply.
+// `to` is `from` with -infinity where a bit is not set; they may be the same. Whole words of the mask are alike mostly.
+void Forbid(std::span<const uint64_t> allowed, std::span<const float> from, std::span<float> to) {
+  CONCLAVE_CHECK(allowed.size() == (from.size() + 63) / 64);
+  for (size_t word = 0; word < allowed.size(); ++word) {
+    const uint64_t bits = allowed[word];
+    const size_t begin = word * 64, count = std::min<size_t>(64, from.size() - begin);
+    const float* const source = from.data() + begin;
+    float* const target = to.data() + begin;
+    if (bits == 0) {
+      std::fill_n(target, count, kImpossible);
+    } else if (bits == ~uint64_t{0}) {
+      if (source != target) std::copy_n(source, count, target);
+    } else {
+      constexpr float kAdded[] = {kImpossible, 0.0f};
+      for (size_t i = 0; i < count; ++i) target[i] = source[i] + kAdded[bits >> i & 1];
+    }
+  }
+}
+
+// Where a mask leaves few tokens, their logits alone, and which they are: false, and nothing done, where it leaves
+// many.
+bool GatherAllowed(std::span<const uint64_t> allowed, std::span<const float> logits, SamplerWorkspace* w) {
+  if (allowed.empty()) return false;
+  CONCLAVE_CHECK(allowed.size() == (logits.size() + 63) / 64);
+  size_t count = 0;
+  for (const uint64_t bits : allowed) count += static_cast<size_t>(std::popcount(bits));
+  if (count > logits.size() / 8) return false;
+  w->allowed.clear();
+  std::vector<float>& gathered = w->gathered;
+  gathered.clear();
+  for (size_t word = 0; word < allowed.size(); ++word) {
+    for (uint64_t bits = allowed[word]; bits != 0; bits &= bits - 1) {
+      const size_t i = word * 64 + static_cast<size_t>(std::countr_zero(bits));
+      if (i >= logits.size()) break;
+      w->allowed.push_back(static_cast<TokenId>(i));
+      gathered.push_back(logits[i]);
+    }
+  }
+  return true;
+}
+
+// Bias, penalties and mask applied to a copy; the input's own logits if there is nothing to apply; w->gathered of the
+// tokens in w->allowed alone where the mask leaves few.
 std::span<const float> AdjustLogits(const SampleInput& input, SamplerWorkspace* w) {
   const SamplerParams& p = *input.params;
-  if (p.logit_bias.empty() && !p.HasPenalties() && input.allowed.empty()) return input.logits;
+  if (p.logit_bias.empty() && !p.HasPenalties()) {
+    if (input.allowed.empty()) return input.logits;
+    if (GatherAllowed(input.allowed, input.logits, w)) return w->gathered;
+    w->logits.resize(input.logits.size());
+    Forbid(input.allowed, input.logits, w->logits);
+    return w->logits;
+  }
   w->logits.assign(input.logits.begin(), input.logits.end());
   for (const SamplerParams::Bias& bias : p.logit_bias) {
     w->logits[static_cast<size_t>(bias.token)] += bias.bias <= kBanBias ? kImpossible : bias.bias;
@@ -73,12 +121,9 @@ std::span<const float> AdjustLogits(const SampleInput& input, SamplerWorkspace* 
       }
     }
   }
-  if (!input.allowed.empty()) {
-    CONCLAVE_CHECK(input.allowed.size() == (w->logits.size() + 63) / 64);
-    for (size_t i = 0; i < w->logits.size(); ++i) {
-      if ((input.allowed[i / 64] >> (i % 64) & 1) == 0) w->logits[i] = kImpossible;
-    }
-  }
+  if (input.allowed.empty()) return w->logits;
+  if (GatherAllowed(input.allowed, w->logits, w)) return w->gathered;
+  Forbid(input.allowed, w->logits, w->logits);
   return w->logits;
 }
 
@@ -204,10 +249,15 @@ absl::StatusOr<SampleOutput> SampleToken(const SampleInput& input, SamplerWorksp
   if (!raw.numeric || raw.max == kImpossible) return NumericFailure(input.logits);
   const SamplerParams& p = *input.params;
   const std::span<const float> logits = AdjustLogits(input, workspace);
-  const LogitPeak peak = logits.data() == input.logits.data() ? raw : FindPeak(logits);
+  const bool gathered = !input.allowed.empty() && logits.data() == workspace->gathered.data();
+  const bool none = logits.empty();
+  const LogitPeak peak = none                                   ? LogitPeak{kImpossible, 0, true}
+                         : logits.data() == input.logits.data() ? raw
+                                                                : FindPeak(logits);
   if (!peak.numeric) return NumericFailure(logits);  // a penalty or bias overflowed
   if (peak.max == kImpossible) {
-    return FailedPrecondition("NO_TOKEN_ALLOWED bans and the mask of allowed tokens leave none of {}", logits.size());
+    return FailedPrecondition("NO_TOKEN_ALLOWED bans and the mask of allowed tokens leave none of {}",
+                              input.logits.size());
   }
 
   SampleOutput output;
@@ -219,6 +269,7 @@ absl::StatusOr<SampleOutput> SampleToken(const SampleInput& input, SamplerWorksp
     output.token = top_k ? DrawFromTopK(logits, peak.max, p, uniform, workspace)
                          : DrawFromAll(logits, peak.max, p, uniform, workspace);
   }
+  if (gathered) output.token = workspace->allowed[static_cast<size_t>(output.token)];
   if (input.top_logprobs < 0) return output;
 
   const double log_sum = static_cast<double>(raw.max) + std::log(ExpSum(input.logits, raw.max, 1.0f));

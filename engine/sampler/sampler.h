@@ -40,6 +40,8 @@ struct SamplerWorkspace {
   std::vector<float> weights;  // [V] or [top_k]
   std::vector<double> mass;    // per bucket of weights
   std::vector<TokenId> tokens;
+  std::vector<TokenId> allowed;  // where a mask leaves few: these, and their logits
+  std::vector<float> gathered;
   std::vector<SampleOutput::Logprob> top;
 };
 

@@ -92,6 +92,47 @@ TEST(SamplerTest, MaskOfAllowedTokens) {
               StatusIs(absl::StatusCode::kFailedPrecondition, StartsWith("NO_TOKEN_ALLOWED")));
 }
 
+// Whatever share of tokens a mask leaves: the token that comes of logits which say themselves that the others cannot
+// be.
+TEST(Sampler, AMaskIsAsGoodAsImpossibleLogits) {
+  constexpr size_t kVocab = 1000;
+  std::mt19937_64 random(11);
+  std::normal_distribution<float> normal(0.0f, 3.0f);
+  SamplerWorkspace w;
+  TokenCounts counts;
+  counts.AddOutput(3);
+  for (const SamplerParams& params :
+       {SamplerParams{.temperature = 0}, SamplerParams{.temperature = 1},
+        SamplerParams{.temperature = 0.8f, .top_k = 20},
+        SamplerParams{.temperature = 1.5f, .top_p = 0.9f, .min_p = 0.01f},
+        SamplerParams{.temperature = 1, .presence_penalty = 1, .logit_bias = {{5, 2.0f}, {6, -100.0f}}}}) {
+    for (const uint64_t share : {1, 20, 124, 126, 500, 990}) {  // of a thousand; from an eighth on it is another way
+      for (uint64_t position = 0; position < 50; ++position) {
+        std::vector<float> logits(kVocab), impossible(kVocab, -std::numeric_limits<float>::infinity());
+        std::vector<uint64_t> allowed((kVocab + 63) / 64);
+        for (size_t i = 0; i < kVocab; ++i) {
+          logits[i] = normal(random);
+          if (random() % 1000 >= share && i != 7) continue;
+          allowed[i / 64] |= uint64_t{1} << (i % 64);
+          impossible[i] = logits[i];
+        }
+        const auto masked = SampleToken({.logits = logits,
+                                         .params = &params,
+                                         .counts = &counts,
+                                         .allowed = allowed,
+                                         .seed = 4,
+                                         .position = position},
+                                        &w);
+        const auto plain = SampleToken(
+            {.logits = impossible, .params = &params, .counts = &counts, .seed = 4, .position = position}, &w);
+        ASSERT_OK(masked);
+        ASSERT_OK(plain);
+        ASSERT_EQ(masked->token, plain->token) << share << " at " << position;
+      }
+    }
+  }
+}
+
 TEST(SamplerTest, NumericFailureNamesTheToken) {
   const SamplerParams params;
   SamplerWorkspace w;

@@ -32,6 +32,7 @@ const std::vector<Edge>& Edges() {
       {"engine/format/", {"common/", "engine/tensor/"}},
       {"engine/quant/", {"common/", "engine/tensor/"}},
       {"engine/tokenizer/", {"common/", "engine/tensor/", "engine/format/"}},
+      {"engine/grammar/", {"common/", "engine/tokenizer/"}},
       {"engine/ops/", {"common/", "engine/tensor/", "engine/quant/"}},
       {"engine/kv/", {"common/", "engine/tensor/"}},
       {"engine/routing/", {"common/", "engine/tensor/"}},
