@@ -64,19 +64,58 @@ SignFlipResult AllPatterns(const std::vector<double>& sums, double observed, dou
   return {(above + equal) / static_cast<double>(patterns), (above + equal / 2) / static_cast<double>(patterns), true};
 }
 
+using PhiloxKey = std::array<uint32_t, 2>;
+
+// The total under the random signs of replicate r: bit 1 keeps a sum's sign, bit 0 turns it.
+double RandomTotal(const std::vector<double>& sums, PhiloxKey key, uint32_t r) {
+  double total = 0;
+  std::array<uint32_t, 4> bits{};
+  for (size_t i = 0; i < sums.size(); ++i) {
+    if (i % 128 == 0) bits = Philox4x32(key, {static_cast<uint32_t>(i / 128), r, 0, 1});
+    const size_t bit = i % 128;
+    total += (bits[bit / 32] >> (bit % 32)) & 1 ? sums[i] : -sums[i];
+  }
+  return total;
+}
+
+// Sums that are all +m or -m, as with one answer per question: RandomTotal with the same signs, 32 of them at once.
+class EqualSums {
+ public:
+  explicit EqualSums(const std::vector<double>& sums)
+      : magnitude_(std::fabs(sums[0])), count_(static_cast<double>(sums.size())) {
+    positive_.assign((sums.size() + 31) / 32, 0);
+    present_ = positive_;
+    for (size_t i = 0; i < sums.size(); ++i) {
+      present_[i / 32] |= uint32_t{1} << (i % 32);
+      if (sums[i] > 0) positive_[i / 32] |= uint32_t{1} << (i % 32);
+    }
+  }
+  static bool Are(const std::vector<double>& sums) {
+    return std::all_of(sums.begin(), sums.end(), [&](double s) { return std::fabs(s) == std::fabs(sums[0]); });
+  }
+  double RandomTotal(PhiloxKey key, uint32_t r) const {
+    int64_t plus = 0;
+    std::array<uint32_t, 4> bits{};
+    for (size_t w = 0; w < present_.size(); ++w) {
+      if (w % 4 == 0) bits = Philox4x32(key, {static_cast<uint32_t>(w / 4), r, 0, 1});
+      plus += std::popcount(~(bits[w % 4] ^ positive_[w]) & present_[w]);
+    }
+    return magnitude_ * (2 * static_cast<double>(plus) - count_);
+  }
+
+ private:
+  const double magnitude_, count_;
+  std::vector<uint32_t> positive_, present_;
+};
+
 SignFlipResult RandomPatterns(const std::vector<double>& sums, double observed, double rounding, uint64_t seed,
                               size_t replicates) {
-  const std::array<uint32_t, 2> key = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
+  const PhiloxKey key = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
+  const auto equal_sums = EqualSums::Are(sums) ? std::optional<EqualSums>(sums) : std::nullopt;
   Hits hits;
-  for (size_t r = 0; r < replicates; ++r) {
-    double total = 0;
-    std::array<uint32_t, 4> bits{};
-    for (size_t i = 0; i < sums.size(); ++i) {
-      if (i % 128 == 0) bits = Philox4x32(key, {static_cast<uint32_t>(i / 128), static_cast<uint32_t>(r), 0, 1});
-      const size_t bit = i % 128;
-      total += (bits[bit / 32] >> (bit % 32)) & 1 ? sums[i] : -sums[i];
-    }
-    hits.Count(total, observed, rounding);
+  for (size_t i = 0; i < replicates; ++i) {
+    const auto r = static_cast<uint32_t>(i);
+    hits.Count(equal_sums ? equal_sums->RandomTotal(key, r) : RandomTotal(sums, key, r), observed, rounding);
   }
   const double above = static_cast<double>(hits.above);
   const double equal = static_cast<double>(hits.equal) + 1;  // the data themselves

@@ -71,6 +71,17 @@ TEST(SignFlipTest, RandomForManyUnitsAndRepeatable) {
   EXPECT_NE(result.p, SignFlip(d, {}, 43, 40'000).p);
 }
 
+TEST(SignFlipTest, EqualUnitsAreCountedAsTheOthersAreAdded) {
+  // One unit that weighs nothing takes the way of unequal sums, with the same signs for all others.
+  for (const size_t units : {21u, 31u, 32u, 33u, 127u, 128u, 129u, 1000u}) {
+    std::vector<double> d(units, 0.5);
+    for (size_t i = 0; i < units; i += 3) d[i] = -0.5;
+    const double counted = SignFlip(d, {}, 7, 2'000).p;
+    d.push_back(1e-300);
+    EXPECT_EQ(counted, SignFlip(d, {}, 7, 2'000).p) << units;
+  }
+}
+
 TEST(MultiplicityTest, AgainstStatsmodels) {
   const std::vector<double> p = {0.01, 0.04, 0.03, 0.005, 0.2, 0.04};
   const std::vector<double> holm = {0.05, 0.12, 0.12, 0.03, 0.2, 0.12};
