@@ -17,6 +17,7 @@
 #include "common/file.h"
 #include "common/hash.h"
 #include "common/status.h"
+#include "orchestrator/experiment/analyse.h"
 #include "orchestrator/experiment/benchmark/examples.h"
 #include "orchestrator/experiment/report/report.h"
 #include "orchestrator/fleet/run_builder.h"
@@ -155,6 +156,7 @@ Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::Lo
             {"grader", d.grader}}},
           {"replicates", d.replicates},
           {"seed", d.seed},
+          {"declaration", experiment::ToJson(d, loaded.plan.group)},
           {"members", std::move(members)},
           {"arms", std::move(arms)}};
 }

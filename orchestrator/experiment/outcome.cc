@@ -1,57 +1,72 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/experiment/outcome.h"
 
-#include <nlohmann/json.hpp>
-#include <set>
-#include <tuple>
+#include <simdjson.h>
 
-#include "common/file.h"
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "common/hash.h"
 #include "common/status.h"
+#include "orchestrator/experiment/benchmark/line_reader.h"
 
 namespace conclave::experiment {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
+using simdjson::dom::element;
+using simdjson::dom::object;
+
 // A field as text: strings as they are, numbers and booleans as JSON writes them, null and absent as "".
-std::string Text(const Json& row, const std::string& key) {
-  const auto it = row.find(key);
-  if (it == row.end() || it->is_null()) return "";
-  return it->is_string() ? it->get<std::string>() : it->dump();
+std::string Text(const object& row, std::string_view key) {
+  element value;
+  if (row.at_key(key).get(value) != simdjson::SUCCESS || value.is_null()) return "";
+  std::string_view text;
+  if (value.get_string().get(text) == simdjson::SUCCESS) return std::string(text);
+  return simdjson::minify(value);
 }
 
-double NumberOr0(const Json& row, const char* key) {
-  const auto it = row.find(key);
-  return it != row.end() && it->is_number() ? it->get<double>() : 0;
+double NumberOr0(const object& row, std::string_view key) {
+  double value = 0;
+  return row.at_key(key).get_double().get(value) == simdjson::SUCCESS ? value : 0;
 }
 
-absl::StatusOr<OutcomeKind> ReadKind(const Json& row) {
-  if (row.contains("outcome")) {
-    const std::string name = Text(row, "outcome");
-    if (const auto kind = grade::OutcomeFromName(name)) return *kind;
-    return InvalidArgument("\"outcome\" is \"{}\"; known: correct wrong no_answer truncated grader_error failed", name);
-  }
-  for (const char* key : {"correct", "score"}) {
-    const auto it = row.find(key);
-    if (it == row.end()) continue;
-    if (it->is_boolean()) return it->get<bool>() ? OutcomeKind::kCorrect : OutcomeKind::kWrong;
-    if (it->is_number() && (it->get<double>() == 0 || it->get<double>() == 1)) {
-      return it->get<double>() == 1 ? OutcomeKind::kCorrect : OutcomeKind::kWrong;
+absl::StatusOr<OutcomeKind> KindNamed(const object& row, std::string_view key) {
+  const std::string name = Text(row, key);
+  if (const auto kind = grade::OutcomeFromName(name)) return *kind;
+  return InvalidArgument("\"{}\" is \"{}\"; known: correct wrong no_answer truncated grader_error failed", key, name);
+}
+
+bool Has(const object& row, std::string_view key) { return row.at_key(key).error() == simdjson::SUCCESS; }
+
+absl::StatusOr<OutcomeKind> ReadKind(const object& row) {
+  if (Has(row, "outcome")) return KindNamed(row, "outcome");
+  for (const std::string_view key : {"correct", "score"}) {
+    element value;
+    if (row.at_key(key).get(value) != simdjson::SUCCESS) continue;
+    bool right = false;
+    if (value.get_bool().get(right) == simdjson::SUCCESS) return right ? OutcomeKind::kCorrect : OutcomeKind::kWrong;
+    double number = -1;
+    if (value.get_double().get(number) == simdjson::SUCCESS && (number == 0 || number == 1)) {
+      return number == 1 ? OutcomeKind::kCorrect : OutcomeKind::kWrong;
     }
-    return InvalidArgument("\"{}\" is {}; true, false, 1 or 0 is needed", key, it->dump());
+    return InvalidArgument("\"{}\" is {}; true, false, 1 or 0 is needed", key, Text(row, key));
   }
   return InvalidArgument("has neither \"outcome\" nor \"correct\" nor \"score\"");
 }
 
-absl::StatusOr<Outcome> ParseRow(const std::string& line, const std::string& default_arm,
-                                 const std::string& cluster_field) {
-  const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!row.is_object()) return InvalidArgument("is not a JSON object");
+absl::StatusOr<Outcome> ParseRow(const object& row, const std::string& default_arm, const std::string& cluster_field) {
   Outcome out;
   out.id = Text(row, "id");
   if (out.id.empty()) return InvalidArgument("has no \"id\"");
   ASSIGN_OR_RETURN(out.kind, ReadKind(row));
-  out.arm = row.contains("arm") ? Text(row, "arm") : default_arm;
+  if (Has(row, "strict")) {
+    ASSIGN_OR_RETURN(out.strict, KindNamed(row, "strict"));
+  }
+  out.rule = Text(row, "rule");
+  out.arm = Has(row, "arm") ? Text(row, "arm") : default_arm;
   out.replicate = static_cast<int32_t>(NumberOr0(row, "replicate"));
   out.answer = Text(row, "answer");
   out.gold = Text(row, "gold");
@@ -66,9 +81,35 @@ absl::StatusOr<Outcome> ParseRow(const std::string& line, const std::string& def
   out.kv_bytes = NumberOr0(row, "kv_bytes");
   out.lost_calls = NumberOr0(row, "lost_calls");
   out.seconds = NumberOr0(row, "seconds");
-  out.estimated = row.contains("estimated") && row["estimated"].is_boolean() && row["estimated"].get<bool>();
+  bool estimated = false;
+  out.estimated = row.at_key("estimated").get_bool().get(estimated) == simdjson::SUCCESS && estimated;
   return out;
 }
+
+// Which rows were there: names as numbers, so that a million rows are a set of small keys.
+class Seen {
+ public:
+  // False when the same (arm, id, replicate) was added before.
+  bool Add(const Outcome& row) {
+    const uint64_t arm = arms_.try_emplace(row.arm, arms_.size()).first->second;
+    const uint64_t id = ids_.try_emplace(row.id, ids_.size()).first->second;
+    return keys_.insert({arm, id, row.replicate}).second;
+  }
+
+ private:
+  struct Key {
+    uint64_t arm, id;
+    int32_t replicate;
+    bool operator==(const Key&) const = default;
+  };
+  struct Hash {
+    size_t operator()(const Key& k) const {
+      return Mix64(k.arm ^ Mix64(k.id ^ Mix64(static_cast<uint64_t>(static_cast<uint32_t>(k.replicate)))));
+    }
+  };
+  std::unordered_map<std::string, uint64_t> arms_, ids_;
+  std::unordered_set<Key, Hash> keys_;
+};
 
 }  // namespace
 
@@ -81,6 +122,8 @@ std::string ToJsonLine(const Outcome& o) {
               {"gold", o.gold},
               {"cluster", o.cluster.empty() ? Json() : Json(o.cluster)}};
   if (!o.stratum.empty()) row["stratum"] = o.stratum;
+  if (o.strict) row["strict"] = grade::OutcomeName(*o.strict);
+  if (!o.rule.empty()) row["rule"] = o.rule;
   row.update({{"calls", o.calls},
               {"prompt_tokens", o.prompt_tokens},
               {"cached_tokens", o.cached_tokens},
@@ -96,21 +139,24 @@ std::string ToJsonLine(const Outcome& o) {
 
 absl::StatusOr<std::vector<Outcome>> ReadOutcomes(const std::string& path, const std::string& default_arm,
                                                   const std::string& cluster_field) {
-  ASSIGN_OR_RETURN(const std::string text, ReadMaybeGzip(path));
+  ASSIGN_OR_RETURN(benchmark::LineReader reader, benchmark::LineReader::Open(path));
   std::vector<Outcome> rows;
-  std::set<std::tuple<std::string, std::string, int32_t>> seen;
-  int64_t number = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string line = text.substr(begin, end - begin);
-    begin = end + 1;
-    ++number;
-    if (line.find_first_not_of(" \t\r") == line.npos) continue;
-    auto row = ParseRow(line, default_arm, cluster_field);
-    if (!row.ok()) return Annotate(row.status(), fmt::format("{}:{}", path, number));
-    if (!seen.insert({row->arm, row->id, row->replicate}).second) {
-      return InvalidArgument("{}:{}: item \"{}\" of arm \"{}\", replicate {}, was given before", path, number, row->id,
-                             row->arm, row->replicate);
+  Seen seen;
+  simdjson::dom::parser parser;
+  while (true) {
+    ASSIGN_OR_RETURN(const bool more, reader.Next());
+    if (!more) break;
+    const std::string_view line = reader.line();
+    object object;
+    if (parser.parse(line.data(), line.size(), /*realloc_if_needed=*/false).get_object().get(object) !=
+        simdjson::SUCCESS) {
+      return reader.Error("is not a JSON object");
+    }
+    auto row = ParseRow(object, default_arm, cluster_field);
+    if (!row.ok()) return reader.Error(Message(row.status()));
+    if (!seen.Add(*row)) {
+      return reader.Error(
+          fmt::format("item \"{}\" of arm \"{}\", replicate {}, was given before", row->id, row->arm, row->replicate));
     }
     rows.push_back(*std::move(row));
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,9 @@ struct Outcome {
   std::string id;  // item
   int32_t replicate = 0;
   OutcomeKind kind = OutcomeKind::kFailed;
-  std::string answer;  // normalised; empty: none
+  std::optional<OutcomeKind> strict;  // the verdict that asks for the benchmark's own form, where it is known
+  std::string rule;                   // that found the answer, or why there is none
+  std::string answer;                 // normalised; empty: none
   std::string gold;
   std::string cluster;  // empty: the item is its own
   std::string stratum;  // empty: none

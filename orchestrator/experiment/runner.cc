@@ -153,18 +153,63 @@ void GradeResult(const Plan& plan, const benchmark::Item& item, const RunRecord&
                                  ? plan.grader->GradeAnswer(finished->answer(), ReferenceFor(item))
                                  : plan.grader->GradeText(finished->text(), ReferenceFor(item), finish);
   out->kind = grade.outcome;
+  out->strict = grade.strict;
+  out->rule = grade.rule;
   out->answer = grade.answer;
   out->gold = grade.gold.empty() ? item.answer : grade.gold;
 }
 
-// The node whose calls were the first to bring an answer.
-std::string VoteNode(const RunRecord& record) {
-  for (const Event& event : record.events) {
-    if (event.has_call_finished() && event.call_finished().has_answer() && event.call_finished().key().subject() < 0) {
-      return event.node_path();
-    }
+// The votes of one node: its members' answers, in (member, sample) order.
+struct NodeVotes {
+  std::string node;
+  int64_t calls = 0;
+  double output_tokens = 0;
+  bool before_judging = true;  // speaks on the question itself, not on somebody's words
+  std::vector<Vote> votes;
+};
+
+// The kind of the most frequent class; of classes equally frequent, the one whose first vote is first.
+OutcomeKind MostFrequent(const std::vector<Vote>& votes) {
+  const Vote* best = nullptr;
+  std::ptrdiff_t most = 0;
+  for (const Vote& vote : votes) {
+    if (vote.answer_class.empty()) continue;
+    const auto same = [&](const Vote& other) { return other.answer_class == vote.answer_class; };
+    const std::ptrdiff_t count = std::count_if(votes.begin(), votes.end(), same);
+    if (count > most) most = count, best = &vote;
   }
-  return "";
+  return best == nullptr ? OutcomeKind::kNoAnswer : best->kind;
+}
+
+// Grades what each node's calls said. Nodes whose calls never bring an answer (plans, critiques, verdicts) are no
+// stage.
+void GradeCalls(const Plan& plan, const benchmark::Item& item, const RunRecord& record, Graded* graded) {
+  std::vector<NodeVotes> nodes;
+  std::vector<std::string> answering;
+  for (const Event& event : record.events) {
+    if (event.has_call_finished() && event.call_finished().has_answer()) answering.push_back(event.node_path());
+  }
+  for (const Event& event : record.events) {
+    if (!event.has_call_finished()) continue;
+    if (std::find(answering.begin(), answering.end(), event.node_path()) == answering.end()) continue;
+    auto at = std::find_if(nodes.begin(), nodes.end(), [&](const NodeVotes& n) { return n.node == event.node_path(); });
+    if (at == nodes.end()) at = nodes.insert(nodes.end(), NodeVotes{event.node_path(), 0, 0, true, {}});
+    const CallFinished& call = event.call_finished();
+    ++at->calls;
+    at->output_tokens += static_cast<double>(call.usage().output_token_count());
+    at->before_judging &= call.key().subject() < 0;
+    const grade::Grade grade = plan.grader->GradeText(call.text(), ReferenceFor(item));
+    at->votes.push_back({call.key().member(), call.key().sample(), grade.outcome, grade.answer,
+                         static_cast<double>(call.usage().flop_count())});
+  }
+  for (NodeVotes& node : nodes) {
+    std::stable_sort(node.votes.begin(), node.votes.end(), [](const Vote& a, const Vote& b) {
+      return std::tie(a.member, a.sample) < std::tie(b.member, b.sample);
+    });
+    graded->stages.push_back({node.node, node.calls, MostFrequent(node.votes), node.output_tokens});
+  }
+  const auto first = std::find_if(nodes.begin(), nodes.end(), [](const NodeVotes& n) { return n.before_judging; });
+  if (first != nodes.end()) graded->votes = std::move(first->votes);
 }
 
 }  // namespace
@@ -200,17 +245,7 @@ Graded GradeRun(const Plan& plan, const RunKey& key, const RunRecord& record) {
   FillCost(record, &out);
   GradeResult(plan, item, record, &out);
 
-  const std::string node = VoteNode(record);
-  for (const Event& event : record.events) {
-    if (!event.has_call_finished() || event.node_path() != node || node.empty()) continue;
-    const CallFinished& call = event.call_finished();
-    const grade::Grade grade = plan.grader->GradeText(call.text(), ReferenceFor(item));
-    graded.votes.push_back({call.key().member(), call.key().sample(), grade.outcome, grade.answer,
-                            static_cast<double>(call.usage().flop_count())});
-  }
-  std::sort(graded.votes.begin(), graded.votes.end(), [](const Graded::Vote& a, const Graded::Vote& b) {
-    return std::tie(a.member, a.sample) < std::tie(b.member, b.sample);
-  });
+  GradeCalls(plan, item, record, &graded);
   return graded;
 }
 

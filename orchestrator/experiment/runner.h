@@ -16,6 +16,7 @@
 #include "orchestrator/experiment/deliberator.h"
 #include "orchestrator/experiment/grade/grader.h"
 #include "orchestrator/experiment/summary.h"
+#include "orchestrator/experiment/votes.h"
 
 namespace conclave::experiment {
 
@@ -50,15 +51,9 @@ deliberation::v1::RunRequest RequestFor(const Plan& plan, const RunKey& key);
 // One graded run.
 struct Graded {
   Outcome outcome;
-  // The first answers its graph asked for, before any deliberation, in (member, sample) order.
-  struct Vote {
-    std::string member;
-    int32_t sample = 0;
-    OutcomeKind kind = OutcomeKind::kNoAnswer;
-    std::string answer_class;  // equal when equivalent; empty: none
-    double flops = 0;
-  };
+  // As RunVotes.
   std::vector<Vote> votes;
+  std::vector<Stage> stages;
 };
 Graded GradeRun(const Plan& plan, const RunKey& key, const RunRecord& record);
 
@@ -79,8 +74,8 @@ struct Progress {
 absl::StatusOr<std::string> RunAll(const Plan& plan, Deliberator& deliberator, const std::atomic<bool>& stop,
                                    const Clock& clock, const std::function<void(const Progress&)>& on_progress);
 
-// Writes items.jsonl, outcomes.jsonl, transcripts.jsonl and summary.json to `directory` from the finished runs, in the
-// plan's order; runs that are not there are left out. Needs `directory` to exist.
+// Writes items.jsonl, outcomes.jsonl, votes.jsonl, transcripts.jsonl and summary.json to `directory` from the finished
+// runs, in the plan's order; runs that are not there are left out. Needs `directory` to exist.
 absl::Status Export(const Plan& plan, Deliberator& deliberator, const std::string& directory);
 
 }  // namespace conclave::experiment
