@@ -107,61 +107,74 @@ std::string Interval(const Json& pair, bool is_signed, int digits) {
   return fmt::format("[{}, {}]", print(pair[0]), print(pair[1]));
 }
 
+std::string Text(const Json& object, const char* key) {
+  if (!object.is_object()) return "";
+  const auto it = object.find(key);
+  if (it == object.end() || it->is_null()) return "";
+  return it->is_string() ? it->get<std::string>() : it->dump();
+}
+
+Json At(const Json& object, const char* key) {
+  if (!object.is_object()) return Json();
+  const auto it = object.find(key);
+  return it == object.end() ? Json() : *it;
+}
+
+bool Flag(const Json& object, const char* key) {
+  const Json value = At(object, key);
+  return value.is_boolean() && value.get<bool>();
+}
+
+Json List(const Json& object, const char* key) {
+  Json value = At(object, key);
+  return value.is_array() ? value : Json::array();
+}
+
+std::optional<std::pair<double, double>> Ends(const Json& pair) {
+  if (!pair.is_array() || pair.size() != 2 || !pair[0].is_number() || !pair[1].is_number()) return std::nullopt;
+  return std::pair{pair[0].get<double>(), pair[1].get<double>()};
+}
+
+std::string Link(std::string_view query, std::string_view html) {
+  if (query.empty()) return std::string(html);
+  return fmt::format("<a class=\"q\" href=\"#items\" data-q=\"{}\">{}</a>", Escape(query), html);
+}
+
+std::string Tabs(std::string_view name, const std::vector<std::pair<std::string, std::string>>& tabs) {
+  if (tabs.empty()) return "";
+  if (tabs.size() == 1) return tabs[0].second;
+  std::string out = fmt::format("<div class=\"tabs\" id=\"tabs-{}\">", name), rules;
+  for (size_t i = 0; i < tabs.size(); ++i) {
+    out += fmt::format("<input type=\"radio\" name=\"{0}\" id=\"{0}-{1}\"{2}><label for=\"{0}-{1}\">{3}</label>", name,
+                       i, i == 0 ? " checked" : "", Escape(tabs[i].first));
+    rules += fmt::format("{0}#{1}-{2}:checked ~ .tab-{2}", i == 0 ? "" : ",", name, i);
+  }
+  for (size_t i = 0; i < tabs.size(); ++i) out += fmt::format("<div class=\"tab tab-{}\">{}</div>", i, tabs[i].second);
+  return out + fmt::format("</div><style>{}{{display:block}}</style>\n", rules);
+}
+
 void Table::Row(std::vector<std::string> cells, std::string_view row_class) {
   rows_.push_back({std::move(cells), std::string(row_class)});
 }
 
 std::string Table::Html() const {
-  std::string out = "<div class=\"scroll\"><table><thead><tr>";
+  std::string out = "<div class=\"scroll stick\"><table><thead><tr>";
   std::vector<bool> right;
   for (const std::string& header : headers_) {
     right.push_back(header.starts_with(">"));
-    out += fmt::format("<th{}>{}</th>", right.back() ? " class=\"r\"" : "", header.substr(right.back() ? 1 : 0));
+    const bool marked = right.back() || header.starts_with("~");
+    out += fmt::format("<th{}>{}</th>", right.back() ? " class=\"r\"" : "", header.substr(marked ? 1 : 0));
   }
   out += "</tr></thead><tbody>\n";
   for (const OneRow& row : rows_) {
     out += row.row_class.empty() ? "<tr>" : fmt::format("<tr class=\"{}\">", row.row_class);
     for (size_t i = 0; i < row.cells.size(); ++i) {
-      out += fmt::format("<td{}>{}</td>", i < right.size() && right[i] ? " class=\"r\"" : "", row.cells[i]);
+      const bool wraps = headers_[i].starts_with("~");
+      out += fmt::format("<td{}>{}</td>", right[i] ? " class=\"r\"" : wraps ? " class=\"wrap\"" : "", row.cells[i]);
     }
     out += "</tr>\n";
   }
   return out + "</tbody></table></div>\n";
-}
-
-std::string_view Stylesheet() {
-  return R"css(
-:root { --ink:#1b1f24; --soft:#57606a; --line:#d8dee4; --paper:#ffffff; --tint:#f6f8fa; --a:#0b62c4; --b:#c4550b; --good:#1a7f37; --bad:#b42318; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink:#e6edf3; --soft:#9aa4af; --line:#30363d; --paper:#0d1117; --tint:#161b22; --a:#58a6ff; --b:#f0883e; --good:#3fb950; --bad:#ff7b72; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 76rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
-h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .4rem; }
-h2 { font-size: 1.2rem; margin: 2.8rem 0 .6rem; padding-top: .8rem; border-top: 1px solid var(--line); }
-h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
-p { margin: .5rem 0; max-width: 52rem; } .soft, figcaption, .note { color: var(--soft); font-size: .9rem; }
-.verdict { margin: 1.2rem 0; max-width: 56rem; padding: .9rem 1.1rem; background: var(--tint); border-left: 4px solid var(--a); border-radius: 4px; }
-.verdict p:first-child { margin-top: 0; } .verdict p:last-child { margin-bottom: 0; }
-.warn { border-left-color: var(--b); }
-.scroll { overflow-x: auto; margin: .8rem 0; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .38rem .6rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; border-bottom-width: 2px; } .r { text-align: right; }
-tr.primary td { font-weight: 600; }
-td.wrap, .wrap td { white-space: normal; }
-figure { margin: 1rem 0; } svg { max-width: 100%; height: auto; display: block; font: 12px system-ui, sans-serif; }
-svg text { fill: var(--ink); } svg .soft { fill: var(--soft); }
-details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; background: var(--tint); }
-summary { cursor: pointer; padding: .55rem .8rem; } details[open] > summary { border-bottom: 1px solid var(--line); }
-.item { padding: .4rem .9rem .9rem; } pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: .6rem .7rem; font: 13px/1.45 ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace; max-height: 26rem; overflow: auto; }
-.tag { display: inline-block; padding: 0 .45em; border-radius: 3px; font-size: .8rem; border: 1px solid currentColor; }
-.correct { color: var(--good); } .wrong, .failed, .grader_error { color: var(--bad); } .no_answer, .truncated { color: var(--b); }
-nav { font-size: .9rem; color: var(--soft); } nav a, a { color: var(--a); text-decoration: none; } nav a { margin-right: .9em; }
-code { font: .88em ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
-@media (max-width: 40rem) { main { padding: 1.2rem .8rem 3rem; } h1 { font-size: 1.4rem; } }
-@media print { details { break-inside: avoid; } body { font-size: 11pt; } }
-)css";
 }
 
 }  // namespace conclave::report

@@ -23,10 +23,23 @@ std::string Count(const Json& value);                          // 57398 -> "57,3
 std::string Quantity(const Json& value);  // three significant digits with a k, M, G, T, P, E suffix
 std::string Interval(const Json& pair, bool is_signed, int digits = 1);  // [lo, hi] in points, or "–"
 
-// The number at `key`, if it is one.
+// Of JSON that may lack anything: the number at `key`, the text (other values as JSON writes them, "" for none), the
+// value (null for none), the boolean (false for none), the array (empty for none), and a pair of numbers.
 std::optional<double> Number(const Json& object, const char* key);
+std::string Text(const Json& object, const char* key);
+Json At(const Json& object, const char* key);
+bool Flag(const Json& object, const char* key);
+Json List(const Json& object, const char* key);
+std::optional<std::pair<double, double>> Ends(const Json& pair);
 
-// A table; cells are HTML already. Columns whose header starts with '>' are right-aligned (the mark is dropped).
+// HTML that shows the items of a query (page.js) when clicked; as it is where the query is empty.
+std::string Link(std::string_view query, std::string_view html);
+
+// One of several views at a time on the screen, all of them on paper; the first is shown. `name` is unique on the page.
+std::string Tabs(std::string_view name, const std::vector<std::pair<std::string, std::string>>& tabs);
+
+// A table; cells are HTML already. Columns whose header starts with '>' are right-aligned, with '~' they wrap (the mark
+// is dropped).
 class Table {
  public:
   explicit Table(std::vector<std::string> headers) : headers_(std::move(headers)) {}
@@ -41,8 +54,5 @@ class Table {
   std::vector<std::string> headers_;
   std::vector<OneRow> rows_;
 };
-
-// The report's stylesheet, without <style>.
-std::string_view Stylesheet();
 
 }  // namespace conclave::report

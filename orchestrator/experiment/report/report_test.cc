@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "common/file.h"
+#include "orchestrator/experiment/report/csv.h"
 #include "orchestrator/experiment/report/svg.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
@@ -53,51 +54,70 @@ TEST(Html, NumbersAsAPaperPrintsThem) {
   EXPECT_EQ(Quantity(999.9), "1.00 k");
 }
 
-TEST(Render, SaysWhatTheDataSayAndWhatNot) {
-  const std::string page = Render({Summary(), Json::object(), {}, 0});
-  EXPECT_THAT(page, HasSubstr("The data do not separate <b>group</b> from <b>moe</b>"));
-  EXPECT_THAT(page, HasSubstr("the first is not worse by more than it"));
+TEST(Render, HoldsEveryFigureAndTableThatTheDataHave) {
+  ReportInput input{Summary(), Json::parse(R"({"seed": 7, "members": [{"sha256": "abc"}]})"), {}};
+  input.index.arms = {"group", "moe"}, input.index.members = {"m1", "m2"}, input.index.items = 100;
+  input.summary["flows"] = Json::parse(R"([{"arm": "group", "stages": [{"node": "draft", "runs": 100, "right": 80},
+    {"node": "revise", "runs": 100, "right": 90}, {"node": "final", "runs": 100, "right": 90}], "links": [
+    {"from": "draft", "to": "revise", "right_right": 78, "right_wrong": 2, "wrong_right": 12, "wrong_wrong": 8},
+    {"from": "revise", "to": "final", "right_right": 90, "right_wrong": 0, "wrong_right": 0, "wrong_wrong": 10}]}])");
+  const std::string page = Render(input);
+  for (const char* label : {"F1", "F3", "F4", "F5", "F6", "T1", "T4", "T5", "T7", "T8", "T9"}) {
+    EXPECT_THAT(page, HasSubstr(std::string("<span class=\"label\">") + label)) << label;
+  }
+  EXPECT_THAT(page, HasSubstr("The data do not tell group and moe apart"));
   EXPECT_THAT(page, HasSubstr("~54 T"));
   EXPECT_THAT(page, HasSubstr("all under 35B"));
-
-  Json decided = Summary();
-  decided["contrasts"][0]["ci95"] = {0.01, 0.06};
-  EXPECT_THAT(Render({decided, Json::object(), {}, 0}), HasSubstr("Borderline: "));  // the exact test says 0.625
-  decided["contrasts"][0]["mcnemar_exact"] = 0.01;
-  decided["contrasts"][0]["equivalent"] = nullptr;  // could not be formed
-  EXPECT_THAT(Render({decided, Json::object(), {}, 0}),
-              HasSubstr("<b>group</b> is more accurate than <b>moe</b>: +2.00 points"));
+  EXPECT_THAT(page, HasSubstr("12 became right and 2 became wrong"));
+  EXPECT_THAT(page, HasSubstr("<code>members/0/sha256</code>"));
+  // Right only by the group: three items, one click away.
+  EXPECT_THAT(page, HasSubstr("data-q=\"a0=c&amp;a1=x\">3</a>"));
+  EXPECT_THAT(page, Not(HasSubstr("http://")));
+  EXPECT_THAT(page, Not(HasSubstr("https://")));
 }
 
-TEST(Render, AnEmptySummaryIsAPageAllTheSame) {
-  EXPECT_THAT(Render({Json::object(), Json::object(), {}, 0}), HasSubstr("</html>"));
+TEST(Render, TextOfAModelIsNeverMarkup) {
+  Json summary = Summary();
+  summary["arms"][0]["name"] = "<script>alert(1)</script>";
+  summary["contrasts"][0]["a"] = "<img src=x>";
+  summary["warnings"] = {"<b>warned</b>"};
+  const std::string page = Render({summary, Json::parse(R"({"<i>": "</style>"})"), {}});
+  EXPECT_THAT(page, Not(HasSubstr("<script>alert")));
+  EXPECT_THAT(page, Not(HasSubstr("<img")));
+  EXPECT_THAT(page, Not(HasSubstr("<b>warned")));
+  EXPECT_THAT(page, HasSubstr("&lt;/style&gt;"));
 }
 
-TEST(Report, FindsTheItemsWhereArmsDisagree) {
+TEST(Render, SurvivesASummaryOfNothing) {
+  EXPECT_THAT(Render({Json::object(), Json(), {}}), HasSubstr("</html>"));
+  EXPECT_THAT(Render({Json::array(), Json(), {}}), HasSubstr("</html>"));
+}
+
+TEST(Report, IsWrittenWithItsDataBesideIt) {
   testing::TempDir dir;
   ASSERT_OK(WriteFileAtomically(dir.Path("summary.json"), Summary().dump()));
-  ASSERT_OK(WriteFileAtomically(dir.Path("manifest.json"), "{}"));
-  ASSERT_OK(WriteFileAtomically(dir.Path("items.jsonl"),
-                                "{\"id\":\"q1\",\"question\":\"2+2?\",\"answer\":\"4\"}\n{\"id\":\"q2\",\"question\":"
-                                "\"3?\",\"answer\":\"3\"}\n"));
-  ASSERT_OK(WriteFileAtomically(
-      dir.Path("outcomes.jsonl"),
-      "{\"arm\":\"group\",\"id\":\"q1\",\"replicate\":0,\"outcome\":\"correct\",\"answer\":\"4\"}\n"
-      "{\"arm\":\"moe\",\"id\":\"q1\",\"replicate\":0,\"outcome\":\"wrong\",\"answer\":\"5\"}\n"
-      "{\"arm\":\"group\",\"id\":\"q2\",\"replicate\":0,\"outcome\":\"correct\",\"answer\":\"3\"}\n"
-      "{\"arm\":\"moe\",\"id\":\"q2\",\"replicate\":0,\"outcome\":\"correct\",\"answer\":\"3\"}\n"));
-  ASSERT_OK(WriteFileAtomically(dir.Path("transcripts.jsonl"),
-                                "{\"arm\":\"moe\",\"id\":\"q1\",\"replicate\":0,\"node\":\"answer\",\"member\":\"m\","
-                                "\"sample\":0,\"text\":\"it is <b>5</b>\"}\n"));
+  ASSERT_OK(WriteFileAtomically(dir.Path("outcomes.jsonl"),
+                                "{\"arm\":\"group\",\"id\":\"q1\",\"outcome\":\"correct\",\"answer\":\"4\"}\n"
+                                "{\"arm\":\"moe\",\"id\":\"q1\",\"outcome\":\"wrong\",\"answer\":\"5\"}\n"));
   const auto path = WriteReport(dir.path());
   ASSERT_OK(path);
   const std::string page = ReadFile(*path).value();
-  EXPECT_THAT(page, HasSubstr("2+2?"));
-  EXPECT_THAT(page, HasSubstr("it is &lt;b&gt;5&lt;/b&gt;"));
-  EXPECT_THAT(page, Not(HasSubstr("q2")));
+  EXPECT_THAT(page, HasSubstr(">arms disagree · 1</button>"));
+  EXPECT_THAT(ReadFile(dir.Path("report_data/grid.js")).value(), HasSubstr("\"codes\":[\"c\",\"w\"]"));
+  EXPECT_THAT(ReadFile(dir.Path("summary.txt")).value(), HasSubstr("do not tell group and moe apart"));
+  EXPECT_THAT(ReadFile(dir.Path("arms.csv")).value(), HasSubstr("\r\ngroup,100,0.9,0.03,0.84,0.96,90,10,"));
+  EXPECT_THAT(ReadFile(dir.Path("contrasts.csv")).value(), HasSubstr("\r\ngroup,moe,true,100,,0.02,0.02,-0.02,0.06,"));
+  EXPECT_THAT(ReadFile(dir.Path("curves.csv")).value(), HasSubstr("\r\ngroup,3,3000000000000.0,0.85,"));
 
-  ASSERT_OK(WriteFileAtomically(dir.Path("outcomes.jsonl"), "{\"arm\":\"x\"}\nnot json\n"));
-  EXPECT_THAT(WriteReport(dir.path()), testing::StatusIs(absl::StatusCode::kDataLoss, HasSubstr("outcomes.jsonl:2")));
+  ASSERT_OK(WriteFileAtomically(dir.Path("outcomes.jsonl"), "{\"arm\":\"x\"}\n"));
+  EXPECT_THAT(WriteReport(dir.path()),
+              testing::StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("outcomes.jsonl:1")));
+}
+
+TEST(Csv, QuotesWhatNeedsIt) {
+  Json summary = Summary();
+  summary["arms"][0]["name"] = "a \"b\", c";
+  EXPECT_THAT(ArmsCsv(summary), HasSubstr("\r\n\"a \"\"b\"\", c\",100,"));
 }
 
 TEST(Svg, SurvivesDegenerateData) {
@@ -105,6 +125,9 @@ TEST(Svg, SurvivesDegenerateData) {
   EXPECT_THAT(LineSvg({"x", "y"}, {}), HasSubstr("</svg>"));
   EXPECT_THAT(LineSvg({"x", "y", true}, {{"s", {{0, 0.5}, {1, 0.5}}, {}, true}}), HasSubstr("</svg>"));
   EXPECT_THAT(HeatMapSvg({}), HasSubstr("</svg>"));
+  EXPECT_THAT(FlowSvg({}, {}), HasSubstr("</svg>"));
+  EXPECT_THAT(FlowSvg({{"one", "", 0, 0}}, {}), HasSubstr("</svg>"));
+  for (const double width : {kNarrow, kWide}) EXPECT_THAT(ForestSvg({{"x", 0.1, {}}}, width), HasSubstr("</svg>"));
 }
 
 }  // namespace
