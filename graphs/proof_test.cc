@@ -300,6 +300,20 @@ TEST(Cascade, TheNextIsAskedOnlyWhenTheLastDisagreed) {
   EXPECT_EQ(Play("cascade", kRouted, script).finished().answer(), "7") << "without the dear one the group's first";
 }
 
+TEST(Escalate, TheGroupIsAskedOnlyWhereTheCheapOnesDoNotAgree) {
+  Script script = {{"quick cheap", "#### 4"},
+                   {"more.group dense/a", "#### 5"},
+                   {"more.group dense/b", "#### 6"},
+                   {"more.group dense/c", "#### 5"}};
+  EXPECT_EQ(Play("escalate", kRouted, script).finished().answer(), "4");
+  EXPECT_EQ(Play("escalate", kRouted, script).finished().ledger().calls(), 1);
+  script["quick cheap"] = "no idea";
+  EXPECT_EQ(Play("escalate", kRouted, script).finished().answer(), "5");
+  EXPECT_EQ(Play("escalate", kRouted, script).finished().ledger().calls(), 4);
+  script["more.group dense/a"] = script["more.group dense/c"] = "lost";
+  EXPECT_EQ(Play("escalate", kRouted, script).finished().answer(), "6");
+}
+
 TEST(Route, ByDifficultyWithEscalation) {
   Script script = {{"level planner", "It takes one step: easy."},
                    {"routed.quick cheap", "#### 4"},

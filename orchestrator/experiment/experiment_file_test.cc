@@ -167,6 +167,21 @@ TEST(ExperimentFile, TheShippedOneLoads) {
   EXPECT_EQ(loaded->plan.group.size(), 10u);
 }
 
+TEST(ExperimentFile, TheRecordedStudyLoads) {
+  const auto loaded = LoadExperiment(CONCLAVE_SOURCE_DIR "/graphs/experiments/recorded_study.textproto", {});
+  if (testing::SharedPath("data/recorded/gsm_items.jsonl").empty()) {
+    EXPECT_THAT(loaded, StatusIs(absl::StatusCode::kNotFound, HasSubstr("gsm_items.jsonl")));
+    return;
+  }
+  ASSERT_OK(loaded);
+  EXPECT_EQ(loaded->plan.group.size(), 20u);
+  // What was chosen was chosen on the questions that are not asked.
+  EXPECT_EQ(loaded->file.benchmark().split(), "test");
+  int64_t development = 0;
+  for (const auto& member : loaded->file.fleet().member()) development = member.development().total();
+  EXPECT_EQ(loaded->plan.items.size() + static_cast<size_t>(development), 1319u);
+}
+
 TEST(ExperimentFile, HoldsItsLimits) {
   const auto with = [](const std::string& more) { return Load(fmt::format("{}{}", kGood, more)); };
   EXPECT_OK(with(fmt::format("replicates: {}", kReplicatesMax)));
