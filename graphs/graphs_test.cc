@@ -120,6 +120,26 @@ TEST(ShippedFiles, TheExampleIsShortAndItsVetoHolds) {
   }
 }
 
+// Two of four samples hang. When the others have answered they are asked again, and the second calls answer.
+TEST(ShippedFiles, TheHedgedVoteDoesNotWaitForTheSlowest) {
+  RoleLibrary roles;
+  ASSERT_OK(roles.AddDirectory(kGraphs + "/roles"));
+  const auto text = ReadFile(kGraphs + "/examples/hedged_vote.textproto");
+  ASSERT_OK(text);
+  const CompileResult compiled = CompileGraphText(*text, "hedged_vote.textproto", roles);
+  EXPECT_THAT(compiled.errors, ::testing::IsEmpty());
+  ASSERT_NE(compiled.graph, nullptr);
+  const RunLog log = Drive(compiled.graph, SpecFor(*compiled.graph, {"voter"}), [](const CallSpec& call) {
+    const bool hangs = call.key.sample() >= 2 && call.key.attempt() == 0;
+    return Reply{.kind = hangs ? Reply::Kind::kHang : Reply::Kind::kText,
+                 .text = call.key.sample() == 0 ? "#### 1" : "#### 2"};
+  });
+  EXPECT_EQ(log.finished().answer(), "2");
+  EXPECT_EQ(log.node("answer").utterance_count(), 4);
+  EXPECT_EQ(log.finished().ledger().calls(), 6) << "the two that hung are charged, too";
+  EXPECT_EQ(log.finished().hole_count(), 0);
+}
+
 TEST(ShippedFiles, EveryFileSaysItsSchema) {
   for (const std::string& directory :
        {kGraphs, kGraphs + "/roles", kGraphs + "/examples", kGraphs + "/examples/roles"}) {

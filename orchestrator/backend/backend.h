@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -41,15 +42,20 @@ struct CallRequest {
   int64_t timeout_ns = 0;                            // 0: the backend's own limit
   bool plain = false;                                // the texts alone, without the model's chat template
   bool ignore_eos = false;                           // end-of-sequence tokens do not end the text
+  std::shared_ptr<const deliberation::v1::PartialText> partial = {};  // the call goes on from here; nullptr: anew
+  // A call of the same member that is late: this one goes to another of its workers, and fails where there is none.
+  std::optional<CallId> beside = {};
   std::optional<int64_t> now_unix_seconds = {};  // what the model's template sees as now, so that a run can be repeated
 };
 
-// How a call ended. `status` not OK: nothing but `usage` (what is known of the work done) and `retryable` means
-// anything.
+// How a call ended. `status` not OK: nothing but `usage` (what is known of the work done), `retryable` and `partial`
+// means anything.
 struct CallOutcome {
   absl::Status status = {};
   bool retryable = false;  // another attempt with the same seed may succeed: the member was lost, not wrong
-  std::string text = {};
+  std::string text = {};   // whole, what the call went on from included
+  // Of a retryable loss: all that was said so far, where another attempt can go on from it.
+  deliberation::v1::PartialText partial = {};
   std::optional<double> p_true = {};
   std::optional<TokenTrace> trace = {};
   std::optional<std::string> answer = {};  // a recorded answer that came beside its text

@@ -97,12 +97,15 @@ grpc::Status ScriptedWorker::Generate(grpc::ServerContext* context, const pb::Ge
   started.mutable_started()->set_model_revision("scripted");
   started.mutable_started()->set_prompt_token_count(usage.prompt_token_count());
   send(std::move(started));
-  for (const std::string& piece : answer.pieces) {
+  const auto continued = static_cast<size_t>(request->continuation().generated_token_ids_size());
+  for (size_t i = continued; i < answer.pieces.size(); ++i) {
+    const std::string& piece = answer.pieces[i];
     wait_ms(answer.piece_ms);
     if (ended()) break;
     pb::GenerateResponse delta;
     delta.mutable_delta()->set_text(piece);
     delta.mutable_delta()->set_token_count(1);
+    if (request->output().token_ids()) delta.mutable_delta()->add_token_ids(static_cast<int32_t>(i));
     if (request->output().has_top_logprob_count()) {
       inference::v1::Logprobs* place = delta.mutable_delta()->add_logprobs();
       place->mutable_chosen()->set_logprob(-0.5F);

@@ -28,7 +28,8 @@ struct ScriptedAnswer {
 };
 
 // Serves on a loopback port from construction on. Where log-probabilities are asked for, every piece was chosen with
-// -0.5, the best two were -0.5 and -2.5. Counts prompt tokens as words and output tokens as pieces. Thread-safe.
+// -0.5, the best two were -0.5 and -2.5. A piece's token id is its place; a continuation skips what it has. Counts
+// prompt tokens as words and output tokens as pieces. Thread-safe.
 class ScriptedWorker final : public inference::v1::InferenceService::Service {
  public:
   using Answer = std::function<ScriptedAnswer(const inference::v1::GenerateRequest&)>;

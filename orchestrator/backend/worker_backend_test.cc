@@ -8,7 +8,6 @@
 #include "common/status.h"
 #include "orchestrator/backend/backend_testing.h"
 #include "orchestrator/backend/worker_call.h"
-#include "orchestrator/backend/worker_pool.h"
 #include "orchestrator/backend/worker_request.h"
 #include "protos/rpc_status.h"
 #include "tests/testing/status_matchers.h"
@@ -131,6 +130,62 @@ TEST(WorkerBackend, ALostWorkerIsRetryableWithWhatWasSeenAndAReplicaTakesOver) {
     backend->Start(Request(id, "m"), &sink);
     EXPECT_EQ(sink.Await(id).text, "ok");
   }
+}
+
+TEST(WorkerBackend, ALostCallGoesOnElsewhereFromTheTokensThatWereSaid) {
+  auto dying = std::make_unique<ScriptedWorker>(Always({.pieces = {"a", "b"}, .hang = true}));
+  pb::GenerateRequest asked;
+  ScriptedWorker other([&](const pb::GenerateRequest& request) {
+    asked = request;
+    return ScriptedAnswer{.pieces = {"a", "b", "c"}};
+  });
+  auto backend = Connect({{.name = "m", .addresses = {dying->address(), other.address()}}});
+  CollectingSink sink;
+  backend->Start(Request(1, "m"), &sink);
+  sink.AwaitDeltas(1, 2);
+  dying->Kill();
+  const CallOutcome lost = sink.Await(1);
+  EXPECT_TRUE(lost.retryable);
+  EXPECT_EQ(lost.partial.text(), "ab");
+  EXPECT_EQ(lost.partial.token_ids_size(), 2);
+  EXPECT_EQ(lost.partial.model_revision(), "scripted");
+  CallRequest again = Request(2, "m");
+  again.partial = std::make_shared<const deliberation::v1::PartialText>(lost.partial);
+  backend->Start(again, &sink);
+  EXPECT_EQ(sink.Await(2).text, "abc") << "whole, what it goes on from included";
+  EXPECT_EQ(sink.deltas(2), "c") << "nothing is told twice";
+  EXPECT_EQ(asked.continuation().generated_token_ids_size(), 2);
+  EXPECT_EQ(sink.Await(2).usage.output_token_count(), 1);
+  // Other weights would go on with other words: there it begins anew.
+  auto foreign = std::make_shared<deliberation::v1::PartialText>(lost.partial);
+  foreign->set_model_revision("another");
+  again.id = 3;
+  again.partial = foreign;
+  backend->Start(again, &sink);
+  EXPECT_EQ(sink.Await(3).text, "abc");
+  EXPECT_FALSE(asked.has_continuation());
+}
+
+TEST(WorkerBackend, ASecondCallGoesToAnotherWorkerOrNowhere) {
+  ScriptedWorker slow(Always({.pieces = {"x"}, .hang = true}));
+  ScriptedWorker other(Always({.pieces = {"y"}}));
+  auto backend = Connect({{.name = "two", .addresses = {slow.address(), other.address()}},
+                          {.name = "one", .addresses = {slow.address()}}});
+  CollectingSink sink;
+  for (const auto& [id, member] : {std::pair<CallId, std::string>(1, "two"), {3, "one"}}) {
+    backend->Start(Request(id, member), &sink);
+    sink.AwaitDeltas(id, 1);
+    CallRequest second = Request(id + 1, member);
+    second.beside = id;
+    backend->Start(second, &sink);
+  }
+  EXPECT_EQ(sink.Await(2).text, "y");
+  EXPECT_THAT(sink.Await(4).status, StatusIs(absl::StatusCode::kFailedPrecondition,
+                                             HasSubstr("NO_OTHER_WORKER: no other worker of member \"one\"")));
+  EXPECT_FALSE(sink.Await(4).retryable);
+  backend->Cancel(1);
+  backend->Cancel(3);
+  sink.Await(1), sink.Await(3);
 }
 
 TEST(WorkerBackend, ACallWaitsForAWorkerThatComesBack) {
@@ -299,48 +354,6 @@ TEST(WorkerRequest, PTrueNeedsTwoFiniteScores) {
   EXPECT_EQ(PTrue(response).value(), 0.5);
   response.mutable_continuations(1)->set_logprob(-std::numeric_limits<double>::infinity());
   EXPECT_EQ(PTrue(response), std::nullopt);
-}
-
-TEST(WorkerPool, TheLeastLoadedWorkerThatIsUpTakesTheCall) {
-  WorkerPool pool(3, 2);
-  pool.SetUp(1);
-  pool.SetUp(2);
-  CallId id = 0;
-  pool.Add(10, {0, 1, 2});
-  EXPECT_EQ(pool.BeginNext(&id), 1);
-  pool.Add(11, {0, 1, 2});
-  EXPECT_EQ(pool.WorkerOf(11), 2);
-  pool.Add(12, {0});  // its only worker is down: it waits there
-  EXPECT_EQ(pool.WorkerOf(12), 0);
-  EXPECT_EQ(pool.BeginNext(&id), 2);
-  EXPECT_EQ(id, 11u);
-  EXPECT_EQ(pool.BeginNext(&id), -1);
-  pool.SetUp(0);
-  EXPECT_EQ(pool.BeginNext(&id), 0);
-  EXPECT_EQ(id, 12u);
-  pool.Remove(10);
-  EXPECT_EQ(pool.running(1), 0);
-  EXPECT_EQ(pool.WorkerOf(10), -1);
-}
-
-TEST(WorkerPool, WaitingCallsLeaveAWorkerThatGoesDownAndKeepTheirOrder) {
-  WorkerPool pool(2, 1);
-  pool.SetUp(0);
-  for (CallId id = 1; id <= 4; ++id) pool.Add(id, {0, 1});
-  CallId id = 0;
-  EXPECT_EQ(pool.BeginNext(&id), 0);
-  EXPECT_EQ(pool.waiting(0), 3);
-  pool.SetUp(1);
-  pool.SetDown(0);
-  EXPECT_EQ(pool.waiting(1), 3);
-  for (CallId expected = 2; expected <= 4; ++expected) {
-    EXPECT_EQ(pool.BeginNext(&id), 1);
-    EXPECT_EQ(id, expected);
-    EXPECT_EQ(pool.BeginNext(&id), -1);  // one at a time
-    pool.Remove(expected);
-  }
-  pool.Remove(1);
-  EXPECT_EQ(pool.running(0), 0);
 }
 
 }  // namespace

@@ -60,6 +60,7 @@ class GenerateCall final : public WorkerCall,
     self_ = shared_from_this();
     SetDeadline(&context_, start_.timeout_ns);
     request_ = ToGenerate(start_.request, start_.model, start_.request_id);
+    if (request_.has_continuation()) said_ = *start_.request.partial;
     start_.stub->async()->Generate(&context_, &request_, this);
     StartRead(&response_);
     StartCall();
@@ -78,7 +79,7 @@ class GenerateCall final : public WorkerCall,
     if (!ok) return;  // OnDone follows
     ++messages_;
     Take();
-    if (static_cast<int64_t>(text_.size()) > kCallTextBytesMax && broken_.ok()) {
+    if (static_cast<int64_t>(said_.text().size()) > kCallTextBytesMax && broken_.ok()) {
       broken_ = ResourceExhausted("worker {}: a text of more than {} bytes; lower max_output_tokens", start_.where,
                                   kCallTextBytesMax);
       context_.TryCancel();
@@ -105,7 +106,12 @@ class GenerateCall final : public WorkerCall,
       out.usage = EstimateLostWork(start_.model, prompt_tokens_, cached_tokens_, output_tokens_);
       out.estimated = true;
     }
-    if (out.status.ok()) out.text = std::move(text_);
+    if (out.status.ok()) {
+      out.text = std::move(*said_.mutable_text());
+    } else if (out.retryable && said_.token_ids_size() > 0) {
+      out.partial = std::move(said_);
+      out.partial.set_model_revision(model_revision_);
+    }
     if (out.status.ok() && !trace_.confidences.empty()) out.trace = std::move(trace_);
     const auto keep = std::move(self_);
     start_.done(std::move(end));
@@ -132,7 +138,8 @@ class GenerateCall final : public WorkerCall,
         break;
       case pb::GenerateResponse::kDelta:
         output_tokens_ += response_.delta().token_count();
-        text_ += response_.delta().text();
+        said_.mutable_text()->append(response_.delta().text());
+        said_.mutable_token_ids()->MergeFrom(response_.delta().token_ids());
         if (start_.request.token_trace) AddTrace(response_.delta());
         if (start_.request.stream_tokens && !response_.delta().text().empty()) {
           start_.sink->OnDelta(start_.request.id, response_.delta().text(), response_.delta().token_count());
@@ -160,7 +167,7 @@ class GenerateCall final : public WorkerCall,
   std::atomic<int64_t> messages_ = 0;
   // Reads do not overlap, so what follows needs no lock.
   absl::Status broken_;
-  std::string text_;
+  deliberation::v1::PartialText said_;  // what it goes on from included
   TokenTrace trace_;
   std::string instance_id_, model_revision_;
   int64_t prompt_tokens_ = 0, cached_tokens_ = 0, output_tokens_ = 0;

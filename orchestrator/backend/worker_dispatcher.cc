@@ -100,14 +100,27 @@ void WorkerDispatcher::Start(CallRequest request, CallSink* sink) {
     record.waiting_since_ns = Now();
     const auto [it, added] = records_.emplace(id, std::move(record));
     CONCLAVE_CHECK_MSG(added, "a call id was used twice");
+    Record& added_record = it->second;
     if (stop_) {
       End(id, Cancelled("shutting down"), /*retryable=*/false, &todo);
+    } else if (!LeaveTo(added_record.request.beside, &added_record.candidates)) {
+      End(id,
+          FailedPrecondition("NO_OTHER_WORKER: no other worker of member \"{}\" is up", added_record.request.member),
+          /*retryable=*/false, &todo);
     } else {
       pool_.Add(id, it->second.candidates);
       Pump(&todo);
     }
   }
   Do(std::move(todo));
+}
+
+// Takes the worker of a late call off the candidates of the one that is to overtake it. False: nobody else is up.
+bool WorkerDispatcher::LeaveTo(std::optional<CallId> late, std::vector<int32_t>* candidates) const {
+  if (!late.has_value()) return true;
+  const int32_t worker = pool_.WorkerOf(*late);
+  std::erase(*candidates, worker);
+  return std::any_of(candidates->begin(), candidates->end(), [this](int32_t other) { return pool_.up(other); });
 }
 
 void WorkerDispatcher::Cancel(CallId id) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -78,6 +79,8 @@ class WorkerDispatcher final : public Backend {
 
   int64_t Now() const { return options_.clock->NowNs(); }
   void Do(Todo todo);
+  bool LeaveTo(std::optional<CallId> late, std::vector<int32_t>* candidates) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Pump(Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::shared_ptr<WorkerCall> MakeCall(CallId id, Record* record, int32_t worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void End(CallId id, absl::Status status, bool retryable, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

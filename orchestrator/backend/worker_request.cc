@@ -54,6 +54,11 @@ pb::GenerateRequest ToGenerate(const CallRequest& request, const pb::Model& mode
   if (from.has_max_output_tokens()) out.mutable_stopping()->set_max_output_token_count(from.max_output_tokens());
   if (request.token_trace) out.mutable_output()->set_top_logprob_count(kConfidenceTokens);
   if (request.ignore_eos) out.mutable_stopping()->set_ignore_end_of_sequence(true);
+  // What a call may go on from after a loss. Traces would have a hole there, so that such calls begin anew.
+  if (!request.token_trace) out.mutable_output()->set_token_ids(true);
+  if (request.partial != nullptr && request.partial->model_revision() == model.revision() && !request.token_trace) {
+    *out.mutable_continuation()->mutable_generated_token_ids() = request.partial->token_ids();
+  }
   for (const std::string& stop : from.stop()) out.mutable_stopping()->add_stop_texts(stop);
   if (from.has_experts_per_token()) out.mutable_routing()->set_top_k(from.experts_per_token());
   return out;

@@ -101,6 +101,42 @@ void GraphCompiler::FillSees(int32_t index, const Message& message) {
   }
 }
 
+// Nanoseconds of a duration that somebody is to wait for; says what is wrong with it.
+int64_t GraphCompiler::CheckDelay(int32_t index, int line, const char* what, const google::protobuf::Duration& delay) {
+  const bool fits =
+      delay.seconds() >= 0 && delay.nanos() >= 0 &&
+      (delay.seconds() < kPatienceSecondsMax || (delay.seconds() == kPatienceSecondsMax && delay.nanos() == 0));
+  if (!fits || (delay.seconds() == 0 && delay.nanos() == 0)) {
+    Report(index, line, "{} is {} s and {} ns; more than 0, at most {} s allowed", what, delay.seconds(), delay.nanos(),
+           kPatienceSecondsMax);
+    return 0;
+  }
+  return delay.seconds() * 1'000'000'000 + delay.nanos();
+}
+
+template <typename Seated>
+void GraphCompiler::FillHedge(int32_t index, const Seated& message) {
+  if (!message.has_hedge()) return;
+  const FieldLines lines = source(index).kind.In(message, "hedge");
+  const pb::Hedge& hedge = message.hedge();
+  if (hedge.when_done() < 0) {
+    Report(index, lines.LineOf(hedge, "when_done"), "when_done is {}; 0 (their number does not matter) or more allowed",
+           hedge.when_done());
+  }
+  node(index).hedge_when_done = std::max(0, hedge.when_done());
+  if (hedge.has_after()) {
+    node(index).hedge_after_ns = CheckDelay(index, lines.LineOf(hedge, "after"), "after", hedge.after());
+  } else if (hedge.when_done() == 0) {
+    Report(index, lines.line(),
+           "hedge does not say when; add when_done: a number of calls, or after {{ seconds: .. }}");
+  }
+  const bool waves = source(index).proto->speak().has_stop() || source(index).proto->judge().strict();
+  if (waves) {
+    Report(index, lines.line(), "hedge and {} at once: calls of a wave are few and end together; remove one",
+           node(index).kind == NodeKind::kSpeak ? "stop" : "strict");
+  }
+}
+
 void GraphCompiler::FillSpeak(int32_t index) {
   const pb::Speak& speak = source(index).proto->speak();
   source(index).kind = source(index).lines.In(*source(index).proto, "speak");
@@ -110,6 +146,14 @@ void GraphCompiler::FillSpeak(int32_t index) {
     Report(index, source(index).kind.LineOf(speak, "quorum"), "quorum is {}; 0 (all) or more allowed", speak.quorum());
   }
   node(index).quorum = std::max(0, speak.quorum());
+  if (speak.has_patience()) {
+    const FieldLines& kind = source(index).kind;
+    node(index).patience_ns = CheckDelay(index, kind.LineOf(speak, "patience"), "patience", speak.patience());
+    if (speak.quorum() == 0) {
+      Report(index, kind.LineOf(speak, "patience"), "patience begins when a quorum is there; add quorum, or remove it");
+    }
+  }
+  FillHedge(index, speak);
   if (speak.has_stop()) FillStop(index);
   FillAssign(index);
   node(index).confidence_window = speak.confidence_window();
@@ -181,6 +225,7 @@ void GraphCompiler::FillJudge(int32_t index) {
   source(index).kind = source(index).lines.In(*source(index).proto, "judge");
   node(index).kind = NodeKind::kJudge;
   FillSeats(index, judge);
+  FillHedge(index, judge);
   node(index).exclude_self = judge.exclude_self();
   node(index).method = judge.method() == pb::Judge::METHOD_UNSPECIFIED ? pb::Judge::VERDICT : judge.method();
   if (!pb::Judge::Method_IsValid(judge.method())) {

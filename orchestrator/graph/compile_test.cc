@@ -300,6 +300,12 @@ TEST(Compile, EarlyEnds) {
       {"stop { rule: BETA confidence: 0.5 }", "confidence is 0.5;"},
       {"stop { rule: WINDOW confidence: 0.9 }", "confidence has no meaning for WINDOW; remove it"},
       {"stop { rule: BETA } quorum: 1", "quorum and stop at once"},
+      {"patience { seconds: 1 }", "patience begins when a quorum is there; add quorum, or remove it"},
+      {"quorum: 1 patience {}", "patience is 0 s and 0 ns; more than 0, at most 3600 s allowed"},
+      {"hedge {}", "hedge does not say when; add when_done: a number of calls, or after { seconds: .. }"},
+      {"hedge { when_done: -1 }", "when_done is -1; 0 (their number does not matter) or more allowed"},
+      {"hedge { after { seconds: -1 } }", "after is -1 s and 0 ns; more than 0"},
+      {"stop { rule: BETA } hedge { when_done: 1 }", "hedge and stop at once"},
       {"assign: TURNS", "assign says who takes an utterance of each, and there is none; add each"},
       {"worth: \"1\"", "worth has no meaning without assign: UCB; remove it"},
       {"sees { node: \"a\" of_subject: true }", "no call here is about one utterance; remove it, or add each"},
@@ -309,6 +315,7 @@ TEST(Compile, EarlyEnds) {
   }
   const std::vector<std::pair<std::string, std::string>> judges = {
       {kVerifier + " wave: 2", "wave has no meaning without strict; remove it"},
+      {kVerifier + " strict: true hedge { when_done: 1 }", "hedge and strict at once"},
       {kVerifier + " only_self: true exclude_self: true", "only_self and exclude_self leave nobody; remove one"},
       {kVerifier + " follow: true", "role \"verifier\" has a system message, which cannot follow a conversation"},
       {"role: \"selector\" method: PAIRS strict: true", "strict has no meaning for a judge that compares; remove it"},

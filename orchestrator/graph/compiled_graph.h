@@ -73,6 +73,10 @@ struct CompiledNode {
   bool prompt_differs_by_member = false;        // else members share one prompt
   bool prompt_differs_by_sample = false;
   int32_t quorum = 0;
+  int64_t patience_ns = 0;  // speak: for the others, once the quorum is there
+  // Stragglers are asked a second time when so many calls are done, and so long after the node began; 0: never.
+  int32_t hedge_when_done = 0;
+  int64_t hedge_after_ns = 0;
   deliberation::v1::Judge::Method method = deliberation::v1::Judge::VERDICT;  // never unspecified
   bool exclude_self = false;
   int32_t window = 0;  // utterances in one comparison; 0: all
@@ -108,6 +112,8 @@ struct CompiledNode {
 
   // Each of its calls goes to one of the members, and not to all.
   bool one_of_the_members() const { return only_self || assign != deliberation::v1::Speak::ALL; }
+
+  bool hedges() const { return hedge_when_done > 0 || hedge_after_ns > 0; }
 
   // A pick that says where a search goes on.
   bool searches() const { return by == deliberation::v1::Pick::AB_MCTS_M || by == deliberation::v1::Pick::AB_MCTS_A; }

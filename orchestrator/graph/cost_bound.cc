@@ -190,7 +190,8 @@ class Bounder {
   Work Calls(const CompiledNode& node) const {
     Work work;
     if (node.role == nullptr) return work;
-    const double asked = node.samples * (node.kind == NodeKind::kJudge ? Questions(node) : Subjects(node));
+    const double asked =
+        (node.hedges() ? 2 : 1) * node.samples * (node.kind == NodeKind::kJudge ? Questions(node) : Subjects(node));
     const double output = OutputTokensMax(node);
     auto [text, shown] = PromptOf(node);
     if (node.follow) {

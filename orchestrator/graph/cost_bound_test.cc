@@ -42,6 +42,13 @@ TEST(CostBound, MembersTimesSamples) {
   EXPECT_FALSE(bound->has_flops()) << "nobody's costs are known";
 }
 
+TEST(CostBound, StragglersMayBeAskedTwice) {
+  const auto bound =
+      Bound("node { name: \"a\" speak { role: \"solver\" members: \"m*\" samples: 3 hedge { when_done: 1 } } }", 4);
+  ASSERT_OK(bound);
+  EXPECT_EQ(bound->calls(), 2 * 12);
+}
+
 TEST(CostBound, LoopsTakeAllTheirRoundsAndBranchesTheirDearerArm) {
   const auto bound = Bound(
       "node { name: \"a\" speak { role: \"solver\" members: \"m*\" } }\n"                               // 4

@@ -88,6 +88,7 @@ std::vector<std::string> DetailsOf(const CompiledNode& node, const CompiledGraph
       if (node.only_self) details.emplace_back("everybody judges itself");
       if (node.kind == NodeKind::kJudge && node.where.has_value()) details.push_back("where " + node.where->source());
       if (node.quorum > 0) details.push_back(fmt::format("quorum {}", node.quorum));
+      if (node.hedges()) details.emplace_back("a second worker for stragglers");
       if (node.kind == NodeKind::kJudge && node.method == pb::Judge::P_TRUE) details.emplace_back("P(true)");
       if (node.method == pb::Judge::PAIRS) details.emplace_back("every two, in both orders");
       if (node.method == pb::Judge::CHOICE || node.method == pb::Judge::RANKING) {

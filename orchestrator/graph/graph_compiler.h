@@ -60,6 +60,9 @@ class GraphCompiler {
   void FillSpeak(int32_t index);
   void FillAssign(int32_t index);
   void FillStop(int32_t index);
+  int64_t CheckDelay(int32_t index, int line, const char* what, const google::protobuf::Duration& delay);
+  template <typename Seated>
+  void FillHedge(int32_t index, const Seated& message);
   void FillJudge(int32_t index);
   void FillPick(int32_t index);
   void FillCheck(int32_t index);

@@ -18,6 +18,7 @@ inline constexpr int kWaveMax = 64;                     // calls under way at a 
 inline constexpr int kConfidenceWindowMax = 1'000'000;  // tokens
 inline constexpr int kKeepMax = 1024;                   // utterances that a pick takes
 inline constexpr int kAlsoMax = 16;                     // further nodes of a pick
+inline constexpr int64_t kPatienceSecondsMax = 3'600;   // of patience, and before a hedge
 inline constexpr int kMemberNamesMax = 256;             // per node
 inline constexpr int kExpressionBytesMax = 4096;        // one expression's source
 // Output tokens of one call when neither run, node nor role says.

@@ -204,6 +204,19 @@ TEST(Limits, Waves) {
   EXPECT_THAT(Errors(strict(kWaveMax + 1)), Contains(HasSubstr("wave is 65")));
 }
 
+TEST(Limits, Patience) {
+  for (const char* what : {"quorum: 1 patience", "hedge { when_done: 1 after"}) {
+    const auto speak = [what](int64_t seconds, int nanos) {
+      return fmt::format(
+          "node {{ name: \"a\" speak {{ role: \"solver\" members: \"m\" {} {{ seconds: {} nanos: {} }} {} }} }}", what,
+          seconds, nanos, what[0] == 'h' ? "}" : "");
+    };
+    EXPECT_THAT(Errors(speak(kPatienceSecondsMax, 0)), IsEmpty());
+    EXPECT_THAT(Errors(speak(kPatienceSecondsMax, 1)), Contains(HasSubstr("is 3600 s and 1 ns")));
+    EXPECT_THAT(Errors(speak(0, 1)), IsEmpty());
+  }
+}
+
 TEST(Limits, ConfidenceWindows) {
   const auto speak = [](int window) {
     return fmt::format("node {{ name: \"a\" speak {{ role: \"solver\" members: \"m\" confidence_window: {} }} }}",

@@ -30,7 +30,8 @@ void FitEvent(pb::Event* event) {
 
 Input ToInput(uint32_t call, CallOutcome outcome, int64_t latency_ns) {
   if (!outcome.status.ok()) {
-    return CallLost{call, std::move(outcome.status), std::move(outcome.usage), outcome.retryable};
+    return CallLost{call, std::move(outcome.status), std::move(outcome.usage), outcome.retryable,
+                    std::move(outcome.partial)};
   }
   CallFinished finished;
   finished.call = call;
@@ -104,13 +105,14 @@ void ExecutorLoop::Apply(ActiveRun* run, Input input) {
   if (output.ok()) Take(run, *std::move(output));  // otherwise an answer that nobody waits for any more
 }
 
-void ExecutorLoop::RecordAndApply(ActiveRun* run, std::variant<WallTimeExpired, CancelRequested> input) {
+void ExecutorLoop::RecordAndApply(ActiveRun* run, StoredKind input) {
   current_.ops.emplace_back(RecordInput{run->id, run->last_assigned, EncodeInput(input)});
   std::visit([&](auto i) { Apply(run, i); }, input);
 }
 
 void ExecutorLoop::Take(ActiveRun* run, Output output) {
   if (output.wall_time_ns.has_value()) run->wall_deadline_ns = Now() + *output.wall_time_ns;
+  for (const Timer& timer : output.timers) run->timers[timer.id] = Now() + timer.delay_ns;
   Effects effects;
   effects.run_id = run->id;
   effects.calls = std::move(output.calls);
@@ -131,6 +133,7 @@ void ExecutorLoop::Take(ActiveRun* run, Output output) {
   if (run->machine->finished()) {
     effects.finished = true;
     run->wall_deadline_ns.reset();
+    run->timers.clear();
     pb::Run summary = Summary(*run);
     summary.set_last_sequence_number(run->last_assigned);
     *summary.mutable_end_time() = TimeUtil::NanosecondsToTimestamp(options_.clock->UnixNs());
@@ -230,6 +233,10 @@ void ExecutorLoop::Dispatch(ActiveRun* run, CallSpec call) {
   request.sampling = *call.sampling;
   if (call.p_true != nullptr) request.p_true = PTrueContinuations{call.p_true->yes, call.p_true->no};
   request.token_trace = call.token_trace;
+  request.partial = std::move(call.partial);
+  if (call.beside.has_value()) {
+    if (const auto it = run->calls.find(*call.beside); it != run->calls.end()) request.beside = it->second;
+  }
   request.now_unix_seconds = run->create_unix_ns / 1'000'000'000;
   request.stream_tokens = run->stream_tokens;
   for (const ActiveRun::Observer& observer : run->observers) request.stream_tokens |= observer.tokens;
@@ -309,9 +316,24 @@ void ExecutorLoop::Detach(const RunObserver* observer) {
 
 // ---- Time
 
+void ExecutorLoop::TickTimers(ActiveRun* run, int64_t now_ns) {
+  std::vector<uint32_t> due;
+  for (const auto& [id, at_ns] : run->timers) {
+    if (at_ns <= now_ns) due.push_back(id);
+  }
+  for (const uint32_t id : due) {
+    run->timers.erase(id);
+    const std::vector<Timer> pending = run->machine->PendingTimers();
+    const bool matters =
+        std::any_of(pending.begin(), pending.end(), [id](const Timer& timer) { return timer.id == id; });
+    if (matters) RecordAndApply(run, TimerExpired{id});
+  }
+}
+
 void ExecutorLoop::Tick() {
   const int64_t now = Now();
   for (auto& [id, run] : runs_) {
+    if (!run->timers.empty() && !stopping_) TickTimers(run.get(), now);
     if (!run->wall_deadline_ns.has_value() || *run->wall_deadline_ns > now || stopping_) continue;
     run->wall_deadline_ns.reset();
     RecordAndApply(run.get(), WallTimeExpired{});
@@ -325,6 +347,7 @@ int64_t ExecutorLoop::NextWakeNs() const {
   const auto consider = [&](int64_t at) { next = next < 0 ? at : std::min(next, at); };
   for (const auto& [id, run] : runs_) {
     if (run->wall_deadline_ns.has_value()) consider(*run->wall_deadline_ns);
+    for (const auto& [timer, at_ns] : run->timers) consider(at_ns);
   }
   if (!stalled_.empty() && in_flight_.empty()) consider(retry_ns_);  // else the answer to what is in flight comes first
   return next < 0 ? -1 : std::max<int64_t>(0, next - Now());

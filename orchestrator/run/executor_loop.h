@@ -28,6 +28,7 @@ struct ActiveRun {
   bool stream_tokens = false;
   bool cancel_requested = false;
   std::optional<int64_t> wall_deadline_ns;
+  std::map<uint32_t, int64_t> timers;          // when they run out
   std::unordered_map<uint32_t, CallId> calls;  // dispatched and not answered
   struct Observer {
     std::shared_ptr<RunObserver> observer;
@@ -99,7 +100,8 @@ class ExecutorLoop final : public CallSink {
   ActiveRun* Find(const std::string& run_id);
   void Apply(ActiveRun* run, Input input);
   void Take(ActiveRun* run, Output output);
-  void RecordAndApply(ActiveRun* run, std::variant<WallTimeExpired, CancelRequested> input);
+  void RecordAndApply(ActiveRun* run, StoredKind input);
+  void TickTimers(ActiveRun* run, int64_t now_ns);
   void Submit(int64_t ticket, Batch batch);
   void OnWritten(int64_t ticket, WriteResult result);
   void Fail(const absl::Status& status);

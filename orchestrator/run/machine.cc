@@ -145,6 +145,11 @@ absl::Status Machine::Impl::Check(const Input& input) const {
   if (call != nullptr && (*call >= calls_.size() || !calls_[*call].open)) {
     return FailedPrecondition("run {}: call {} is not outstanding", spec_.run_id, *call);
   }
+  if (const auto* timer = std::get_if<TimerExpired>(&input); timer != nullptr) {
+    if (timer->timer >= alarms_.size() || alarms_[timer->timer].expired) {
+      return FailedPrecondition("run {}: timer {} does not run", spec_.run_id, timer->timer);
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -160,6 +165,8 @@ absl::StatusOr<Output> Machine::Impl::Step(Input input) {
     OnLost(*lost);
   } else if (std::holds_alternative<WallTimeExpired>(input)) {
     OnWallTime();
+  } else if (const auto* timer = std::get_if<TimerExpired>(&input)) {
+    OnTimer(timer->timer);
   } else if (stage_ == Stage::kRunning) {
     End(pb::RUN_STATE_CANCELLED, Cancelled("the run was cancelled"));
   }
@@ -260,7 +267,9 @@ void Machine::Impl::OnWallTime() {
     if (!call.open || call.cancelled) continue;
     call.cancelled = true;
     out_->cancel.push_back(call.spec.id);
-    Resolve(call.node, call.slot, Slot::State::kHole, -1);
+    const Slot& slot = values_.node(call.node).slots[static_cast<size_t>(call.slot)];
+    // A slot with two calls under way is given up once.
+    if (slot.state == Slot::State::kPending) Resolve(call.node, call.slot, Slot::State::kHole, -1);
   }
 }
 
@@ -319,6 +328,7 @@ const std::optional<std::string>& Machine::answer() const { return impl_->answer
 const RunSpec& Machine::spec() const { return impl_->spec(); }
 const CompiledGraph& Machine::graph() const { return impl_->graph(); }
 std::vector<Machine::Outstanding> Machine::OutstandingCalls() const { return impl_->OutstandingCalls(); }
+std::vector<Timer> Machine::PendingTimers() const { return impl_->PendingTimers(); }
 std::optional<uint32_t> Machine::FindOutstanding(std::string_view node_path, const pb::CallKey& key) const {
   return impl_->FindOutstanding(node_path, key);
 }

@@ -8,10 +8,10 @@
 //
 // What the caller (the executor) does with an Output, in this order: commits `events` durably, numbering them in order;
 // dispatches `calls`; cancels `cancel`; when `wall_time_ns` is set, arranges WallTimeExpired that long after the first
-// event was committed. Every dispatched call is answered by exactly one CallFinished or CallLost, cancelled ones
-// included (a cancelled call that is never answered would leave the run unfinished). WallTimeExpired and
-// CancelRequested are no events: the executor stores them with the number of the last event before them, so that a
-// replay can feed them at the same place.
+// event was committed; and TimerExpired for each of `timers`, counted from this output. Every dispatched call is
+// answered by exactly one CallFinished or CallLost, cancelled ones included (a cancelled call that is never answered
+// would leave the run unfinished). WallTimeExpired, CancelRequested and TimerExpired are no events: the executor stores
+// them with the number of the last event before them, so that a replay can feed them at the same place.
 //
 // Not thread-safe; one thread drives a machine. A Machine shares its graph and owns everything else.
 #pragma once
@@ -90,9 +90,11 @@ struct CallSpec {
   std::shared_ptr<const Prompt> prompt;
   // Run over node over role; max_output_tokens is always set (kDefaultOutputTokens when none of them says).
   std::shared_ptr<const deliberation::v1::SamplingDefaults> sampling;
-  uint64_t seed = 0;                        // in [0, 2^63)
-  std::shared_ptr<const PTrueSpec> p_true;  // set: nothing is generated
-  bool token_trace = false;                 // CallFinished::trace is wanted
+  uint64_t seed = 0;                                             // in [0, 2^63)
+  std::shared_ptr<const PTrueSpec> p_true;                       // set: nothing is generated
+  bool token_trace = false;                                      // CallFinished::trace is wanted
+  std::shared_ptr<const deliberation::v1::PartialText> partial;  // set: it goes on from here
+  std::optional<uint32_t> beside;  // the straggler that this one is to overtake, on another worker
 };
 
 // ---- Inputs.
@@ -128,8 +130,9 @@ struct CallFinished {
 struct CallLost {
   uint32_t call = 0;
   absl::Status status;
-  inference::v1::Usage usage;  // work done, as far as known
+  inference::v1::Usage usage = {};  // work done, as far as known
   bool retryable = false;
+  deliberation::v1::PartialText partial = {};  // all that was said so far, where another attempt could go on from it
 };
 
 // The wall time of Output::wall_time_ns is over.
@@ -138,9 +141,21 @@ struct WallTimeExpired {};
 // Somebody wants the run to end.
 struct CancelRequested {};
 
-using Input = std::variant<Start, CallFinished, CallLost, WallTimeExpired, CancelRequested>;
+// A timer of Output::timers ran out.
+struct TimerExpired {
+  uint32_t timer = 0;
+};
+
+using Input = std::variant<Start, CallFinished, CallLost, WallTimeExpired, CancelRequested, TimerExpired>;
+// Those that are stored beside the events.
+using StoredKind = std::variant<WallTimeExpired, CancelRequested, TimerExpired>;
 
 // ---- Outputs.
+
+struct Timer {
+  uint32_t id = 0;  // within the run, dense from 0
+  int64_t delay_ns = 0;
+};
 
 struct Output {
   // Without sequence_number and time. When the input was about a call, its CallFinished or CallLost comes first.
@@ -148,6 +163,7 @@ struct Output {
   std::vector<CallSpec> calls;
   std::vector<uint32_t> cancel;         // ids of calls whose end is still awaited
   std::optional<int64_t> wall_time_ns;  // only from Start
+  std::vector<Timer> timers;
 };
 
 class Machine {
@@ -179,6 +195,8 @@ class Machine {
     bool cancelled = false;
   };
   std::vector<Outstanding> OutstandingCalls() const;
+  // Timers that were asked for, have not run out, and would still change something, by id. The others can be forgotten.
+  std::vector<Timer> PendingTimers() const;
   // The outstanding call of that name, or nullopt.
   std::optional<uint32_t> FindOutstanding(std::string_view node_path, const deliberation::v1::CallKey& key) const;
 

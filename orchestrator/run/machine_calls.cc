@@ -36,6 +36,8 @@ void Machine::Impl::StartCalls(const CompiledNode& node) {
   state.lanes.clear();
   state.pending = static_cast<int32_t>(state.slots.size());
   state.done = 0;
+  ++state.begun;
+  state.hedged = state.closing = false;
   PutNodeStarted(node, exhausted_ ? 0 : state.slots.size());
   if (state.slots.empty()) return CallsDone(node);
   if (exhausted_) {
@@ -44,6 +46,7 @@ void Machine::Impl::StartCalls(const CompiledNode& node) {
     }
     return;
   }
+  if (node.hedge_after_ns > 0) SetAlarm(Alarm::What::kHedge, node, node.hedge_after_ns);
   const std::vector<int32_t>& seats = seats_[static_cast<size_t>(node.index)];
   PromptBuilder prompts(*graph_, spec_, values_, variables_, question_, node.index, seats);
   return node.wave > 0 ? StartLanes(node, &prompts) : EnqueueAll(node, &prompts);
@@ -117,8 +120,8 @@ void Machine::Impl::EnqueueAll(const CompiledNode& node, PromptBuilder* prompts)
 }
 
 void Machine::Impl::Enqueue(const CompiledNode& node, int32_t slot_index, std::shared_ptr<const Prompt> prompt) {
-  const NodeState& state = values_.node(node.index);
-  const Slot& slot = state.slots[static_cast<size_t>(slot_index)];
+  NodeState& state = values_.node(node.index);
+  Slot& slot = state.slots[static_cast<size_t>(slot_index)];
   const auto index = static_cast<size_t>(node.index);
   const std::string& member = spec_.members[static_cast<size_t>(slot.member)].name;
   Call& call = queue_.emplace_back();
@@ -128,6 +131,8 @@ void Machine::Impl::Enqueue(const CompiledNode& node, int32_t slot_index, std::s
   call.spec.key.set_member(member);
   call.spec.key.set_sample(slot.sample);
   call.spec.key.set_subject(slot.subject);
+  call.spec.key.set_attempt(slot.attempts++);
+  ++slot.open;
   call.spec.member_index = slot.member;
   call.spec.role = node.role->proto.name();
   call.spec.prompt = std::move(prompt);
@@ -147,8 +152,9 @@ Amount Machine::Impl::Reservation(const CallSpec& call) const {
   Amount amount;
   amount.calls = 1;
   // A token stands for at least one byte of its text, so this is never too little.
-  amount.prompt_tokens = call.prompt->bytes + kTemplateTokens;
-  amount.output_tokens = call.p_true != nullptr ? 0 : call.sampling->max_output_tokens();
+  const int64_t continued = call.partial == nullptr ? 0 : call.partial->token_ids_size();
+  amount.prompt_tokens = call.prompt->bytes + kTemplateTokens + continued;
+  amount.output_tokens = call.p_true != nullptr ? 0 : call.sampling->max_output_tokens() - continued;
   amount.flops = EstimateFlops(spec_.members[static_cast<size_t>(call.member_index)].cost, amount.prompt_tokens, 0,
                                amount.output_tokens);
   return amount;
@@ -158,12 +164,18 @@ void Machine::Impl::Dispatch() {
   while (!queue_.empty() && stage_ == Stage::kRunning) {
     Call& next = queue_.front();
     if (exhausted_) {
-      const int32_t node = next.node, slot = next.slot;
+      const Call dropped = std::move(next);
       queue_.pop_front();
-      Resolve(node, slot, Slot::State::kHole, -1);
+      DropWaiting(dropped);
       continue;
     }
     if (const std::optional<Exhausted> refused = account_.Reserve(next.reserved)) {
+      if (next.spec.beside.has_value()) {  // a second call is made where there is room for it, or not at all
+        const Call dropped = std::move(next);
+        queue_.pop_front();
+        DropWaiting(dropped);
+        continue;
+      }
       if (account_.FitsWithoutReservations(next.reserved)) return;  // when a call under way has ended
       Exhaust(*refused);
       continue;
@@ -176,6 +188,10 @@ void Machine::Impl::Dispatch() {
     started->set_role(next.spec.role);
     started->set_seed(next.spec.seed);
     started->set_reserved_tokens(next.reserved.prompt_tokens + next.reserved.output_tokens);
+    started->set_hedge(next.spec.beside.has_value());
+    if (next.spec.partial != nullptr) {
+      started->set_continued_token_count(next.spec.partial->token_ids_size());
+    }
     out_->calls.push_back(next.spec);
     calls_.push_back(std::move(next));
     queue_.pop_front();
@@ -316,39 +332,6 @@ void Machine::Impl::OnFinished(CallFinished& input) {
   Resolve(node, slot, Slot::State::kDone, values_.Add(std::move(utterance)));
 }
 
-void Machine::Impl::OnLost(const CallLost& input) {
-  Call& call = calls_[input.call];
-  const bool retry = input.retryable && !call.cancelled && stage_ == Stage::kRunning && !exhausted_ &&
-                     call.spec.key.attempt() < kRetriesMax;
-  // A loss has a reason; one without would be a mistake of a backend, and must not read as a success.
-  const absl::Status status = input.status.ok() ? Internal("lost without a reason") : input.status;
-  Charge(&call, input.usage, true, false);
-  pb::CallLost* event = AddEvent(call.spec.node_path)->mutable_call_lost();
-  *event->mutable_key() = call.spec.key;
-  event->set_code(static_cast<int32_t>(status.code()));
-  event->set_message(std::string(Message(status)));
-  *event->mutable_usage() = input.usage;
-  event->set_will_retry(retry);
-
-  const int32_t node = call.node, slot = call.slot;
-  if (retry) {
-    Call& again = queue_.emplace_back();
-    again.node = node;
-    again.slot = slot;
-    again.reserved = call.reserved;
-    again.shown = std::move(call.shown);
-    again.about = call.about;
-    again.spec = std::move(call.spec);
-    again.spec.key.set_attempt(again.spec.key.attempt() + 1);
-    call.spec = CallSpec{};
-    return;
-  }
-  call.spec = CallSpec{};
-  if (call.cancelled || stage_ != Stage::kRunning) return;
-  last_loss_ = status;
-  Resolve(node, slot, Slot::State::kHole, -1);
-}
-
 // A slot's call has come to an end, one way or another.
 void Machine::Impl::Resolve(int32_t node_index, int32_t slot_index, Slot::State slot_state, int32_t utterance,
                             int32_t count) {
@@ -362,14 +345,9 @@ void Machine::Impl::Resolve(int32_t node_index, int32_t slot_index, Slot::State 
   --state.pending;
   if (slot_state == Slot::State::kDone) ++state.done;
   if (slot_state == Slot::State::kHole) ++state.holes, ++holes_;
-  if (state.pending > 0 && node.quorum > 0 && state.done >= node.quorum) {
-    state.note = fmt::format("quorum: {} of {} calls were enough", node.quorum, state.slots.size());
-    for (Slot& other : state.slots) {
-      if (other.state == Slot::State::kPending) other.state = Slot::State::kDropped;
-    }
-    state.pending = 0;
-    CancelCalls(node_index);
-  }
+  // Whoever else was asked the same is not needed any more.
+  if (std::exchange(slot.open, 0) > 1) CancelSlots(node_index, slot_index, slot_index + 1);
+  if (slot_state == Slot::State::kDone && state.pending > 0) LookForStragglers(node);
   if (!state.lanes.empty()) Commit(node, slot_index);
   if (state.pending == 0) CallsDone(node);
 }

@@ -3,6 +3,7 @@
 //   machine.cc          inputs, outputs, the end of a run
 //   machine_flow.cc     which node runs when: sequences, loops, branches
 //   machine_calls.cc    slots, the queue before the budget, answers
+//   machine_late.cc     losses, stragglers, the quorum, timers
 //   machine_waves.cc    slots asked for wave by wave, until they are settled
 //   machine_assess.cc   what nodes make of utterances: judge, check, pick
 //   machine_plan.cc     items of a plan
@@ -39,6 +40,7 @@ class Machine::Impl {
   const CompiledGraph& graph() const { return *graph_; }
   std::vector<Outstanding> OutstandingCalls() const;
   std::optional<uint32_t> FindOutstanding(std::string_view node_path, const deliberation::v1::CallKey& key) const;
+  std::vector<Timer> PendingTimers() const;
 
  private:
   // kEnding: how the run ends is decided, and only answers of cancelled calls are awaited.
@@ -53,6 +55,13 @@ class Machine::Impl {
     Amount reserved;
     bool open = false;
     bool cancelled = false;  // its answer is of no use any more
+  };
+  struct Alarm {
+    enum class What : uint8_t { kHedge, kClose } what = What::kHedge;
+    int32_t node = kNoNode;
+    int64_t begun = 0;  // of the node then
+    int64_t delay_ns = 0;
+    bool expired = false;
   };
   struct Ending {
     deliberation::v1::RunState state = deliberation::v1::RUN_STATE_SUCCEEDED;
@@ -103,11 +112,21 @@ class Machine::Impl {
   void CancelCalls(std::optional<int32_t> of_node);
   void CancelSlots(int32_t of_node, int32_t begin, int32_t end);
   void OnFinished(CallFinished& input);
-  void OnLost(const CallLost& input);
   void Charge(Call* call, const inference::v1::Usage& usage, bool discarded, bool estimated);
   Utterance MakeUtterance(const Call& call, CallFinished& input) const;
   void Resolve(int32_t node, int32_t slot, Slot::State state, int32_t utterance, int32_t count = 1);
   void CallsDone(const CompiledNode& node);
+
+  // ---- machine_late.cc
+  void OnLost(const CallLost& input);
+  void DropWaiting(const Call& call);
+  void SetAlarm(Alarm::What what, const CompiledNode& node, int64_t delay_ns);
+  bool Matters(const Alarm& alarm) const;
+  void OnTimer(uint32_t timer);
+  // After an answer: whether stragglers are to be asked again now, or given up.
+  void LookForStragglers(const CompiledNode& node);
+  void Hedge(const CompiledNode& node);
+  void Close(const CompiledNode& node);
 
   // ---- machine_waves.cc
   void StartLanes(const CompiledNode& node, PromptBuilder* prompts);
@@ -155,11 +174,12 @@ class Machine::Impl {
   std::optional<NamedBudget> wall_time_;                                             // the shortest
 
   Stage stage_ = Stage::kNew;
-  Output* out_ = nullptr;     // of the running Step
-  std::deque<int32_t> work_;  // sequences to advance
-  std::vector<bool> active_;  // by sequence: begun, not done
-  std::deque<Call> queue_;    // waiting for the budget, first come first served
-  std::vector<Call> calls_;   // dispatched, by id
+  Output* out_ = nullptr;      // of the running Step
+  std::deque<int32_t> work_;   // sequences to advance
+  std::vector<bool> active_;   // by sequence: begun, not done
+  std::deque<Call> queue_;     // waiting for the budget, first come first served
+  std::vector<Call> calls_;    // dispatched, by id
+  std::vector<Alarm> alarms_;  // by number
   int32_t in_flight_ = 0;
   bool exhausted_ = false;
   deliberation::v1::Ledger ledger_;

@@ -88,6 +88,7 @@ std::optional<Input> InputOf(const pb::Event& event, uint32_t call) {
     input.status = MakeStatus(static_cast<absl::StatusCode>(recorded.code()), recorded.message());
     input.usage = recorded.usage();
     input.retryable = recorded.will_retry();
+    input.partial = recorded.partial();
     return input;
   }
   return std::nullopt;
@@ -150,6 +151,7 @@ absl::StatusOr<Resumed> Replay(std::shared_ptr<const CompiledGraph> graph, RunSp
     ASSIGN_OR_RETURN(out, machine.Step(CallLost{*call, Cancelled("cancelled before a restart"), {}, false}));
     RETURN_IF_ERROR(follower.Take(std::move(out)));
   }
+  resumed.rest.timers = machine.PendingTimers();
   for (Machine::Outstanding& outstanding : machine.OutstandingCalls()) {
     resumed.rest.calls.push_back(std::move(outstanding.call));
   }

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -18,14 +17,14 @@ namespace conclave::orchestrator {
 // A stored input that is no event.
 struct StoredMachineInput {
   int64_t after_sequence_number = 0;  // the last event committed before it
-  std::variant<WallTimeExpired, CancelRequested> input;
+  StoredKind input;
 };
 
 struct Resumed {
   std::unique_ptr<Machine> machine;
   // What the record lacks: events to commit (a crash may have cut the last step), then calls to dispatch. Calls that
   // had been cancelled are already given up in here. Output::cancel is empty; wall_time_ns is as at Start, counted from
-  // the first recorded event.
+  // the first recorded event; timers begin anew.
   Output rest;
 };
 

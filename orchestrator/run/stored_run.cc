@@ -123,10 +123,12 @@ absl::StatusOr<pb::Event> DecodeEvent(std::string_view run_id, int64_t sequence_
   return event;
 }
 
-std::string EncodeInput(const std::variant<WallTimeExpired, CancelRequested>& input) {
+std::string EncodeInput(const StoredKind& input) {
   pb::StoredInput out;
   if (std::holds_alternative<CancelRequested>(input)) {
     out.set_cancel_requested(true);
+  } else if (const auto* timer = std::get_if<TimerExpired>(&input)) {
+    out.set_timer_expired(timer->timer);
   } else {
     out.set_wall_time_expired(true);
   }
@@ -142,6 +144,8 @@ absl::StatusOr<StoredMachineInput> DecodeInput(std::string_view run_id, int64_t 
       return StoredMachineInput{after_sequence_number, WallTimeExpired{}};
     case pb::StoredInput::kCancelRequested:
       return StoredMachineInput{after_sequence_number, CancelRequested{}};
+    case pb::StoredInput::kTimerExpired:
+      return StoredMachineInput{after_sequence_number, TimerExpired{stored.timer_expired()}};
     case pb::StoredInput::INPUT_NOT_SET:
       break;
   }

@@ -33,7 +33,7 @@ std::string EncodeEvent(const deliberation::v1::Event& event);
 absl::StatusOr<deliberation::v1::Event> DecodeEvent(std::string_view run_id, int64_t sequence_number,
                                                     std::string_view bytes);
 
-std::string EncodeInput(const std::variant<WallTimeExpired, CancelRequested>& input);
+std::string EncodeInput(const StoredKind& input);
 absl::StatusOr<StoredMachineInput> DecodeInput(std::string_view run_id, int64_t after_sequence_number,
                                                std::string_view bytes);
 

@@ -95,6 +95,8 @@ struct Slot {
   int32_t compared = -1;   // of a comparison: index into NodeState::compared
   int32_t utterance = -1;  // id, once kDone
   int32_t count = 1;       // utterances from there on: the items of a plan
+  // Calls made for it: how many in all, how many again after a loss, how many wait or are under way now.
+  int32_t attempts = 0, retries = 0, open = 0;
 };
 
 // Slots whose outcome may make later ones needless: all of a speak that stops when its vote is settled, those of one
@@ -124,6 +126,9 @@ struct NodeState {
   std::vector<int32_t> judged;                 // ids, by subject: what is judged, or what each call is about
   std::vector<std::vector<int32_t>> compared;  // subjects of each comparison, as shown
   std::string note;
+  int64_t begun = 0;     // how many times
+  bool hedged = false;   // stragglers were asked a second time
+  bool closing = false;  // the quorum is there, and the others have a while
   // judge and check
   double mean_score = 0;
   int32_t accepted = 0;

@@ -100,7 +100,8 @@ class RunCheck {
   bool Undisturbed() const {
     if (client_.cancel_asked() || Finished().hole_count() > 0) return false;
     for (const pb::Event& event : events_) {
-      if (event.has_budget_exhausted() || event.has_call_lost()) return false;
+      // The loser of a hedge is a loss that changes nothing; one that left a hole shows in the count of holes.
+      if (event.has_budget_exhausted()) return false;
       // Who answered first then decides who counts; that is recorded, and followed by a replay.
       if (event.has_node_finished() && event.node_finished().note().starts_with("quorum")) return false;
     }
@@ -110,6 +111,7 @@ class RunCheck {
   void Verdict() {
     RunSpec spec = client_.run().spec;
     spec.run_id = client_.run_id();
+    spec.budgets.clear();  // none of them said anything
     const int32_t most = spec.sampling.max_output_tokens();
     const RunLog reference = Drive(client_.run().graph, std::move(spec), [most](const CallSpec& call) {
       Reply reply;
@@ -158,6 +160,8 @@ void Count(const std::vector<pb::Event>& events, SimReport* report) {
   for (const pb::Event& event : events) {
     report->calls_lost += event.has_call_lost() ? 1 : 0;
     report->retries += event.has_call_lost() && event.call_lost().will_retry() ? 1 : 0;
+    report->hedges += event.has_call_started() && event.call_started().hedge() ? 1 : 0;
+    report->continued += event.has_call_started() && event.call_started().continued_token_count() > 0 ? 1 : 0;
     report->exhausted += event.has_budget_exhausted() ? 1 : 0;
   }
   report->cancelled += events.back().run_finished().state() == pb::RUN_STATE_CANCELLED ? 1 : 0;

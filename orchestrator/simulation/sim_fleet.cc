@@ -33,6 +33,11 @@ pb::Model SimModel() {
   return model;
 }
 
+// A token's id is its place in the text.
+size_t ContinuedTokens(const CallRequest& request) {
+  return request.partial == nullptr ? 0 : static_cast<size_t>(request.partial->token_ids_size());
+}
+
 }  // namespace
 
 std::vector<std::string> SimTokens(const std::vector<deliberation::v1::PromptMessage>& prompt, uint64_t seed,
@@ -55,7 +60,9 @@ std::vector<std::string> SimTokens(const std::vector<deliberation::v1::PromptMes
 class SimCall final : public WorkerCall, public std::enable_shared_from_this<SimCall> {
  public:
   SimCall(SimFleet* fleet, int32_t worker, Start start)
-      : fleet_(fleet), worker_(worker), start_(std::move(start)), number_(fleet->next_call_++) {}
+      : fleet_(fleet), worker_(worker), start_(std::move(start)), number_(fleet->next_call_++) {
+    if (start_.request.partial != nullptr) said_ = *start_.request.partial;
+  }
 
   void Begin() override {
     fleet_->calls_[number_] = weak_from_this();
@@ -84,7 +91,8 @@ class SimCall final : public WorkerCall, public std::enable_shared_from_this<Sim
     if (ended_) return;
     ++messages_;
     ++output_tokens_;
-    text_ += token;
+    said_.mutable_text()->append(token);
+    said_.add_token_ids(said_.token_ids_size());
     if (start_.request.stream_tokens) start_.sink->OnDelta(start_.request.id, token, 1);
   }
   void End(const absl::Status& status, const std::optional<pb::Usage>& usage, bool whole = false) {
@@ -102,7 +110,12 @@ class SimCall final : public WorkerCall, public std::enable_shared_from_this<Sim
       end.outcome.usage = EstimateLostWork(start_.model, prompt_tokens_, 0, output_tokens_);
       end.outcome.estimated = true;
     }
-    if (status.ok()) end.outcome.text = std::move(text_);
+    if (status.ok()) {
+      end.outcome.text = std::move(*said_.mutable_text());
+    } else if (end.outcome.retryable && said_.token_ids_size() > 0) {
+      end.outcome.partial = std::move(said_);
+      end.outcome.partial.set_model_revision(start_.model.revision());
+    }
     start_.done(std::move(end));
   }
 
@@ -117,7 +130,7 @@ class SimCall final : public WorkerCall, public std::enable_shared_from_this<Sim
   const int64_t number_;
   int64_t last_ns_ = 0;  // when the last message comes
   int64_t messages_ = 0, prompt_tokens_ = 0, output_tokens_ = 0;
-  std::string text_;
+  deliberation::v1::PartialText said_;
   bool ended_ = false;
 };
 
@@ -235,7 +248,8 @@ void SimFleet::Admit(int32_t index, std::shared_ptr<SimCall> call) {
   stream.request_id = call->start().request_id;
   stream.output_tokens_max = request.sampling.max_output_tokens();
   stream.tokens = SimTokens(request.prompt, request.seed, stream.output_tokens_max);
-  stream.prompt_tokens = CountPromptTokens(request);
+  stream.begun = stream.next = ContinuedTokens(request);
+  stream.prompt_tokens = CountPromptTokens(request) + static_cast<int64_t>(stream.next);
   FromWorker(index, call->last_ns(), [call, tokens = stream.prompt_tokens] { call->OnStarted(tokens); });
   world_->After(world_->Between(5, 60) * kSimMs,
                 [this, index, number, incarnation = w.incarnation] { Advance(index, number, incarnation); });
@@ -248,6 +262,7 @@ void SimFleet::Advance(int32_t index, int64_t number, int64_t incarnation) {
   const auto again = [this, index, number, incarnation] { Advance(index, number, incarnation); };
   if (world_->now_ns() < w.frozen_until_ns) return world_->After(w.frozen_until_ns - world_->now_ns(), again);
   Stream& stream = found->second;
+  if (stream.next >= stream.tokens.size()) return EndStream(index, number, absl::OkStatus());
   ++w.steps;
   ++tokens_made_;
   const std::string& token = stream.tokens[stream.next++];
@@ -265,8 +280,8 @@ void SimFleet::EndStream(int32_t index, int64_t number, const absl::Status& stat
   if (stream.call == nullptr) return;
   pb::Usage usage;
   usage.set_prompt_token_count(stream.prompt_tokens);
-  usage.set_output_token_count(static_cast<int64_t>(stream.next));
-  usage.set_flop_count(1000 * static_cast<int64_t>(stream.next));
+  usage.set_output_token_count(static_cast<int64_t>(stream.next - stream.begun));
+  usage.set_flop_count(1000 * static_cast<int64_t>(stream.next - stream.begun));
   const bool whole = static_cast<int64_t>(stream.tokens.size()) < stream.output_tokens_max;
   FromWorker(index, stream.call->last_ns(),
              [call = stream.call, status, usage, whole] { call->End(status, usage, whole); });

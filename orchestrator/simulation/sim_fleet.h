@@ -58,6 +58,7 @@ class SimFleet {
     std::shared_ptr<SimCall> call;  // null: its connection is gone
     std::string request_id;
     std::vector<std::string> tokens;
+    size_t begun = 0;  // where it went on from
     size_t next = 0;
     int64_t prompt_tokens = 0;
     int32_t output_tokens_max = 0;

@@ -32,7 +32,8 @@ constexpr int64_t kHorizonNs = 3'600 * kSimSecond;  // a run that has not ended 
 constexpr int64_t kSettleNs = 60 * kSimSecond;      // after the last run: work that nobody waits for ends
 constexpr int32_t kWorkers = 4;
 
-// A vote in two rounds; what is enough of a group, and judges; votes that end early, in a loop.
+// A vote in two rounds; what is enough of a group, and judges; votes that end early, in a loop; second calls for
+// stragglers, and patience with the rest of a quorum.
 constexpr std::string_view kGraphs[] = {
     R"(name: "vote" input { name: "question" }
 node { name: "draft" speak { role: "say" members: "m*" samples: 2 } }
@@ -48,6 +49,12 @@ node { name: "review" loop { over: "draft" max_rounds: 3 until: "verify.accepted
   body { name: "revise" speak { role: "say" members: "m*" sees { node: "draft" } } }
   body { name: "verify" judge { role: "check" members: "v*" of: "revise" samples: 2 strict: true wave: 1 } } } }
 node { name: "verdict" pick { of: "review" by: MAJORITY } })",
+    R"(name: "hedge" input { name: "question" }
+node { name: "draft" speak { role: "say" members: "m*" samples: 2 hedge { when_done: 4 after { nanos: 300000000 } } } }
+node { name: "check" judge { role: "check" members: "v*" of: "draft" hedge { when_done: 3 } } }
+node { name: "again" speak { role: "say" members: "m1" members: "m2" samples: 2 sees { node: "draft" } quorum: 3
+  patience { nanos: 50000000 } hedge { after { seconds: 1 } } } }
+node { name: "verdict" pick { of: "again" by: WEIGHTED_VOTE weight: "check.accepts + 1" } })",
 };
 
 const std::vector<std::shared_ptr<const CompiledGraph>>& Graphs() {
@@ -322,6 +329,8 @@ SimReport& SimReport::operator+=(const SimReport& other) {
   cancelled += other.cancelled;
   exhausted += other.exhausted;
   worker_faults += other.worker_faults;
+  hedges += other.hedges;
+  continued += other.continued;
   undisturbed += other.undisturbed;
   virtual_ns += other.virtual_ns;
   return *this;
@@ -330,10 +339,12 @@ SimReport& SimReport::operator+=(const SimReport& other) {
 std::string Describe(const SimReport& report) {
   return fmt::format(
       "{} runs, {} events, {} kills, {} stops, {} reconnections, {} worker faults, {} calls lost, {} tried again, {} "
-      "runs cancelled, {} budgets exhausted, {} runs as if undisturbed, {} virtual hours",
+      "of them "
+      "from where they stopped, {} second calls, {} runs cancelled, {} budgets exhausted, {} runs as if undisturbed, "
+      "{} virtual hours",
       report.runs, report.events, report.kills, report.stops, report.reconnects, report.worker_faults,
-      report.calls_lost, report.retries, report.cancelled, report.exhausted, report.undisturbed,
-      report.virtual_ns / (3'600 * kSimSecond));
+      report.calls_lost, report.retries, report.continued, report.hedges, report.cancelled, report.exhausted,
+      report.undisturbed, report.virtual_ns / (3'600 * kSimSecond));
 }
 
 SimReport Simulate(uint64_t seed) { return Simulation(seed).Run(); }

@@ -166,6 +166,10 @@ TEST_F(OrchestratorFailures, AReplicaTakesOverWhatAKilledWorkerHad) {
     if (event.has_call_finished()) texts[event.call_finished().key().sample()] = event.call_finished().text();
   }
   EXPECT_EQ(texts.size(), static_cast<size_t>(kSamples));
+  int32_t continued = 0;
+  for (const pb::Event& event : events) continued += event.call_started().continued_token_count();
+  EXPECT_GT(continued, 0) << "what was said before the death was not said again";
+  EXPECT_EQ(events.back().run_finished().ledger().discarded_tokens(), 0);
 
   // The same run undisturbed says the same: a text depends on its seed, not on who was alive.
   auto again = std::make_shared<Follower>();
