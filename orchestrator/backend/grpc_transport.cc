@@ -52,6 +52,14 @@ class GrpcTransport final : public WorkerTransport {
                                      });
   }
 
+  void CancelRequests(int32_t worker, const std::vector<std::string>& request_ids) override {
+    auto exchange = std::make_shared<Exchange<pb::CancelRequestsRequest, pb::CancelRequestsResponse>>();
+    SetDeadline(&exchange->context, kDescribeTimeoutNs);
+    exchange->request.mutable_request_ids()->Add(request_ids.begin(), request_ids.end());
+    StubOf(worker)->async()->CancelRequests(&exchange->context, &exchange->request, &exchange->response,
+                                            [exchange](const grpc::Status&) {});
+  }
+
  private:
   pb::InferenceService::Stub* StubOf(int32_t worker) const { return stubs_[static_cast<size_t>(worker)].get(); }
 

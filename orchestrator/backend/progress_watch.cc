@@ -10,11 +10,12 @@ void ProgressWatch::OnBegin(CallId call, int32_t worker, int64_t now_ns) {
   calls_[call] = {.worker = worker, .messages = 0, .heard_ns = now_ns, .told = false};
 }
 
-void ProgressWatch::OnMessages(CallId call, int64_t count, int64_t now_ns) {
+bool ProgressWatch::OnMessages(CallId call, int64_t count, int64_t now_ns) {
   const auto it = calls_.find(call);
-  if (it == calls_.end() || it->second.messages == count) return;
+  if (it == calls_.end() || it->second.messages == count) return false;
   it->second.messages = count;
   it->second.heard_ns = now_ns;
+  return true;
 }
 
 bool ProgressWatch::OnSteps(int32_t worker, int64_t steps, int64_t now_ns) {

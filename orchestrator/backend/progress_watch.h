@@ -17,8 +17,8 @@ class ProgressWatch {
   explicit ProgressWatch(int64_t stall_ns) : stall_ns_(stall_ns) {}
 
   void OnBegin(CallId call, int32_t worker, int64_t now_ns);
-  // How many messages have come for the call so far.
-  void OnMessages(CallId call, int64_t count, int64_t now_ns);
+  // How many messages have come for the call so far. True: more than the last time.
+  bool OnMessages(CallId call, int64_t count, int64_t now_ns);
   // The worker's step count, as it says. True if it has grown since the last time.
   bool OnSteps(int32_t worker, int64_t steps, int64_t now_ns);
   void OnEnd(CallId call);

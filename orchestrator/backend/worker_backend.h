@@ -5,7 +5,9 @@
 // What is tried again here, unseen by the run: a worker that is full and says when to come back. What the run decides:
 // a call whose worker was lost ends as retryable, and the same seed gives the same text on another replica. A call to
 // a member none of whose workers can be reached waits for one (a worker may be restarting) for unreachable_ns. A call
-// whose worker stalls while its connection lives is lost, too, and the worker gets no calls until it works again.
+// whose worker stalls while its connection lives is lost, too, and the worker gets no calls until it works again. So is
+// one whose worker says nothing at all until its lease is over; when it is heard of again, it is told what was given
+// up.
 #pragma once
 
 #include <cstdint>

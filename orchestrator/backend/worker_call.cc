@@ -108,7 +108,7 @@ class GenerateCall final : public WorkerCall,
     }
     if (out.status.ok()) {
       out.text = std::move(*said_.mutable_text());
-    } else if (out.retryable && said_.token_ids_size() > 0) {
+    } else if (broken_.ok() && said_.token_ids_size() > 0) {
       out.partial = std::move(said_);
       out.partial.set_model_revision(model_revision_);
     }

@@ -37,7 +37,8 @@ WorkerDispatcher::WorkerDispatcher(std::vector<WorkerMember> members, std::vecto
       request_prefix_(options.request_prefix.empty() ? MakeRequestPrefix() : options.request_prefix),
       transport_(std::move(transport)),
       pool_(static_cast<int32_t>(addresses.size()), options.calls_per_worker_max),
-      watch_(options.stall_ns) {
+      watch_(options.stall_ns),
+      leases_(static_cast<int32_t>(addresses.size())) {
   std::map<std::string, int32_t> index;
   for (std::string& address : addresses) {
     index[address] = static_cast<int32_t>(workers_.size());
@@ -172,6 +173,7 @@ void WorkerDispatcher::Do(Todo todo) {
       OnLoad(worker, status, response);
     });
   }
+  for (const auto& [worker, request_ids] : todo.tell) transport_->CancelRequests(worker, request_ids);
   for (Record& record : todo.ended) record.sink->OnDone(record.request.id, std::move(record.end));
 }
 
@@ -186,10 +188,11 @@ std::shared_ptr<WorkerCall> WorkerDispatcher::MakeCall(CallId id, Record* record
   const Worker& worker = workers_[static_cast<size_t>(index)];
   ++record->attempts;
   ++begun_;
+  record->request_id = fmt::format("{}{:x}.{}", request_prefix_, id, record->attempts);
   watch_.OnBegin(id, index, Now());
   record->call = transport_->MakeCall(
       index, {.request = record->request,
-              .request_id = fmt::format("{}{:x}.{}", request_prefix_, id, record->attempts),
+              .request_id = record->request_id,
               .model = worker.described.model(),
               .where = worker.address,
               .sink = record->sink,
@@ -208,6 +211,18 @@ void WorkerDispatcher::End(CallId id, absl::Status status, bool retryable, Todo*
   changed_.SignalAll();
 }
 
+// A call that was given up here ends as lost, whatever the transport says of its end.
+void WorkerDispatcher::WhyLost(const Record& record, Worker* worker, WorkerCallEnd* end) const {
+  if ((!record.stalled && !record.fenced) || end->outcome.status.ok()) return;
+  end->outcome.status =
+      record.fenced ? Unavailable("worker {}: LEASE: not a word for {} s", worker->address, kLeaseNs / 1'000'000'000)
+                    : Unavailable("worker {}: stalled: neither a word nor a step of its engine for {} s",
+                                  worker->address, options_.stall_ns / 1'000'000'000);
+  end->outcome.retryable = true;
+  end->retry_delay_ns.reset();
+  if (record.stalled) worker->stalled = true;
+}
+
 void WorkerDispatcher::OnCallEnd(CallId id, int32_t index, WorkerCallEnd end) {
   Todo todo;
   {
@@ -217,14 +232,8 @@ void WorkerDispatcher::OnCallEnd(CallId id, int32_t index, WorkerCallEnd end) {
     pool_.Remove(id);
     watch_.OnEnd(id);
     record.call = nullptr;
-    if (record.stalled && !end.outcome.status.ok()) {
-      end.outcome.status = Unavailable("worker {}: stalled: neither a word nor a step of its engine for {} s",
-                                       worker.address, options_.stall_ns / 1'000'000'000);
-      end.outcome.retryable = true;
-      end.retry_delay_ns.reset();
-      worker.stalled = true;
-    }
-    record.stalled = false;
+    WhyLost(record, &worker, &end);
+    record.stalled = record.fenced = false;
     if (end.outcome.retryable && !stop_) {
       // What waits for this worker goes elsewhere, and it is asked whether it is back.
       pool_.SetDown(index);
@@ -263,6 +272,8 @@ void WorkerDispatcher::OnDescribed(int32_t index, const absl::Status& status, co
       ++asking_;
     } else if (status.ok() && !stop_) {
       worker.described = response;
+      std::vector<std::string> given_up = leases_.Grant(index, response.instance_id(), Now());
+      if (!given_up.empty()) todo.tell.emplace_back(index, std::move(given_up));
       pool_.SetUp(index);
       Pump(&todo);
     }
@@ -277,6 +288,7 @@ void WorkerDispatcher::OnLoad(int32_t index, const absl::Status& status, const p
   MutexLock lock(&mutex_);
   Worker& worker = workers_[static_cast<size_t>(index)];
   if (status.ok()) {
+    leases_.Renew(index, Now());
     const bool grew = watch_.OnSteps(index, response.step_count(), Now());
     const bool idle = response.running_count() == 0 && response.queued_count() == 0;
     if (grew || idle) worker.stalled = false;
@@ -288,8 +300,14 @@ void WorkerDispatcher::OnLoad(int32_t index, const absl::Status& status, const p
 // Asks workers of silent calls how they do, and gives up calls of workers that do nothing.
 void WorkerDispatcher::Watch(int64_t now_ns, Todo* todo) {
   for (const auto& [id, record] : records_) {
-    if (record.call != nullptr) watch_.OnMessages(id, record.call->messages(), now_ns);
+    if (record.call == nullptr) continue;
+    if (watch_.OnMessages(id, record.call->messages(), now_ns)) leases_.Renew(pool_.WorkerOf(id), now_ns);
   }
+  for (const int32_t worker : leases_.TakeToAsk(now_ns)) {
+    todo->ask_load.push_back(worker);
+    ++asking_;
+  }
+  FenceExpired(now_ns, todo);
   for (const int32_t worker : watch_.TakeToAsk(now_ns)) {
     todo->ask_load.push_back(worker);
     ++asking_;
@@ -298,6 +316,20 @@ void WorkerDispatcher::Watch(int64_t now_ns, Todo* todo) {
     Record& record = records_.at(id);
     record.stalled = true;
     todo->abandon.push_back(record.call);
+  }
+}
+
+// A worker whose lease ran out gets nothing more, and what it works on is given up: it goes on elsewhere. Late words of
+// it reach nobody, because its calls have ended here.
+void WorkerDispatcher::FenceExpired(int64_t now_ns, Todo* todo) {
+  for (const int32_t worker : leases_.TakeExpired(now_ns)) {
+    pool_.SetDown(worker);
+    for (auto& [id, record] : records_) {
+      if (record.call == nullptr || pool_.WorkerOf(id) != worker) continue;
+      record.fenced = true;
+      leases_.Fence(worker, record.request_id);
+      todo->abandon.push_back(record.call);
+    }
   }
 }
 

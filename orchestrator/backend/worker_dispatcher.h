@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -19,6 +20,7 @@
 #include "orchestrator/backend/progress_watch.h"
 #include "orchestrator/backend/worker_backend.h"
 #include "orchestrator/backend/worker_call.h"
+#include "orchestrator/backend/worker_leases.h"
 #include "orchestrator/backend/worker_pool.h"
 #include "orchestrator/backend/worker_transport.h"
 
@@ -65,7 +67,9 @@ class WorkerDispatcher final : public Backend {
     int64_t waiting_since_ns = 0;
     int64_t abandon_ns = 0;  // when cancelled on the worker
     bool cancelled = false;
-    bool stalled = false;  // abandoned because nothing came
+    bool stalled = false;    // abandoned because nothing came
+    bool fenced = false;     // abandoned because its worker's lease ran out
+    std::string request_id;  // of `call`
     // Set under the lock, run after it.
     CallOutcome end;
   };
@@ -75,6 +79,7 @@ class WorkerDispatcher final : public Backend {
     std::vector<Record> ended;
     std::vector<int32_t> ask;
     std::vector<int32_t> ask_load;
+    std::vector<std::pair<int32_t, std::vector<std::string>>> tell;  // what was given up there
   };
 
   int64_t Now() const { return options_.clock->NowNs(); }
@@ -87,6 +92,8 @@ class WorkerDispatcher final : public Backend {
   void OnCallEnd(CallId id, int32_t worker, WorkerCallEnd end);
   void OnDescribed(int32_t worker, const absl::Status& status, const inference::v1::GetModelResponse& response);
   void OnLoad(int32_t worker, const absl::Status& status, const inference::v1::GetLoadResponse& response);
+  void FenceExpired(int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WhyLost(const Record& record, Worker* worker, WorkerCallEnd* end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Watch(int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void HousekeepOnce(Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -102,6 +109,7 @@ class WorkerDispatcher final : public Backend {
   WorkerPool pool_ ABSL_GUARDED_BY(mutex_);
   std::unordered_map<CallId, Record> records_ ABSL_GUARDED_BY(mutex_);
   ProgressWatch watch_ ABSL_GUARDED_BY(mutex_);
+  WorkerLeases leases_ ABSL_GUARDED_BY(mutex_);
   int32_t asking_ ABSL_GUARDED_BY(mutex_) = 0;
   int32_t begun_ ABSL_GUARDED_BY(mutex_) = 0;  // WorkerCalls whose end is awaited
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;

@@ -15,7 +15,8 @@ namespace pb = ::conclave::inference::v1;
 
 namespace {
 
-constexpr int64_t kKeepaliveNs = 15 * kSimSecond;  // a silent connection is given up
+// A silent connection is given up; later than the lease is over, which must not depend on it.
+constexpr int64_t kKeepaliveNs = 30 * kSimSecond;
 constexpr int64_t kAskTimeoutNs = 2 * kSimSecond;
 constexpr int64_t kTokenNs = 8 * kSimMs;
 constexpr int64_t kSlowTimes = 40;
@@ -112,7 +113,7 @@ class SimCall final : public WorkerCall, public std::enable_shared_from_this<Sim
     }
     if (status.ok()) {
       end.outcome.text = std::move(*said_.mutable_text());
-    } else if (end.outcome.retryable && said_.token_ids_size() > 0) {
+    } else if (said_.token_ids_size() > 0) {
       end.outcome.partial = std::move(said_);
       end.outcome.partial.set_model_revision(start_.model.revision());
     }
@@ -156,6 +157,13 @@ class SimTransport final : public WorkerTransport {
       response.set_step_count(fleet_->worker(worker).steps);
       done(status, response);
     });
+  }
+
+  void CancelRequests(int32_t worker, const std::vector<std::string>& request_ids) override {
+    for (const std::string& id : request_ids) {
+      fleet_->ToWorker(
+          worker, [fleet = fleet_, worker, id] { fleet->CancelRequest(worker, id); }, [] {});
+    }
   }
 
  private:
@@ -211,6 +219,18 @@ int32_t SimFleet::running() const {
   return static_cast<int32_t>(running);
 }
 
+int32_t SimFleet::waited_for_in_vain(int64_t silence_ns) const {
+  int32_t count = 0;
+  for (const auto& [number, weak] : calls_) {
+    const std::shared_ptr<SimCall> call = weak.lock();
+    if (call == nullptr) continue;
+    const Worker& w = workers_[static_cast<size_t>(call->worker())];
+    const bool silent = world_->now_ns() < std::max(w.frozen_until_ns, w.cut_off_until_ns);
+    count += silent && world_->now_ns() - std::max(w.silent_since_ns, w.heard_ns) > silence_ns ? 1 : 0;
+  }
+  return count;
+}
+
 // ---- Messages
 
 void SimFleet::ToWorker(int32_t index, std::function<void()> what, std::function<void()> lost) {
@@ -229,7 +249,10 @@ void SimFleet::ToWorker(int32_t index, std::function<void()> what, std::function
 
 void SimFleet::FromWorker(int32_t index, int64_t* last_ns, std::function<void()> what) {
   *last_ns = std::max({*last_ns, world_->now_ns() + Latency(), worker(index).cut_off_until_ns});
-  world_->After(*last_ns - world_->now_ns(), std::move(what));
+  world_->After(*last_ns - world_->now_ns(), [this, index, what = std::move(what)] {
+    worker(index).heard_ns = world_->now_ns();
+    what();
+  });
 }
 
 // ---- Work

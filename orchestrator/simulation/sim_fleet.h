@@ -47,6 +47,8 @@ class SimFleet {
   int32_t size() const { return static_cast<int32_t>(workers_.size()); }
   // Sequences in the batches of all workers.
   int32_t running() const;
+  // Calls of the orchestrator to workers that have been silent for longer.
+  int32_t waited_for_in_vain(int64_t silence_ns) const;
   int64_t tokens_made() const { return tokens_made_; }
 
  private:
@@ -67,6 +69,7 @@ class SimFleet {
     int64_t incarnation = 1;
     bool alive = true;
     int64_t frozen_until_ns = 0, cut_off_until_ns = 0, silent_since_ns = 0;
+    int64_t heard_ns = 0;  // when the last that it sent came through
     int64_t slow_until_ns = 0, full_until_ns = 0;
     int64_t steps = 0;
     std::map<int64_t, Stream> streams;

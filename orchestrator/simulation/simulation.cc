@@ -11,6 +11,7 @@
 #include "common/hash.h"
 #include "common/status.h"
 #include "orchestrator/backend/worker_dispatcher.h"
+#include "orchestrator/backend/worker_leases.h"
 #include "orchestrator/graph/binding.h"
 #include "orchestrator/run/executor.h"
 #include "orchestrator/run/machine_testing.h"
@@ -28,6 +29,7 @@ namespace pb = ::conclave::deliberation::v1;
 
 constexpr int64_t kHousekeepingNs = 50 * kSimMs;
 constexpr int64_t kFaultsUntilNs = 30 * kSimSecond;
+constexpr int64_t kLeaseSlackNs = kSimSecond;
 constexpr int64_t kHorizonNs = 3'600 * kSimSecond;  // a run that has not ended by then is lost
 constexpr int64_t kSettleNs = 60 * kSimSecond;      // after the last run: work that nobody waits for ends
 constexpr int32_t kWorkers = 4;
@@ -243,6 +245,10 @@ class Simulation {
   void Housekeep(int64_t life) {
     if (life != life_ || backend_ == nullptr) return;
     backend_->Housekeep();
+    // A word that was on its way when the silence began, and the moment until somebody looks.
+    if (const int32_t vain = fleet_.waited_for_in_vain(kLeaseNs + kLeaseSlackNs); vain > 0) {
+      Violation(fmt::format("{} calls wait for workers whose lease is over", vain));
+    }
     world_.After(kHousekeepingNs, [this, life] { Housekeep(life); });
   }
 

@@ -9,6 +9,7 @@
 //   exactly these events in this order, over all its connections and all lives of the orchestrator;
 //   its ledger is the sum of its calls, and no budget is passed;
 //   every text is the one that an undisturbed worker gives; without a loss the verdict is the undisturbed one;
+//   nobody waits for a worker whose lease is over;
 //   an acknowledged cancellation ends the run; no worker goes on with work that nobody waits for.
 #pragma once
 
