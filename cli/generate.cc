@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/engine_flags.h"
 #include "common/clock.h"
+#include "common/file.h"
 #include "common/status.h"
 
 namespace conclave::cli {
@@ -24,6 +25,7 @@ struct Arguments {
   int32_t samples = 1;
   uint64_t seed = 0;
   std::vector<std::string> stop;
+  std::string json_schema, regex, grammar;  // the first and last are files
 };
 
 const char* FinishName(engine::FinishReason reason) {
@@ -78,6 +80,15 @@ engine::Sampling SamplingOf(const Arguments& a, engine::Sampling sampling) {
   return sampling;
 }
 
+absl::StatusOr<engine::Constraint> ConstraintOf(const Arguments& a) {
+  using Language = engine::Constraint::Language;
+  if (!a.regex.empty()) return engine::Constraint{Language::kRegex, a.regex};
+  const std::string& file = a.json_schema.empty() ? a.grammar : a.json_schema;
+  if (file.empty()) return engine::Constraint{};
+  ASSIGN_OR_RETURN(std::string source, ReadFile(ExpandHome(file), engine::kConstraintBytesMax));
+  return engine::Constraint{a.json_schema.empty() ? Language::kGrammar : Language::kJsonSchema, std::move(source)};
+}
+
 absl::Status Generate(const Arguments& a) {
   std::string prompt = a.prompt;
   if (prompt == "-") {
@@ -91,6 +102,7 @@ absl::Status Generate(const Arguments& a) {
   request.sampling = SamplingOf(a, engine->info().sampling);
   request.stopping.output_tokens_max = a.max_tokens;
   request.stopping.stop_strings = a.stop;
+  ASSIGN_OR_RETURN(request.constraint, ConstraintOf(a));
   const bool stream = !a.output.json && a.samples == 1;
   const int64_t begin = Clock::System().NowNs();
   ASSIGN_OR_RETURN(GenerateResult result,
@@ -141,6 +153,12 @@ void AddGenerate(CLI::App* app, Chosen* chosen) {
   command->add_option("--top-p", a->top_p, "1: off; default as above, else off")->check(CLI::Range(0.0, 1.0));
   command->add_option("--min-p", a->min_p, "0: off; default as above, else off")->check(CLI::Range(0.0, 1.0));
   command->add_option("--stop", a->stop, "Stop text (repeatable)");
+  auto* schema = command->add_option("--json-schema", a->json_schema, "A file: the text is JSON that it accepts");
+  auto* regex = command->add_option("--regex", a->regex, "A regular expression: the whole text matches it");
+  auto* grammar =
+      command->add_option("--grammar", a->grammar, "A file of rules in GBNF: the text is what \"root\" says");
+  schema->excludes(regex)->excludes(grammar);
+  regex->excludes(grammar);
   command->callback([=] { chosen->action = [=] { return Report(Generate(*a)); }; });
 }
 

@@ -22,7 +22,8 @@ class Engine::Impl {
                .page_tokens = model->step.page_tokens,
                .vocab = model->info.vocab,
                .model_revision = model->info.revision,
-               .experts_per_token = model->info.experts_per_token},
+               .experts_per_token = model->info.experts_per_token,
+               .constraints = &constraints},
         loop(model->step, model->costs, model->decoder.get(), &Clock::System()) {
     loop.Start();
   }
@@ -30,7 +31,19 @@ class Engine::Impl {
   absl::Status Inspect(std::span<const TokenId> tokens, const RoutingPolicy& routing, std::vector<float>* logits,
                        RoutingTrace* trace);
 
+  // What each token adds to a text; special ones nothing, for their text is not to be had from a constraint.
+  std::shared_ptr<const grammar::VocabularyTrie> MakeTrie() const {
+    const Tokenizer& tokenizer = *model->tokenizer;
+    std::vector<std::string_view> bytes(static_cast<size_t>(model->info.vocab));
+    const TokenId known = std::min(tokenizer.vocab_size(), model->info.vocab);
+    for (TokenId token = 0; token < known; ++token) {
+      if (!tokenizer.IsSpecial(token)) bytes[static_cast<size_t>(token)] = tokenizer.TokenBytes(token);
+    }
+    return std::make_shared<const grammar::VocabularyTrie>(bytes, tokenizer.end_tokens());
+  }
+
   const std::unique_ptr<LoadedModel> model;
+  grammar::ConstraintCache constraints{[this] { return MakeTrie(); }};
   const RequestLimits limits;
   StepLoop loop;  // last: its thread uses the rest
 };

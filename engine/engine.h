@@ -32,6 +32,7 @@ inline constexpr int32_t kLogitBiasMax = 1024;
 inline constexpr int32_t kStopTokensMax = 64;
 inline constexpr int32_t kSampleIndexMax = 1 << 24;
 inline constexpr float kTemperatureMax = 100.0f;
+inline constexpr size_t kConstraintBytesMax = 128 << 10;
 inline constexpr size_t kTextBytesMax = 64 << 20;  // of one text to tokenize; callers check
 
 struct EngineOptions {
@@ -94,6 +95,22 @@ struct Stopping {
   bool ignore_end_of_sequence = false;
 };
 
+// What a text must be: of the bytes that it is decoded to, from its first token on. End tokens come only where the text
+// may end, and where nothing may follow it ends by itself (kStop). A text that meets its limit first is unfinished.
+struct Constraint {
+  enum class Language : uint8_t {
+    kNone,
+    kJsonSchema,  // see engine/grammar/json_schema.h for what is read, and how values are written
+    kRegex,       // the whole text matches
+    kGrammar,     // rules in llama.cpp's notation, from "root" (engine/grammar/ebnf.h)
+  };
+  Language language = Language::kNone;
+  std::string source;  // at most kConstraintBytesMax
+};
+
+// INVALID_ARGUMENT CONSTRAINT_INVALID with the place in the source. Needs no model.
+absl::Status CheckConstraint(const Constraint& constraint);
+
 // Which experts a token visits; for a dense model only the default is accepted. Part of the prefix-cache key.
 struct RoutingPolicy {
   int32_t top_k = 0;  // 0: the model's own, else at most that; the family's own renormalisation is over those chosen
@@ -134,6 +151,7 @@ struct GenerateRequest {
   uint64_t seed = 0;               // text depends on (model, prompt, sampling, seed, sample index) and nothing else
   Sampling sampling;
   Stopping stopping;
+  Constraint constraint;
   RoutingPolicy routing;
   int32_t top_logprobs = -1;  // -1: none; 0: the chosen token's; N: and the N best
   int32_t priority = 0;       // higher first; equal: first come
@@ -284,7 +302,8 @@ class Engine {
   // The tokens that end a text unless ignore_end_of_sequence.
   std::span<const TokenId> end_tokens() const;
 
-  // Validates (INVALID_ARGUMENT PROMPT_TOO_LONG, ..), enqueues. RESOURCE_EXHAUSTED OVERLOADED when the queue is full,
+  // Validates (INVALID_ARGUMENT PROMPT_TOO_LONG, CONSTRAINT_INVALID with the place in the source, ..), enqueues. A new
+  // constraint is compiled here, within limits: milliseconds. RESOURCE_EXHAUSTED OVERLOADED when the queue is full,
   // UNAVAILABLE DRAINING after Drain. On error the sink is never called.
   absl::StatusOr<RequestId> Submit(GenerateRequest request, std::shared_ptr<GenerateSink> sink);
   // The request ends with CANCELLED at the start of the next step and its KV is free by its end. Unknown or finished

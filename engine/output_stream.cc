@@ -20,9 +20,11 @@ class SampledStream final : public OutputStream {
         sample_(static_cast<uint64_t>(sample)),
         tokenizer_(tokenizer),
         decoder_(&tokenizer),
-        stop_(rules_->stop_strings) {}
+        stop_(rules_->stop_strings) {
+    if (rules_->constraint != nullptr) matcher_ = std::make_unique<grammar::ConstraintMatcher>(rules_->constraint);
+  }
 
-  void Begin(std::span<const TokenId> prompt, std::span<const TokenId> continued) override {
+  absl::Status Begin(std::span<const TokenId> prompt, std::span<const TokenId> continued) override {
     if (rules_->sampler.HasPenalties()) {
       const auto limit = static_cast<size_t>(rules_->stopping.output_tokens_max);
       counts_.Reserve(prompt.size() + std::max(continued.size(), limit == 0 ? kReservedOutputTokens : limit));
@@ -30,8 +32,12 @@ class SampledStream final : public OutputStream {
       for (const TokenId token : continued) counts_.AddOutput(token);
     }
     std::string reported;  // by whoever began the sample
-    for (const TokenId token : continued) AppendToken(token, &reported);
+    for (const TokenId token : continued) {
+      AppendToken(token, &reported);
+      if (matcher_ != nullptr) RETURN_IF_ERROR(matcher_->Append(token));
+    }
     drawn_ = continued.size();
+    return absl::OkStatus();
   }
 
   absl::StatusOr<TokenId> Next(std::span<const float> logits, bool last, SamplerWorkspace* workspace,
@@ -44,6 +50,11 @@ class SampledStream final : public OutputStream {
     input.candidate = sample_;
     input.position = drawn_;
     input.top_logprobs = rules_->top_logprobs;
+    grammar::TokenMask mask;  // until it was used
+    if (matcher_ != nullptr) {
+      ASSIGN_OR_RETURN(mask, AllowedTokens());
+      input.allowed = *mask;
+    }
     ASSIGN_OR_RETURN(const SampleOutput drawn, SampleToken(input, workspace));
     ++drawn_;
     if (rules_->sampler.HasPenalties()) counts_.AddOutput(drawn.token);
@@ -58,7 +69,11 @@ class SampledStream final : public OutputStream {
       delta->finished = FinishReason::kStop;
     } else {
       AppendToken(drawn.token, &delta->text);
-      if (stopped_by_ == nullptr && last) delta->finished = FinishReason::kLength;
+      if (matcher_ != nullptr) {
+        RETURN_IF_ERROR(matcher_->Append(drawn.token));
+        if (matcher_->exhausted()) delta->finished = FinishReason::kStop;
+      }
+      if (stopped_by_ == nullptr && last && !delta->finished.has_value()) delta->finished = FinishReason::kLength;
     }
     if (stopped_by_ == nullptr && delta->finished.has_value()) Flush(&delta->text);
     if (stopped_by_ != nullptr) {
@@ -73,6 +88,24 @@ class SampledStream final : public OutputStream {
     const Stopping& stopping = rules_->stopping;
     return (!stopping.ignore_end_of_sequence && tokenizer_.IsEnd(token)) ||
            std::find(stopping.stop_tokens.begin(), stopping.stop_tokens.end(), token) != stopping.stop_tokens.end();
+  }
+
+  // What the constraint allows, end and stop tokens as the request wants them.
+  absl::StatusOr<grammar::TokenMask> AllowedTokens() {
+    ASSIGN_OR_RETURN(grammar::TokenMask mask, matcher_->Allowed());
+    const Stopping& stopping = rules_->stopping;
+    const bool stops = !stopping.stop_tokens.empty() && matcher_->complete();
+    if (!stopping.ignore_end_of_sequence && !stops) return mask;
+    auto changed = std::make_shared<std::vector<uint64_t>>(*mask);
+    const auto word = [&](TokenId token) -> uint64_t& { return (*changed)[static_cast<size_t>(token) / 64]; };
+    const auto bit = [](TokenId token) { return uint64_t{1} << (token % 64); };
+    if (stopping.ignore_end_of_sequence) {
+      for (const TokenId token : tokenizer_.end_tokens()) {
+        if (static_cast<size_t>(token) / 64 < changed->size()) word(token) &= ~bit(token);
+      }
+    }
+    for (const TokenId token : stopping.stop_tokens) word(token) |= stops ? bit(token) : 0;
+    return grammar::TokenMask(std::move(changed));
   }
 
   void AppendToken(TokenId token, std::string* out) {
@@ -94,6 +127,7 @@ class SampledStream final : public OutputStream {
   const Tokenizer& tokenizer_;
   StreamDecoder decoder_;
   StopMatcher stop_;
+  std::unique_ptr<grammar::ConstraintMatcher> matcher_;  // ?
   const std::string* stopped_by_ = nullptr;
   TokenCounts counts_;
   std::string characters_;  // scratch

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
+#include "engine/grammar/constraint.h"
 #include "engine/sampler/sampler.h"
 #include "engine/sampler/stop_matcher.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -23,6 +24,7 @@ struct OutputRules {
   Stopping stopping;
   std::shared_ptr<const StopStrings> stop_strings;  // those of `stopping`
   int32_t top_logprobs;
+  std::shared_ptr<grammar::Constraint> constraint = nullptr;  // ?
 };
 
 SamplerParams ToSamplerParams(const Sampling& sampling);
@@ -32,11 +34,13 @@ class OutputStream {
   virtual ~OutputStream() = default;
 
   // Accounts for the prompt, and for tokens that the sample made before it came here (their text is not reported).
-  virtual void Begin(std::span<const TokenId> prompt, std::span<const TokenId> continued) = 0;
+  // FAILED_PRECONDITION CONSTRAINT_VIOLATED if those could not have been.
+  virtual absl::Status Begin(std::span<const TokenId> prompt, std::span<const TokenId> continued) = 0;
 
   // Draws the next token from `logits` [V] and fills `delta`. Returns the token.
   // delta->finished is set if it ends the sample; `last` says that there is no room for more. INTERNAL NUMERIC_FAILURE
-  // if the logits are not numbers.
+  // if the logits are not numbers, FAILED_PRECONDITION NO_TOKEN_ALLOWED or RESOURCE_EXHAUSTED CONSTRAINT_TOO_AMBIGUOUS
+  // if no token is known that the constraint allows.
   virtual absl::StatusOr<TokenId> Next(std::span<const float> logits, bool last, SamplerWorkspace* workspace,
                                        SampleDelta* delta) = 0;
 

@@ -124,7 +124,7 @@ TEST_F(OutputStreamTest, LogprobsWhenAskedFor) {
 TEST_F(OutputStreamTest, PenaltiesCountPromptAndOutput) {
   sampling_.repetition_penalty = 1.5f;
   const auto stream = Make();
-  stream->Begin(std::vector<TokenId>{'a'}, {});
+  EXPECT_OK(stream->Begin(std::vector<TokenId>{'a'}, {}));
   std::vector<float> logits(257, 0.0f);
   logits['a'] = 10;  // 6.67 with its penalty
   logits['b'] = 9;   // 6 once it was drawn
@@ -142,8 +142,8 @@ TEST_F(OutputStreamTest, ContinuedSampleGoesOnAsIfNothingHadHappened) {
   const std::vector<TokenId> prompt = {'c', 'd'};
   for (size_t cut = 0; cut < 12; ++cut) {
     const auto whole = Make(), begun = Make(), continued = Make();
-    whole->Begin(prompt, {});
-    begun->Begin(prompt, {});
+    EXPECT_OK(whole->Begin(prompt, {}));
+    EXPECT_OK(begun->Begin(prompt, {}));
     std::string text, parts;
     std::vector<TokenId> tokens, first;
     std::optional<FinishReason> end;
@@ -159,7 +159,7 @@ TEST_F(OutputStreamTest, ContinuedSampleGoesOnAsIfNothingHadHappened) {
       parts += delta.text;
       first.push_back(delta.tokens[0]);
     }
-    continued->Begin(prompt, first);
+    EXPECT_OK(continued->Begin(prompt, first));
     for (size_t i = cut; i < tokens.size(); ++i) {
       const SampleDelta delta = Next(continued.get(), logits);
       parts += delta.text;

@@ -90,6 +90,37 @@ absl::Status CheckContext(const RequestLimits& limits, std::string_view what, si
                          limits.context_tokens);
 }
 
+static_assert(kConstraintBytesMax == grammar::kSourceBytesMax);
+
+// Not of kNone.
+absl::StatusOr<grammar::Language> LanguageOf(const Constraint& constraint) {
+  switch (constraint.language) {
+    case Constraint::Language::kJsonSchema:
+      return grammar::Language::kJsonSchema;
+    case Constraint::Language::kRegex:
+      return grammar::Language::kRegex;
+    case Constraint::Language::kGrammar:
+      return grammar::Language::kGrammar;
+    case Constraint::Language::kNone:
+      break;
+  }
+  return InvalidArgument("CONSTRAINT_INVALID: the language {} is not known", static_cast<int>(constraint.language));
+}
+
+absl::Status InvalidConstraint(const absl::Status& status) {
+  return InvalidArgument("CONSTRAINT_INVALID: {}", Message(status));
+}
+
+// Null without a constraint.
+absl::StatusOr<std::shared_ptr<grammar::Constraint>> FindConstraint(const RequestLimits& limits,
+                                                                    const Constraint& constraint) {
+  if (constraint.language == Constraint::Language::kNone) return std::shared_ptr<grammar::Constraint>();
+  ASSIGN_OR_RETURN(const grammar::Language language, LanguageOf(constraint));
+  absl::StatusOr<std::shared_ptr<grammar::Constraint>> compiled = limits.constraints->Get(language, constraint.source);
+  if (!compiled.ok()) return InvalidConstraint(compiled.status());
+  return compiled;
+}
+
 // A sequence whose memory suffices to its end, so that the step thread allocates nothing for it.
 std::unique_ptr<Sequence> NewSequence(const RequestLimits& limits, Request* request, int32_t index,
                                       int32_t tokens_max) {
@@ -104,6 +135,13 @@ std::unique_ptr<Sequence> NewSequence(const RequestLimits& limits, Request* requ
 }
 
 }  // namespace
+
+absl::Status CheckConstraint(const Constraint& constraint) {
+  if (constraint.language == Constraint::Language::kNone) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const grammar::Language language, LanguageOf(constraint));
+  const auto compiled = grammar::CompileAutomaton(language, constraint.source);
+  return compiled.ok() ? absl::OkStatus() : InvalidConstraint(compiled.status());
+}
 
 absl::StatusOr<std::unique_ptr<Request>> BuildGenerate(const RequestLimits& limits, const Tokenizer& tokenizer,
                                                        GenerateRequest request, std::shared_ptr<GenerateSink> sink) {
@@ -138,9 +176,10 @@ absl::StatusOr<std::unique_ptr<Request>> BuildGenerate(const RequestLimits& limi
   built->sink = std::move(sink);
   absl::StatusOr<std::shared_ptr<const StopStrings>> stops = StopStrings::Create(request.stopping.stop_strings);
   if (!stops.ok()) return Annotate(stops.status(), "stopping.stop_strings");
+  ASSIGN_OR_RETURN(std::shared_ptr<grammar::Constraint> constraint, FindConstraint(limits, request.constraint));
   const auto rules = std::make_shared<const OutputRules>(OutputRules{request.seed, ToSamplerParams(request.sampling),
                                                                      std::move(request.stopping), *std::move(stops),
-                                                                     request.top_logprobs});
+                                                                     request.top_logprobs, std::move(constraint)});
   std::vector<PageKey> keys;
   ExtendPageKeys(built->root, request.prompt, limits.page_tokens, &keys);
   for (int32_t i = 0; i < request.samples; ++i) {
@@ -151,7 +190,7 @@ absl::StatusOr<std::unique_ptr<Request>> BuildGenerate(const RequestLimits& limi
     sequence->logits_from = prompt_tokens - 1;
     sequence->output = OutputStream::Create(rules, sequence->sample, tokenizer);
     const std::span<const TokenId> prompt(request.prompt);
-    sequence->output->Begin(prompt.first(given), prompt.subspan(given));
+    RETURN_IF_ERROR(sequence->output->Begin(prompt.first(given), prompt.subspan(given)));
     // As many samples as can run together fork from the first; the others come later and find its pages in the cache.
     const bool follows = i > 0 && i < limits.sequences_max;
     (follows ? built->sequences[0]->followers : built->sequences).push_back(std::move(sequence));

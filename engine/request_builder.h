@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
+#include "engine/grammar/constraint_cache.h"
 #include "engine/request.h"
 #include "engine/tokenizer/tokenizer.h"
 
@@ -17,7 +18,8 @@ struct RequestLimits {
   int32_t page_tokens;
   int32_t vocab;
   std::string model_revision;
-  int32_t experts_per_token;  // the model's own; 0: dense
+  int32_t experts_per_token;                        // the model's own; 0: dense
+  grammar::ConstraintCache* constraints = nullptr;  // ? outlives the limits; generations with a constraint need it
 };
 
 // INVALID_ARGUMENT names the field, the value found and the limit.

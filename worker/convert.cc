@@ -42,6 +42,21 @@ engine::Stopping ToEngine(const pb::Stopping& s) {
   return out;
 }
 
+engine::Constraint ToEngine(const pb::Constraint& c) {
+  using Language = engine::Constraint::Language;
+  switch (c.constraint_case()) {
+    case pb::Constraint::kJsonSchema:
+      return {Language::kJsonSchema, c.json_schema()};
+    case pb::Constraint::kRegex:
+      return {Language::kRegex, c.regex()};
+    case pb::Constraint::kGrammar:
+      return {Language::kGrammar, c.grammar()};
+    case pb::Constraint::CONSTRAINT_NOT_SET:
+      break;
+  }
+  return {};
+}
+
 }  // namespace
 
 engine::GenerateRequest ToEngine(const pb::GenerateRequest& request) {
@@ -49,6 +64,7 @@ engine::GenerateRequest ToEngine(const pb::GenerateRequest& request) {
   if (request.has_sample_count()) out.samples = request.sample_count();
   out.sampling = ToEngine(request.sampling());
   out.stopping = ToEngine(request.stopping());
+  out.constraint = ToEngine(request.constraint());
   if (request.output().has_top_logprob_count()) out.top_logprobs = request.output().top_logprob_count();
   out.priority = request.priority();
   out.cache_salt = request.cache_salt();
@@ -130,6 +146,7 @@ pb::Model ToProto(const engine::ModelInfo& info) {
   out.set_flops_per_token(info.flops_per_token);
   out.set_attention_flops_per_token_and_position(info.attention_flops_per_token_and_position);
   out.set_has_chat_template(!info.chat_template.empty());
+  out.set_supports_constraints(true);
   return out;
 }
 

@@ -21,6 +21,7 @@ inline constexpr float kLogitBiasMagnitudeMax = 1000.0f;
 inline constexpr int32_t kCancelIdsMax = 1024;
 inline constexpr int64_t kDrainGraceSecondsMax = 86'400;
 inline constexpr int64_t kDrainGraceSecondsDefault = 600;
+using engine::kConstraintBytesMax;
 using engine::kLogitBiasMax;
 using engine::kSampleIndexMax;
 using engine::kSamplesMax;  // also the most continuations of one Score

@@ -27,6 +27,18 @@ absl::Status FromEngine(const absl::Status& status) {
   return rpc::WithRetryDelay(status, rpc::kOverloadRetryNs);
 }
 
+// A constraint that the engine could not compile, as the field that it came in.
+absl::Status AtConstraint(const absl::Status& status, const pb::Constraint& constraint) {
+  constexpr std::string_view kReason = "CONSTRAINT_INVALID";
+  if (rpc::Reason(status) != kReason) return status;
+  const std::string_view message = Message(status), what = message.substr(message.find(": ") + 2);
+  const char* field = constraint.has_json_schema() ? "constraint.json_schema"
+                      : constraint.has_regex()     ? "constraint.regex"
+                                                   : "constraint.grammar";
+  const rpc::FieldViolation violation = {field, std::string(what)};
+  return rpc::BadRequest("GenerateRequest", {&violation, 1}, kReason);
+}
+
 pb::ScoreResponse ToResponse(const engine::ScoreResult& result,
                              const std::vector<std::vector<engine::TokenId>>& continuations) {
   pb::ScoreResponse out;
@@ -100,7 +112,7 @@ void Service::StartGenerate(const grpc::ByteBuffer& bytes, int64_t deadline_ns,
   const absl::StatusOr<engine::RequestId> submitted = host_->Submit(std::move(prepared), stream);
   if (!submitted.ok()) {
     streams_.ReleaseId(id, stream.get());
-    return stream->Fail(FromEngine(submitted.status()));
+    return stream->Fail(AtConstraint(FromEngine(submitted.status()), request.constraint()));
   }
   stream->Attach(*submitted);
 }

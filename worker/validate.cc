@@ -133,6 +133,20 @@ void CheckRouting(const pb::RoutingPolicy& routing, Violations* out) {
   if (routing.has_top_k() && routing.top_k() < 1) out->Add("routing.top_k", "{} is below 1", routing.top_k());
 }
 
+void CheckConstraint(const pb::Constraint& constraint, Violations* out) {
+  constexpr auto kBytesMax = static_cast<int64_t>(kConstraintBytesMax);
+  switch (constraint.constraint_case()) {
+    case pb::Constraint::kJsonSchema:
+      return out->CheckBytes("constraint.json_schema", constraint.json_schema(), kBytesMax);
+    case pb::Constraint::kRegex:
+      return out->CheckBytes("constraint.regex", constraint.regex(), kBytesMax);
+    case pb::Constraint::kGrammar:
+      return out->CheckBytes("constraint.grammar", constraint.grammar(), kBytesMax);
+    case pb::Constraint::CONSTRAINT_NOT_SET:
+      return out->Add("constraint", "is empty, give one of json_schema, regex, grammar");
+  }
+}
+
 }  // namespace
 
 absl::Status Validate(const pb::GenerateRequest& request, int32_t vocab) {
@@ -145,6 +159,7 @@ absl::Status Validate(const pb::GenerateRequest& request, int32_t vocab) {
   CheckSampling(request.sampling(), vocab, &out);
   CheckStopping(request.stopping(), vocab, &out);
   CheckRouting(request.routing(), &out);
+  if (request.has_constraint()) CheckConstraint(request.constraint(), &out);
   if (request.output().has_top_logprob_count()) {
     out.CheckRange("output.top_logprob_count", request.output().top_logprob_count(), 0, kTopLogprobsMax);
   }

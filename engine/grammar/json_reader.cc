@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "common/status.h"
 
 namespace conclave::engine::grammar {
@@ -29,7 +30,7 @@ class Reader final : public nlohmann::json_sax<Json> {
   bool end_object() override { return Close(); }
   bool end_array() override { return Close(); }
   bool key(string_t& value) override {
-    if (open_.back()->contains(value)) {
+    if (!keys_.back().insert(value).second) {
       status = InvalidArgument("the key \"{}\" stands twice in one object", value);
       return false;
     }
@@ -57,7 +58,11 @@ class Reader final : public nlohmann::json_sax<Json> {
       return &root;
     }
     Json& parent = *open_.back();
-    if (parent.is_object()) return &(parent[key_] = std::move(value));
+    if (parent.is_object()) {
+      auto& members = parent.get_ref<Json::object_t&>();
+      members.emplace_back(std::move(key_), std::move(value));  // which was looked for among its keys
+      return &members.back().second;
+    }
     parent.push_back(std::move(value));
     return &parent.back();
   }
@@ -67,14 +72,17 @@ class Reader final : public nlohmann::json_sax<Json> {
       return false;
     }
     open_.push_back(Place(std::move(value)));
+    keys_.emplace_back();
     return true;
   }
   bool Close() {
     open_.pop_back();
+    keys_.pop_back();
     return true;
   }
 
   std::vector<Json*> open_;  // a value moves only while it is closed: its parent grows behind it
+  std::vector<absl::flat_hash_set<std::string>> keys_;  // of each
   std::string key_;
 };
 

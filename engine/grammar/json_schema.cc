@@ -105,6 +105,9 @@ class SchemaCompiler {
       return Value(*target, value.get<std::string>().substr(1));
     }
     if (!value.is_array() || value.empty()) return SchemaError(where, "a list of schemas is expected");
+    if (keyword == "oneOf" && value.size() > kOneOfMax) {
+      return SchemaError(where, "has {} schemas, at most {} are allowed", value.size(), kOneOfMax);
+    }
     if (keyword == "allOf" && value.size() > 1) return SchemaError(where, "more than one schema is not supported");
     for (size_t i = 0; keyword == "oneOf" && i < value.size(); ++i) {
       for (size_t j = 0; j < i; ++j) {
@@ -293,14 +296,14 @@ class SchemaCompiler {
     const int32_t first = builder_.next_node();
     const Part brace = builder_.Bytes("{"), start = builder_.Then(brace, parts_.Space());
     const Part before = parts_.Space(), close = builder_.Then(before, builder_.Bytes("}"));
+    std::vector<std::string_view> names;
+    for (const Property& property : properties) names.push_back(property.name);
     const auto member = [&](int32_t from, bool comma, const std::optional<Property>& property, int32_t to) {
       if (comma) {
         const Part mark = builder_.Bytes(","), space = builder_.Then(mark, parts_.Space());
         builder_.AddStep(from, space.start);
         from = space.end;
       }
-      std::vector<std::string_view> names;
-      for (const Property& known : properties) names.push_back(known.name);
       const Part key = property ? parts_.Key(property->name) : parts_.AnyKey(names);
       const Json* value_schema = property ? property->schema : others;
       const std::string value_place = property ? property->place : Below(place, "additionalProperties");

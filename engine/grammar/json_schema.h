@@ -18,6 +18,8 @@
 
 namespace conclave::engine::grammar {
 
+inline constexpr size_t kOneOfMax = 64;  // alternatives, which are compared in pairs
+
 // INVALID_ARGUMENT "at byte N: .." where it is not JSON, "at properties.age.type: .." where it is no schema known here.
 absl::StatusOr<std::shared_ptr<const Automaton>> CompileJsonSchema(std::string_view source);
 

@@ -11,6 +11,7 @@
 #include "engine/grammar/constraint_testing.h"
 #include "engine/grammar/json_parts.h"
 #include "engine/grammar/json_reader.h"
+#include "engine/grammar/json_schema.h"
 #include "tests/testing/status_matchers.h"
 
 namespace conclave::engine::grammar {
@@ -194,6 +195,8 @@ TEST(JsonSchema, OneOfWantsAlternativesThatExcludeOneAnother) {
   EXPECT_OK(compile(R"({"enum":[1,2]}, {"const":3})"));
   EXPECT_OK(compile(R"({"type":"object","properties":{"k":{"const":"a"}},"required":["k"]},
                        {"type":"object","properties":{"k":{"const":"b"}},"required":["k"]})"));
+  EXPECT_THAT(compile(R"({"enum":[1,2]}, {"const":2.0})"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at oneOf[1]")));
   EXPECT_THAT(compile(R"({"type":"number"}, {"type":"integer"})"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at oneOf[1]: a value may match entry 0 too")));
   EXPECT_THAT(compile(R"({"type":"object","properties":{"k":{"const":"a"}}},
@@ -313,6 +316,13 @@ TEST(Limits, AtTheLimitAndOneBeyond) {
   const auto deep = [](size_t depth) { return Repeated(R"({"items":)", depth - 1) + "{}" + Repeated("}", depth - 1); };
   EXPECT_OK(compiles(Language::kJsonSchema, deep(kJsonNestingMax)));
   EXPECT_THAT(compiles(Language::kJsonSchema, deep(kJsonNestingMax + 1)), refused("nests deeper than 64"));
+  const auto alternatives = [](size_t count) {
+    std::string schema = "{\"oneOf\": [{\"const\": 0}";
+    for (size_t i = 1; i < count; ++i) schema += fmt::format(", {{\"const\": {}}}", i);
+    return schema + "]}";
+  };
+  EXPECT_OK(compiles(Language::kJsonSchema, alternatives(kOneOfMax)));
+  EXPECT_THAT(compiles(Language::kJsonSchema, alternatives(kOneOfMax + 1)), refused("at oneOf: has 65 schemas"));
   const auto bound = [](int64_t b) { return fmt::format(R"({{"type":"integer","maximum":{}}})", b); };
   EXPECT_OK(compiles(Language::kJsonSchema, bound(kIntegerBoundMax)));
   EXPECT_THAT(compiles(Language::kJsonSchema, bound(kIntegerBoundMax + 1)), refused("at maximum: a whole number"));

@@ -3,7 +3,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
+
+#include "absl/container/flat_hash_set.h"
 
 namespace conclave::engine::grammar {
 namespace {
@@ -90,14 +93,27 @@ const Json* Listed(const Json& schema) {
   return schema.contains("enum") ? &schema["enum"] : nullptr;
 }
 
+// Calls each(text) for the values listed, equal texts for equal values. False: there is no list, or one with arrays and
+// objects, whose equality is not as simple.
+template <typename Each>
+bool ForListed(const Json& schema, Each each) {
+  const Json* listed = Listed(schema);
+  if (listed == nullptr) return false;
+  const bool single = schema.contains("const");
+  if (!single && !listed->is_array()) return false;
+  for (size_t i = 0; i < (single ? 1 : listed->size()); ++i) {
+    const Json& value = single ? *listed : (*listed)[i];
+    if (value.is_structured()) return false;
+    each(value.is_number() ? Json(value.get<double>()).dump() : value.dump());
+  }
+  return true;
+}
+
 bool ListsShareNothing(const Json& a, const Json& b) {
-  const Json *listed_a = Listed(a), *listed_b = Listed(b);
-  if (listed_a == nullptr || listed_b == nullptr) return false;
-  const Json one_a = a.contains("const") ? Json::array({*listed_a}) : *listed_a;
-  const Json one_b = b.contains("const") ? Json::array({*listed_b}) : *listed_b;
-  return one_a.is_array() && one_b.is_array() && std::none_of(one_a.begin(), one_a.end(), [&](const Json& value) {
-           return std::find(one_b.begin(), one_b.end(), value) != one_b.end();
-         });
+  absl::flat_hash_set<std::string> of_a;
+  bool shared = false;
+  return ForListed(a, [&](std::string text) { of_a.insert(std::move(text)); }) &&
+         ForListed(b, [&](const std::string& text) { shared = shared || of_a.contains(text); }) && !shared;
 }
 
 // A schema behind its references, as far as a few of them lead.

@@ -2,12 +2,14 @@
 #include "engine/grammar/vocabulary_trie.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 namespace conclave::engine::grammar {
 
-VocabularyTrie::VocabularyTrie(std::span<const std::string_view> bytes, std::span<const TokenId> ends)
-    : ends_(ends.begin(), ends.end()) {
+VocabularyTrie::VocabularyTrie(std::span<const std::string_view> bytes, std::span<const TokenId> ends) {
+  std::copy_if(ends.begin(), ends.end(), std::back_inserter(ends_),
+               [&](TokenId token) { return token >= 0 && static_cast<size_t>(token) < bytes.size(); });
   begin_.push_back(0);
   for (size_t token = 0; token < bytes.size(); ++token) {
     text_.insert(text_.end(), bytes[token].begin(), bytes[token].end());

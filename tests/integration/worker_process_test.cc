@@ -3,6 +3,7 @@
 #include <grpcpp/create_channel.h>
 
 #include <csignal>
+#include <nlohmann/json.hpp>
 
 #include "common/file.h"
 #include "common/status.h"
@@ -165,6 +166,37 @@ TEST(WorkerProcess, ASampleGoesOnElsewhereAsIfNothingHadHappened) {
   for (int i = 0; i < 15; ++i) request.mutable_continuation()->add_generated_token_ids(tokens[i]);
   ASSERT_OK(GenerateCall(b.stub(), request).Finish(&rest));
   EXPECT_EQ(TokensOf(rest), std::vector<int32_t>(tokens.begin() + 15, tokens.end()));
+}
+
+pb::GenerateRequest Constrained(const char* schema) {
+  pb::GenerateRequest request = Request(200);
+  request.mutable_stopping()->set_ignore_end_of_sequence(false);
+  request.mutable_constraint()->set_json_schema(schema);
+  return request;
+}
+
+TEST(WorkerProcess, TextsUnderASchemaAreWhatItSays) {
+  Worker worker;
+  Events events;
+  ASSERT_OK(GenerateCall(worker.stub(), Constrained(R"({"type":"array","items":{"enum":["yes","no"]},"maxItems":3})"))
+                .Finish(&events));
+  const auto json = nlohmann::json::parse(TextOf(events), nullptr, false);
+  ASSERT_TRUE(json.is_array() && json.size() <= 3) << TextOf(events);
+  for (const auto& item : json) EXPECT_TRUE(item == "yes" || item == "no") << item;
+  EXPECT_EQ(events[events.size() - 2].finished().reason(), pb::FINISH_REASON_STOP);
+
+  const absl::Status refused =
+      GenerateCall(worker.stub(), Constrained(R"({"properties":{"a":{"type":"text"}}})")).Finish();
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("\"text\" is no type")));
+  EXPECT_EQ(rpc::Reason(refused), "CONSTRAINT_INVALID");
+  ASSERT_EQ(rpc::Violations(refused).size(), 1u);
+  EXPECT_EQ(rpc::Violations(refused)[0].field, "constraint.json_schema");
+  EXPECT_THAT(rpc::Violations(refused)[0].description, HasSubstr("at properties.a.type: "));
+
+  grpc::ClientContext context;
+  pb::GetModelResponse model;
+  ASSERT_OK(rpc::FromGrpc(worker.stub()->GetModel(&context, {}, &model)));
+  EXPECT_TRUE(model.model().supports_constraints());
 }
 
 TEST(WorkerProcess, ASignalWhileTheModelLoadsEndsIt) {
