@@ -140,6 +140,33 @@ void CheckBatch(const StepBatch& batch, const Ops::StepLimits& limits) {
   for (const int32_t row : batch.logit_rows) CONCLAVE_CHECK(row >= 0 && row < static_cast<int32_t>(tokens));
 }
 
+void CheckTerms(const AttentionTerms& terms, const Ops::StepLimits& limits) {
+  CONCLAVE_CHECK(terms.window >= 0 && (terms.window == 0 || limits.attention_windows));
+  if (terms.sinks == nullptr) return;
+  CONCLAVE_CHECK(limits.attention_sinks && terms.sinks->rows == 1 && terms.sinks->columns == limits.query_heads);
+}
+
+void CheckRoute(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
+                const RouterSpec& router) {
+  CONCLAVE_CHECK(router.top_k >= 1 && router.groups >= 1 && router.experts % router.groups == 0);
+  CONCLAVE_CHECK(router.top_groups >= 1 && router.top_groups <= router.groups);
+  CONCLAVE_CHECK(router.top_k <= router.experts / router.groups * router.top_groups);
+  CONCLAVE_CHECK(ids.dtype == DType::kI32 && ids.shape.back() == router.top_k && weights.shape == ids.shape);
+  CONCLAVE_CHECK(logits.shape.back() == router.experts && logits.shape[0] == ids.shape[0]);
+  CONCLAVE_CHECK(selection_bias == nullptr || selection_bias->columns == router.experts);
+}
+
+void CheckExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
+                    const WeightStack& down, const ExpertTerms& terms, const Ops::StepLimits& limits) {
+  CONCLAVE_CHECK(y.shape == x.shape && y.data != x.data && x.shape.back() == gate_up.columns);
+  CONCLAVE_CHECK(down.rows == y.shape.back() && gate_up.rows == 2 * down.columns && gate_up.count == down.count);
+  CONCLAVE_CHECK(ids.dtype == DType::kI32 && ids.shape == weights.shape && ids.shape[0] == x.shape[0]);
+  CONCLAVE_CHECK(ids.shape.back() <= limits.experts_per_token && x.shape[0] <= limits.tokens_max);
+  CONCLAVE_CHECK(terms.gate_up_bias == nullptr || terms.gate_up_bias->columns == gate_up.count * gate_up.rows);
+  CONCLAVE_CHECK(terms.down_bias == nullptr || terms.down_bias->columns == down.count * down.rows);
+  CONCLAVE_CHECK(terms.activation.limit > 0);
+}
+
 absl::StatusOr<View> HostOps::Allocate(DType dtype, Shape shape) {
   int64_t bytes = Traits(dtype).block_bytes;
   CONCLAVE_CHECK(Traits(dtype).block_elements == 1);
@@ -195,33 +222,6 @@ int32_t HostOps::ExpertsOf(const HostPlan& plan, int64_t t, const RouterSpec& ro
   const int32_t k = plan.batch.experts_per_token[static_cast<size_t>(plan.sequence_of_token[static_cast<size_t>(t)])];
   CONCLAVE_CHECK(k >= 1 && k <= router.top_k);
   return k;
-}
-
-void HostOps::CheckTerms(const AttentionTerms& terms) const {
-  CONCLAVE_CHECK(terms.window >= 0 && (terms.window == 0 || limits_.attention_windows));
-  if (terms.sinks == nullptr) return;
-  CONCLAVE_CHECK(limits_.attention_sinks && terms.sinks->rows == 1 && terms.sinks->columns == limits_.query_heads);
-}
-
-void HostOps::CheckRoute(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
-                         const RouterSpec& router) {
-  CONCLAVE_CHECK(router.top_k >= 1 && router.groups >= 1 && router.experts % router.groups == 0);
-  CONCLAVE_CHECK(router.top_groups >= 1 && router.top_groups <= router.groups);
-  CONCLAVE_CHECK(router.top_k <= router.experts / router.groups * router.top_groups);
-  CONCLAVE_CHECK(ids.dtype == DType::kI32 && ids.shape.back() == router.top_k && weights.shape == ids.shape);
-  CONCLAVE_CHECK(logits.shape.back() == router.experts && logits.shape[0] == ids.shape[0]);
-  CONCLAVE_CHECK(selection_bias == nullptr || selection_bias->columns == router.experts);
-}
-
-void HostOps::CheckExpertFfn(const View& y, const View& x, const View& ids, const View& weights,
-                             const WeightStack& gate_up, const WeightStack& down, const ExpertTerms& terms) const {
-  CONCLAVE_CHECK(y.shape == x.shape && y.data != x.data && x.shape.back() == gate_up.columns);
-  CONCLAVE_CHECK(down.rows == y.shape.back() && gate_up.rows == 2 * down.columns && gate_up.count == down.count);
-  CONCLAVE_CHECK(ids.dtype == DType::kI32 && ids.shape == weights.shape && ids.shape[0] == x.shape[0]);
-  CONCLAVE_CHECK(ids.shape.back() <= limits_.experts_per_token && x.shape[0] <= limits_.tokens_max);
-  CONCLAVE_CHECK(terms.gate_up_bias == nullptr || terms.gate_up_bias->columns == gate_up.count * gate_up.rows);
-  CONCLAVE_CHECK(terms.down_bias == nullptr || terms.down_bias->columns == down.count * down.rows);
-  CONCLAVE_CHECK(terms.activation.limit > 0);
 }
 
 void HostOps::KvCopyPages(const View& pages, std::span<const int32_t> from, std::span<const int32_t> to) {

@@ -38,6 +38,13 @@ absl::Status CheckLimits(const Ops::StepLimits& limits, const KvLayout& layout);
 // CHECKs the step's internal consistency against the limits.
 void CheckBatch(const StepBatch& batch, const Ops::StepLimits& limits);
 
+// CHECK what Attention, Route and ExpertFfn are given.
+void CheckTerms(const AttentionTerms& terms, const Ops::StepLimits& limits);
+void CheckRoute(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
+                const RouterSpec& router);
+void CheckExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
+                    const WeightStack& down, const ExpertTerms& terms, const Ops::StepLimits& limits);
+
 class HostOps : public Ops {
  public:
   absl::StatusOr<View> Allocate(DType dtype, Shape shape) override;
@@ -55,12 +62,6 @@ class HostOps : public Ops {
   void FillPlan(const StepBatch& batch, HostPlan* plan);
   // Experts of token t under its sequence's policy; CHECKs the range.
   static int32_t ExpertsOf(const HostPlan& plan, int64_t t, const RouterSpec& router);
-  void CheckTerms(const AttentionTerms& terms) const;
-  // CHECKs the shapes that Route and ExpertFfn are given.
-  static void CheckRoute(const View& ids, const View& weights, const View& logits, const Weight* selection_bias,
-                         const RouterSpec& router);
-  void CheckExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
-                      const WeightStack& down, const ExpertTerms& terms) const;
 
   HostMemory buffers_, results_;
   int64_t weight_bytes_ = 0;

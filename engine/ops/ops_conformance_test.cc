@@ -259,20 +259,12 @@ const Small kAttentionShapes[] = {
     {.heads = 56, .kv_heads = 1, .dim_k = 72, .dim_v = 64, .page_tokens = 16, .v_in_k = true}};
 
 TEST_P(Conformance, AttentionOverPages) {
-  for (const Small& small : kAttentionShapes) {
+  std::vector<Small> shapes(std::begin(kAttentionShapes), std::end(kAttentionShapes));
+  shapes.push_back({.heads = 20, .kv_heads = 1, .dim_k = 576, .dim_v = 512, .page_tokens = 32, .v_in_k = true});
+  for (const Small& small : shapes) {
     const std::vector<float> expected = AttentionOutputs(NewOps("reference").get(), small, 0, {});
     EXPECT_LE(Nmse(AttentionOutputs(NewOps(GetParam()).get(), small, 0, {}), expected), rounds() ? 2e-6 : 1e-11)
         << "dim " << small.dim_k;
-  }
-}
-
-TEST_P(Conformance, WindowsAndSinksAreRefusedByName) {
-  if (GetParam() != std::string("cuda")) GTEST_SKIP() << "this backend has them";
-  Ops::StepLimits windows = Small{}.limits(), sinks = windows;
-  windows.attention_windows = true;
-  sinks.attention_sinks = true;
-  for (const Ops::StepLimits& limits : {windows, sinks}) {
-    EXPECT_EQ(ops_->Prepare(limits, Small{}.layout()).code(), absl::StatusCode::kUnimplemented);
   }
 }
 
@@ -290,9 +282,9 @@ TEST(Attention, WindowsAndSinks) {
       const std::vector<float> expected = AttentionOutputs(NewOps("reference").get(), small, window, sinks);
       const bool nothing = (window == 0 || window == 313) && (sinks.empty() || sinks == low);
       EXPECT_EQ(Nmse(expected, unmasked) < 1e-20, nothing) << "window " << window;
-      for (const char* kernel : {"scalar", "avx2", "avx512"}) {
+      for (const char* kernel : {"scalar", "avx2", "avx512", "cuda"}) {
         const std::unique_ptr<Ops> ops = NewOps(kernel);
-        if (ops == nullptr) continue;  // a set that this CPU lacks
+        if (ops == nullptr) continue;  // what this machine lacks
         const std::vector<float> outputs = AttentionOutputs(ops.get(), small, window, sinks);
         // What a high sink leaves is measured against what there was.
         const double error = sinks == high ? SquaredError(outputs, expected) / SquaredError(unmasked, expected)

@@ -20,6 +20,9 @@ using testing::Generation;
 
 const std::string kZoo = std::string(CONCLAVE_SOURCE_DIR) + "/zoo/";
 constexpr double kLogitDifferenceMax = 1e-3;
+// Activations are rounded to bf16, keys and values to f16: relative errors of 2^-8 in what each of a dozen layers adds,
+// times logits of up to 30.
+constexpr double kCudaLogitDifferenceMax = 0.3;
 
 // Sanitised kernels are some fifty times slower.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -43,6 +46,7 @@ void Load(const std::string& name, const std::string& kernel, Model* model) {
   options.threads = 2;
   options.kv_bytes = 64 << 20;
   absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Create(options);
+  if (kernel == "cuda" && !engine.ok()) GTEST_SKIP() << engine.status().message();
   ASSERT_OK(engine);
   model->engine = *std::move(engine);
 }
@@ -66,6 +70,7 @@ TEST_P(ZooLogits, AreThoseOfTheTrainer) {
   const auto& [name, kernel] = GetParam();
   Model model;
   ASSERT_NO_FATAL_FAILURE(Load(name, kernel, &model));
+  if (IsSkipped()) return;
   const size_t vocab = model.engine->info().vocab;
   double worst = 0;
   for (const auto& golden : model.golden["logits"]) {
@@ -82,12 +87,12 @@ TEST_P(ZooLogits, AreThoseOfTheTrainer) {
     for (size_t i = 0; i < vocab; ++i) worst = std::max(worst, std::abs(last[i] - expected[i]));
   }
   printf("%s %s: largest difference of logits %.2g\n", name.c_str(), kernel.c_str(), worst);
-  EXPECT_LT(worst, kLogitDifferenceMax);
+  EXPECT_LT(worst, kernel == "cuda" ? kCudaLogitDifferenceMax : kLogitDifferenceMax);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ZooLogits,
                          ::testing::Combine(::testing::Values("m01", "m20", "mixture", "mixture-long", "student"),
-                                            ::testing::Values("reference", "scalar")),
+                                            ::testing::Values("reference", "scalar", "cuda")),
                          [](const auto& test) {
                            return NameOf(std::get<0>(test.param)) + "_" + std::get<1>(test.param);
                          });

@@ -218,7 +218,7 @@ void CpuOps::KvWrite(const View& pages, const View& k, const View& v, int64_t ro
 void CpuOps::Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
                        const AttentionTerms& terms, const AttentionPlan& plan) {
   CONCLAVE_CHECK(&plan == &plan_);
-  CheckTerms(terms);
+  CheckTerms(terms, limits_);
   AttendArgs common = {};
   common.window = terms.window == 0 ? INT32_MAX : terms.window;
   if (terms.sinks != nullptr) common.sinks = static_cast<const CpuWeight*>(terms.sinks)->vector;

@@ -110,7 +110,7 @@ void CpuOps::Route(const View& ids, const View& weights, const View& logits, con
 
 void CpuOps::ExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
                        const WeightStack& down, const ExpertTerms& terms, Accumulate accumulate) {
-  CheckExpertFfn(y, x, ids, weights, gate_up, down, terms);
+  CheckExpertFfn(y, x, ids, weights, gate_up, down, terms, limits_);
   const auto vector = [](const Weight* weight) {
     return weight == nullptr ? nullptr : static_cast<const CpuWeight*>(weight)->vector;
   };

@@ -16,6 +16,7 @@ struct WarpRows {
   int row[2];    // within the item, of g and g + 8
   int token[2];  // -1: no such row
   int head[2];
+  int first[2];  // first position attended
   int limit[2];  // last position attended; -1: none
 };
 
@@ -25,14 +26,87 @@ __device__ inline WarpRows FindRows(const AttentionArgs& a, const AttentionItem&
   for (int i = 0; i < 2; ++i) {
     rows.row[i] = first + static_cast<int>(threadIdx.x % 32 / 4) + 8 * i;
     rows.token[i] = rows.limit[i] = -1;
-    rows.head[i] = 0;
+    rows.head[i] = rows.first[i] = 0;
     if (rows.row[i] >= item.rows) continue;
     const int row = item.first_row + rows.row[i];
     rows.token[i] = a.step[a.offsets.order + row / a.group];
     rows.head[i] = kv_head * a.group + row % a.group;
     rows.limit[i] = a.step[a.offsets.positions + rows.token[i]];
+    if (a.window > 0) rows.first[i] = max(0, rows.limit[i] + 1 - a.window);
   }
   return rows;
+}
+
+// The tile with the first position that one of a warp's rows attends to, not before `begin`.
+__device__ inline int FirstTile(const AttentionArgs& a, const WarpRows& rows, int begin) {
+  if (a.window <= 0) return begin;
+  int first = INT_MAX;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) first = rows.token[i] < 0 ? first : min(first, rows.first[i]);
+  first = __reduce_min_sync(0xffffffffu, first);
+  return first == INT_MAX ? begin : max(begin, first / kPositionsOfTile * kPositionsOfTile);
+}
+
+// Takes out what a row may not see: columns 2 t, 2 t + 1 of both results of 8 columns, from `position` on.
+__device__ inline void MaskLogits(const WarpRows& rows, int position, int end, float (&s)[2][4]) {
+  const int t = threadIdx.x % 4;
+#pragma unroll
+  for (int n = 0; n < 2; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int at = position + n * 8 + 2 * t + i % 2;
+      if (at >= end || at > rows.limit[i / 2] || at < rows.first[i / 2]) s[n][i] = -INFINITY;
+    }
+  }
+}
+
+// What a row's values are multiplied by at the end: a sink is one more logit, whose value is zero.
+__device__ inline float FinalScale(const AttentionArgs& a, int head, float top, float sum) {
+  if (a.sinks == nullptr) return 1.0f / sum;
+  constexpr float kLog2E = 1.44269504f;
+  const float sink = a.sinks[head] * kLog2E, largest = fmaxf(top, sink), mine = exp2f(top - largest);
+  return mine / (sum * mine + exp2f(sink - largest));
+}
+
+// A warp's rows: elements first_element + 8 n + 2 t, of `out`, final or as partial results.
+template <int kCount>
+__device__ void StoreRows(const AttentionArgs& a, const AttentionItem& item, const WarpRows& rows, int kv_head,
+                          const float (&out)[kCount][4], const float (&top)[2], const float (&sum)[2],
+                          int first_element) {
+  const int t = threadIdx.x % 4, dim = a.kv.dim_v;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    if (rows.token[i] < 0) continue;
+    const int64_t partial = int64_t{item.partial} + int64_t{kv_head} * item.partial_rows + rows.row[i];
+    const int64_t at = (int64_t{rows.token[i]} * a.group * a.kv.kv_heads + rows.head[i]) * dim;
+    const int64_t shadow_at = rows.token[i] * a.shadow.stride + int64_t{rows.head[i]} * dim;
+    const float scale = item.partial >= 0 ? 1.0f : FinalScale(a, rows.head[i], top[i], sum[i]);
+    float* to = item.partial >= 0 ? a.partial_values + partial * dim : a.y + at;
+    if (item.partial >= 0 && t == 0 && first_element == 0) a.partial_sums[partial] = make_float2(top[i], sum[i]);
+#pragma unroll
+    for (int n = 0; n < kCount; ++n) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const int d = first_element + n * 8 + 2 * t + j;
+        if (d >= dim) continue;
+        const float value = out[n][2 * i + j] * scale;
+        to[d] = value;
+        if (item.partial < 0 && a.shadow.data != nullptr) a.shadow.data[shadow_at + d] = ToBf16(value);
+      }
+    }
+  }
+}
+
+// Register j of a tile of queries, scaled: row g + 8 (j & 1), elements 8 (j / 2) + 2 t and the next.
+__device__ inline uint32_t QueryPair(const AttentionArgs& a, const WarpRows& rows, int tile, int j) {
+  const int i = j & 1, d = tile * 16 + (j / 2) * 8 + 2 * static_cast<int>(threadIdx.x % 4);
+  float low = 0, high = 0;
+  if (rows.token[i] >= 0) {
+    const float* from = a.q + rows.token[i] * a.q_stride + int64_t{rows.head[i]} * a.kv.dim_k + d;
+    if (d < a.kv.dim_k) low = from[0] * a.scale_log2;
+    if (d + 1 < a.kv.dim_k) high = from[1] * a.scale_log2;
+  }
+  return PackHalf2(low, high);
 }
 
 template <int kTiles>
@@ -46,20 +120,10 @@ struct Attender {
     for (int i = 0; i < 2; ++i) top[i] = kNoLogit, sum[i] = 0;
 #pragma unroll
     for (int i = 0; i < 2 * kTiles; ++i) out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0;
-    const int t = threadIdx.x % 4;
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {  // registers: row g + 8 (j & 1), elements 8 (j / 2) + 2 t
-        const int i = j & 1, d = tile * 16 + (j / 2) * 8 + 2 * t;
-        float low = 0, high = 0;
-        if (rows.token[i] >= 0) {
-          const float* from = a.q + rows.token[i] * a.q_stride + int64_t{rows.head[i]} * a.kv.dim_k + d;
-          if (d < a.kv.dim_k) low = from[0] * a.scale_log2;
-          if (d + 1 < a.kv.dim_k) high = from[1] * a.scale_log2;
-        }
-        q[tile][j] = PackHalf2(low, high);
-      }
+      for (int j = 0; j < 4; ++j) q[tile][j] = QueryPair(a, rows, tile, j);
     }
   }
 
@@ -74,19 +138,6 @@ struct Attender {
       const uint4 k = load(tile);
       MmaF16(s[0], q[tile], k.x, k.z);
       MmaF16(s[1], q[tile], k.y, k.w);
-    }
-  }
-
-  // Takes out what a row may not see: columns 2 t, 2 t + 1 of both results, from `position` on.
-  __device__ static void Mask(const WarpRows& rows, int position, int end, float (&s)[2][4]) {
-    const int t = threadIdx.x % 4;
-#pragma unroll
-    for (int n = 0; n < 2; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int at = position + n * 8 + 2 * t + i % 2;
-        if (at >= end || at > rows.limit[i / 2]) s[n][i] = -INFINITY;
-      }
     }
   }
 
@@ -147,28 +198,7 @@ struct Attender {
   }
 
   __device__ void Store(const AttentionArgs& a, const AttentionItem& item, const WarpRows& rows, int kv_head) const {
-    const int t = threadIdx.x % 4, dim = a.kv.dim_v;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      if (rows.token[i] < 0) continue;
-      const int64_t partial = int64_t{item.partial} + int64_t{kv_head} * item.partial_rows + rows.row[i];
-      const int64_t at = (int64_t{rows.token[i]} * a.group * a.kv.kv_heads + rows.head[i]) * dim;
-      const int64_t shadow_at = rows.token[i] * a.shadow.stride + int64_t{rows.head[i]} * dim;
-      const float scale = item.partial >= 0 ? 1.0f : 1.0f / sum[i];
-      float* to = item.partial >= 0 ? a.partial_values + partial * dim : a.y + at;
-      if (item.partial >= 0 && t == 0) a.partial_sums[partial] = make_float2(top[i], sum[i]);
-#pragma unroll
-      for (int n = 0; n < 2 * kTiles; ++n) {
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          const int d = n * 8 + 2 * t + j;
-          if (d >= dim) continue;
-          const float value = out[n][2 * i + j] * scale;
-          to[d] = value;
-          if (item.partial < 0 && a.shadow.data != nullptr) a.shadow.data[shadow_at + d] = ToBf16(value);
-        }
-      }
-    }
+    StoreRows(a, item, rows, kv_head, out, top, sum, 0);
   }
 };
 

@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kWarps * 32) NarrowKernel(AttentionArgs a) {
   Attender<kTiles> attender;
 
   constexpr int kStep = kWarps * kPositionsOfTile;
-  int position = item.kv_begin + warp * kPositionsOfTile;
+  int position = FirstTile(a, rows, item.kv_begin) + warp * kPositionsOfTile;
   uint4 keys[kTiles];
   const auto load_keys = [&](int at) {
     if (at >= item.kv_end) return;
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kWarps * 32) NarrowKernel(AttentionArgs a) {
     float s[1][2][4];
     attender.Logits(kv.tiles_k, s[0], [&](int tile) { return keys[tile]; });
     load_keys(position + kStep);
-    attender.Mask(rows, position, item.kv_end, s[0]);
+    MaskLogits(rows, position, item.kv_end, s[0]);
     attender.template Softmax<1>(s);
     attender.Values(kv.tiles_v, s[0], [&](int tile) { return values[tile]; });
   }
@@ -101,23 +101,24 @@ __global__ void MergeKernel(AttentionArgs a) {
   float top = kNoLogit;
   for (int i = begin + lane; i < end; i += 32) top = fmaxf(top, a.partial_sums[row_of(i)].x);
   for (int offset = 16; offset > 0; offset /= 2) top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, offset));
-  float values[kHeadElementsMax / 32] = {}, sum = 0;
+  float values[kValueElementsMax / 32] = {}, sum = 0;
   for (int i = begin; i < end; ++i) {
     const int64_t row = row_of(i);
     const float2 part = a.partial_sums[row];
     const float weight = exp2f(part.x - top);
     sum += part.y * weight;
 #pragma unroll
-    for (int j = 0; j < kHeadElementsMax / 32; ++j) {
+    for (int j = 0; j < kValueElementsMax / 32; ++j) {
       const int d = j * 32 + lane;
       if (d < dim) values[j] += a.partial_values[row * dim + d] * weight;
     }
   }
+  const float scale = FinalScale(a, head, top, sum);
 #pragma unroll
-  for (int j = 0; j < kHeadElementsMax / 32; ++j) {
+  for (int j = 0; j < kValueElementsMax / 32; ++j) {
     const int d = j * 32 + lane;
     if (d >= dim) continue;
-    const float value = values[j] / sum;
+    const float value = values[j] * scale;
     a.y[(int64_t{token} * heads + head) * dim + d] = value;
     if (a.shadow.data != nullptr) a.shadow.data[token * a.shadow.stride + head * dim + d] = ToBf16(value);
   }

@@ -14,6 +14,19 @@ __device__ void CopyAsync(uint4* to, const void* from, bool exists) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(exists ? 16 : 0));
 }
 
+// The tile with the first position that one of the block's rows attends to.
+__device__ int FirstOfBlock(const AttentionArgs& a, const WarpRows& rows, int kv_begin) {
+  if (a.window <= 0) return kv_begin;
+  __shared__ int firsts[kWarps];
+  const bool none = __reduce_max_sync(0xffffffffu, max(rows.limit[0], rows.limit[1])) < 0;
+  const int first = FirstTile(a, rows, kv_begin);
+  if (threadIdx.x % 32 == 0) firsts[threadIdx.x / 32] = none ? INT_MAX : first;
+  __syncthreads();
+  int least = firsts[0];  // the first warp has rows
+  for (int i = 1; i < kWarps; ++i) least = min(least, firsts[i]);
+  return least;
+}
+
 template <int kTiles, int kBlocks>
 __global__ void __launch_bounds__(kThreads) WideKernel(AttentionArgs a) {
   extern __shared__ uint4 stages[];  // [2][kBlocks][tiles_k + tiles_v][32]
@@ -46,14 +59,15 @@ __global__ void __launch_bounds__(kThreads) WideKernel(AttentionArgs a) {
     asm volatile("cp.async.commit_group;");
   };
   Attender<kTiles> attender;
-  fetch(item.kv_begin, 0);
+  const int begin = FirstOfBlock(a, rows, item.kv_begin);
+  if (begin < end) fetch(begin, 0);
   attender.Begin(a, rows);
   const int limit = max(rows.limit[0], rows.limit[1]);
   const int warp_limit = __reduce_max_sync(0xffffffffu, limit);
   const int first_limit = __reduce_min_sync(
       0xffffffffu, min(rows.limit[0] < 0 ? INT_MAX : rows.limit[0], rows.limit[1] < 0 ? INT_MAX : rows.limit[1]));
   int stage = 0;
-  for (int position = item.kv_begin; position < end; position += kStep, stage ^= 1) {
+  for (int position = begin; position < end; position += kStep, stage ^= 1) {
     if (position + kStep < end) fetch(position + kStep, stage ^ 1);
     if (position + kStep < end) {
       asm volatile("cp.async.wait_group 1;");
@@ -68,9 +82,9 @@ __global__ void __launch_bounds__(kThreads) WideKernel(AttentionArgs a) {
       for (int b = 0; b < kBlocks; ++b) {
         attender.Logits(kv.tiles_k, s[b], [&](int tile) { return from[(b * tiles + tile) * 32]; });
       }
-      if (position + kStep > end || position + kStep - 1 > first_limit) {
+      if (position + kStep > end || position + kStep - 1 > first_limit || a.window > 0) {
 #pragma unroll
-        for (int b = 0; b < kBlocks; ++b) attender.Mask(rows, position + b * kPositionsOfTile, end, s[b]);
+        for (int b = 0; b < kBlocks; ++b) MaskLogits(rows, position + b * kPositionsOfTile, end, s[b]);
       }
       attender.template Softmax<kBlocks>(s);
 #pragma unroll

@@ -76,6 +76,9 @@ class CudaOps final : public Ops {
 
   explicit CudaOps(const DeviceFacts& facts);
   absl::Status PrepareWorkspaces();
+  absl::Status PrepareGrouped();
+  template <typename T>
+  absl::Status AllocateArray(T** pointer, int64_t count, std::string_view what);
   // ---- Recording (cuda_ops.cc, steps.cc)
   void Do(const OpRecord& record);
   void Abandon();  // enqueues the calls that were held back, and holds no more back
@@ -97,6 +100,13 @@ class CudaOps final : public Ops {
   void IssueRope(const OpRecord& r);
   void IssueKvWrite(const OpRecord& r);
   void IssueAttention(const OpRecord& r);
+  // issue_grouped.cc
+  void IssueRoute(const OpRecord& r);
+  // With `norm`, the AddRmsNorm that follows and adds what the experts made: in one with their sum.
+  void IssueExpertFfn(const OpRecord& r, const OpRecord* norm);
+  void IssueExperts(const OpRecord& r, const OpRecord* norm, const Shadow& shadow, int64_t token, int64_t tokens);
+  void IssueHeadGemm(const OpRecord& r);
+  void Multiply(const GroupedProduct& product, const StackPart& part);
   // A shadow for rows that are about to be written at `y`; empty if no product would use it.
   Shadow NewShadow(const void* y, int64_t rows, int64_t width);
   void Wrote(const void* y);
@@ -128,6 +138,11 @@ class CudaOps final : public Ops {
   float* partial_values_ = nullptr;
   float2* partial_sums_ = nullptr;
   std::vector<std::unique_ptr<RopeTableOf>> ropes_;
+  GroupedRoom room_;
+  Groups expert_groups_ = {};
+  float *pair_values_ = nullptr, *activated_f32_ = nullptr;
+  uint16_t *activated_ = nullptr, *head_shadow_ = nullptr;
+  std::vector<RouterSpec> routers_;
 
   bool in_step_ = false, step_open_ = false;  // between BeginStep and EndStep; its block may still be copied
   bool recordable_ = false;

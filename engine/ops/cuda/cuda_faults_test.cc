@@ -4,6 +4,7 @@
 
 #include "common/status.h"
 #include "engine/ops/cuda/cuda_ops.h"
+#include "engine/ops/cuda/limits.h"
 #include "engine/ops/ops_fixture.h"
 
 namespace conclave::engine::cuda {
@@ -13,6 +14,8 @@ using testing::Must;
 using testing::NewView;
 using testing::TestBatch;
 using testing::TestWeight;
+
+constexpr float kOne[] = {1.0f};
 
 class CudaFaults : public ::testing::Test {
  protected:
@@ -48,7 +51,20 @@ TEST_F(CudaFaults, WhatCannotBeIsRefused) {
     EXPECT_EQ(refused.code(), absl::StatusCode::kUnimplemented);
     EXPECT_NE(Message(refused).find(Name(dtype)), std::string_view::npos) << refused;
   }
-  EXPECT_EQ(ops_->MakeWeightStack({}, 1, StackUse::kExperts).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(ops_->Prepare(limits, {1, 577, 512, true, 1.0f, 16}).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ops_->Prepare(limits, {1, 576, 513, true, 1.0f, 16}).code(), absl::StatusCode::kInvalidArgument);
+  const std::vector<WeightSource> many(kExpertsMax + 1,
+                                       WeightSource{DType::kF32, 1, 1, std::as_bytes(std::span(kOne))});
+  const auto stack = [&](size_t count) {
+    return ops_->MakeWeightStack(std::span(many).first(count), static_cast<int64_t>(count), StackUse::kExperts)
+        .status()
+        .code();
+  };
+  EXPECT_EQ(stack(many.size()), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(stack(many.size() - 1), absl::StatusCode::kOk);
+  const TestWeight half(DType::kF16, 2, 8, &rng), single(DType::kF32, 2, 8, &rng);
+  const WeightSource mixed[] = {half.source(), single.source()};
+  EXPECT_EQ(ops_->MakeWeightStack(mixed, 2, StackUse::kExperts).status().code(), absl::StatusCode::kUnimplemented);
 }
 
 // Last: a device fault stays for the rest of the process.

@@ -27,8 +27,7 @@ KvShape KvShapeOf(const KvLayout& layout) {
   kv.tiles_k = (layout.dim_k + 15) / 16;
   kv.tiles_v = (layout.dim_v + 15) / 16;
   kv.v_in_k = layout.v_in_k;
-  // With v_in_k the values are stored again, in their own order.
-  kv.page_bytes = int64_t{layout.kv_heads} * layout.page_tokens * 32 * (kv.tiles_k + kv.tiles_v);
+  kv.page_bytes = int64_t{layout.kv_heads} * layout.page_tokens * 32 * (kv.tiles_k + (kv.v_in_k ? 0 : kv.tiles_v));
   return kv;
 }
 
@@ -51,6 +50,7 @@ void CopyBytes(void* to, const void* from, size_t bytes) {
 CudaOps::CudaOps(const DeviceFacts& facts) {
   stream_.overlap = facts.major >= kOverlapComputeCapabilityMajor;
   stream_.multiprocessors = facts.multiprocessors;
+  stream_.block_shared_bytes_max = facts.block_shared_bytes_max;
 }
 
 CudaOps::~CudaOps() {
@@ -80,11 +80,10 @@ absl::StatusOr<const Weight*> CudaOps::MakeWeight(std::span<const WeightSource> 
   return weight;
 }
 
-absl::StatusOr<const WeightStack*> CudaOps::MakeWeightStack(std::span<const WeightSource> /*sources*/,
-                                                            int64_t /*count*/, StackUse use) {
-  return Unimplemented(
-      "the CUDA backend has no {} yet: run this model with --device cpu",
-      use == StackUse::kExperts ? "ExpertFfn (mixtures of experts)" : "HeadGemm (multi-head latent attention)");
+absl::StatusOr<const WeightStack*> CudaOps::MakeWeightStack(std::span<const WeightSource> sources, int64_t count,
+                                                            StackUse use) {
+  ASSIGN_OR_RETURN(const CudaStack* stack, weights_.AddStack(sources, count, use, stream_));
+  return stack;
 }
 
 absl::StatusOr<View> CudaOps::Allocate(DType dtype, Shape shape) {
@@ -114,47 +113,70 @@ absl::Status CudaOps::Prepare(const StepLimits& limits, const KvLayout& layout) 
     return InvalidArgument("KV pages of {} tokens: this backend wants a multiple of {}", layout.page_tokens,
                            kPositionsOfTile);
   }
-  if (std::max(layout.dim_k, layout.dim_v) > kHeadElementsMax) {
-    return InvalidArgument("KV heads of {} and {} elements: the CUDA backend does at most {}", layout.dim_k,
-                           layout.dim_v, kHeadElementsMax);
+  const int32_t k_max = layout.v_in_k ? kLatentElementsMax : kHeadElementsMax;
+  const int32_t v_max = layout.v_in_k ? kValueElementsMax : kHeadElementsMax;
+  if (layout.dim_k > k_max || layout.dim_v > v_max) {
+    return InvalidArgument("KV heads of {} and {} elements: the CUDA backend does at most {} and {}", layout.dim_k,
+                           layout.dim_v, k_max, v_max);
   }
   if (limits.tokens_max > kTokensMax) {
     return InvalidArgument("steps of {} tokens: the CUDA backend does at most {}", limits.tokens_max, kTokensMax);
   }
-  if (limits.attention_windows) return Unimplemented("sliding windows: the CUDA backend does not do them yet");
-  if (limits.attention_sinks) return Unimplemented("attention sinks: the CUDA backend does not do them yet");
   limits_ = limits;
   layout_ = layout;
   kv_ = KvShapeOf(layout);
+  if (kv_.v_in_k && LatentSharedBytes(kv_) > stream_.block_shared_bytes_max) {
+    return Unimplemented("latent keys of {} elements on this device: they take {} bytes of shared memory, it has {}",
+                         layout.dim_k, LatentSharedBytes(kv_), stream_.block_shared_bytes_max);
+  }
   return PrepareWorkspaces();
+}
+
+template <typename T>
+absl::Status CudaOps::AllocateArray(T** pointer, int64_t count, std::string_view what) {
+  ASSIGN_OR_RETURN(std::byte * data, buffers_.Allocate(count * static_cast<int64_t>(sizeof(T)), what, stream_.stream));
+  *pointer = reinterpret_cast<T*>(data);
+  return absl::OkStatus();
+}
+
+absl::Status CudaOps::PrepareGrouped() {
+  room_ = RoomFor(weights_.stack_sizes(), limits_.tokens_max, limits_.experts_per_token);
+  if (room_.pairs > 0) {
+    RETURN_IF_ERROR(AllocateArray(&pair_values_, room_.pair_floats, "results of experts"));
+    RETURN_IF_ERROR(AllocateArray(&activated_, room_.activated, "activations of experts"));
+    if (room_.activated_f32 > 0) {
+      RETURN_IF_ERROR(AllocateArray(&activated_f32_, room_.activated_f32, "activations of experts"));
+    }
+    RETURN_IF_ERROR(AllocateArray(&expert_groups_.order, room_.pairs, "tokens of experts"));
+    RETURN_IF_ERROR(AllocateArray(&expert_groups_.sorted_items, room_.items, "tokens of experts"));
+    RETURN_IF_ERROR(AllocateArray(&expert_groups_.num_items, 1, "tokens of experts"));
+  }
+  if (room_.head_elements == 0) return absl::OkStatus();
+  return AllocateArray(&head_shadow_, room_.head_elements, "activations of heads");
 }
 
 absl::Status CudaOps::PrepareWorkspaces() {
   RETURN_IF_ERROR(weights_.Finish(stream_));
-  const auto allocate = [this](auto** pointer, int64_t count, std::string_view what) -> absl::Status {
-    ASSIGN_OR_RETURN(std::byte * data,
-                     buffers_.Allocate(count * static_cast<int64_t>(sizeof(**pointer)), what, stream_.stream));
-    *pointer = reinterpret_cast<std::remove_reference_t<decltype(*pointer)>>(data);
-    return absl::OkStatus();
-  };
   plan_shape_ = {.query_heads = limits_.query_heads,
                  .kv_heads = layout_.kv_heads,
                  .page_tokens = layout_.page_tokens,
                  .multiprocessors = stream_.multiprocessors,
                  .partial_rows_max = PartialRowsMax(limits_, stream_.multiprocessors)};
   step_words_max_ = WordsMax(limits_, plan_shape_);
-  RETURN_IF_ERROR(allocate(&step_words_, step_words_max_, "step plans"));
+  RETURN_IF_ERROR(AllocateArray(&step_words_, step_words_max_, "step plans"));
   RETURN_IF_ERROR(staged_step_.Reserve(step_words_max_ * static_cast<int64_t>(sizeof(int32_t))));
   RETURN_IF_ERROR(
-      allocate(&partial_values_, plan_shape_.partial_rows_max * layout_.dim_v, "partial results of attention"));
-  RETURN_IF_ERROR(allocate(&partial_sums_, plan_shape_.partial_rows_max, "partial results of attention"));
+      AllocateArray(&partial_values_, plan_shape_.partial_rows_max * layout_.dim_v, "partial results of attention"));
+  RETURN_IF_ERROR(AllocateArray(&partial_sums_, plan_shape_.partial_rows_max, "partial results of attention"));
   shadow_elements_ = int64_t{limits_.tokens_max} * RoundUpTo(weights_.columns_max(), kTileColumns);
-  RETURN_IF_ERROR(allocate(&shadow_, shadow_elements_, "bf16 activations"));
-  if (weights_.has_blocks()) RETURN_IF_ERROR(allocate(&split_sums_, kQuantGemmPartialElements, "sums of products"));
+  RETURN_IF_ERROR(AllocateArray(&shadow_, shadow_elements_, "bf16 activations"));
+  if (weights_.has_blocks())
+    RETURN_IF_ERROR(AllocateArray(&split_sums_, kQuantGemmPartialElements, "sums of products"));
   dequantized_elements_ = std::min(weights_.dequantized_max(), kDequantizedElementsMax);
   // Any slice is at least a tile of rows.
   dequantized_elements_ = std::max(dequantized_elements_, kTileRows * RoundUpTo(weights_.columns_max(), kTileColumns));
-  RETURN_IF_ERROR(allocate(&dequantized_, dequantized_elements_, "dequantised weights"));
+  RETURN_IF_ERROR(AllocateArray(&dequantized_, dequantized_elements_, "dequantised weights"));
+  RETURN_IF_ERROR(PrepareGrouped());
   return ToStatus(cudaStreamSynchronize(stream_.stream), "preparing workspaces");
 }
 
@@ -270,9 +292,10 @@ void CudaOps::KvCopyPages(const View& pages, std::span<const int32_t> from, std:
 
 void CudaOps::Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
                         const AttentionTerms& terms, const AttentionPlan& /*plan*/) {
-  CONCLAVE_CHECK(terms.window == 0 && terms.sinks == nullptr);  // refused at load
+  CheckTerms(terms, limits_);
   CONCLAVE_CHECK(pages.shape.back() == kv_.page_bytes && q.shape[0] == step_.key.tokens);
-  OpRecord r = {.pointers = {y.data, q.data, pages.data}, .sizes = {q_row_stride}};
+  const float* sinks = terms.sinks == nullptr ? nullptr : static_cast<const CudaWeight*>(terms.sinks)->vector;
+  OpRecord r = {.pointers = {y.data, q.data, pages.data, sinks}, .sizes = {q_row_stride, terms.window}};
   r.kind = OpKind::kAttention;
   Do(r);
 }
@@ -295,16 +318,6 @@ void CudaOps::GatherRows(const View& y, const View& x, const AttentionPlan& /*pl
   OpRecord r = {.pointers = {y.data, x.data}, .sizes = {y.shape[0], y.shape.back()}};
   r.kind = OpKind::kGatherRows;
   Do(r);
-}
-
-// Models that need these are refused by MakeWeightStack.
-void CudaOps::HeadGemm(const View&, const View&, const WeightStack&) { CONCLAVE_CHECK_MSG(false, "refused at load"); }
-void CudaOps::Route(const View&, const View&, const View&, const Weight*, const RouterSpec&, const AttentionPlan&) {
-  CONCLAVE_CHECK_MSG(false, "refused at load");
-}
-void CudaOps::ExpertFfn(const View&, const View&, const View&, const View&, const WeightStack&, const WeightStack&,
-                        const ExpertTerms&, Accumulate) {
-  CONCLAVE_CHECK_MSG(false, "refused at load");
 }
 
 }  // namespace conclave::engine::cuda

@@ -48,7 +48,8 @@ absl::StatusOr<DeviceFacts> FindDevice() {
                               properties.major, properties.minor);
   }
   RETURN_IF_ERROR(ToStatus(cudaSetDevice(0), "choosing the device"));
-  return DeviceFacts{properties.multiProcessorCount, properties.major, properties.minor, properties.name};
+  return DeviceFacts{properties.multiProcessorCount, properties.major, properties.minor,
+                     static_cast<int64_t>(properties.sharedMemPerBlockOptin), properties.name};
 }
 
 DeviceMemory::~DeviceMemory() {

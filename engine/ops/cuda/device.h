@@ -23,6 +23,7 @@ absl::Status ToStatus(cudaError_t error, std::string_view doing);
 struct DeviceFacts {
   int multiprocessors;
   int major, minor;  // compute capability
+  int64_t block_shared_bytes_max;
   std::string name;
 };
 absl::StatusOr<DeviceFacts> FindDevice();

@@ -35,4 +35,13 @@ HeadFusion MatchHeads(std::span<const OpRecord> records, int64_t query_heads, co
   return fusion;
 }
 
+bool IsExpertsAndNorm(std::span<const OpRecord> records) {
+  if (records.size() < 2 || records[0].kind != OpKind::kExpertFfn || records[1].kind != OpKind::kAddRmsNorm) {
+    return false;
+  }
+  const OpRecord& norm = records[1];  // pointers: residual, y, x
+  const void* y = records[0].pointers[0];
+  return norm.pointers[2] == y && norm.pointers[0] != y && norm.sizes[0] == records[0].sizes[0];
+}
+
 }  // namespace conclave::engine::cuda

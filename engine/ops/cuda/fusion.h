@@ -18,4 +18,7 @@ struct HeadFusion {
 };
 HeadFusion MatchHeads(std::span<const OpRecord> records, int64_t query_heads, const KvShape& kv);
 
+// ExpertFfn, and the AddRmsNorm that adds its result.
+bool IsExpertsAndNorm(std::span<const OpRecord> records);
+
 }  // namespace conclave::engine::cuda

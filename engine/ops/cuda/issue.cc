@@ -15,11 +15,6 @@ constexpr double kLog2E = 1.4426950408889634;
 constexpr int64_t kRepeatedQuantRowsMax = 96;
 constexpr int64_t kRepeatedHalfRowsMax = 6;
 
-template <typename T = float>
-T* Mutable(const void* p) {
-  return static_cast<T*>(const_cast<void*>(p));
-}
-const float* Floats(const void* p) { return static_cast<const float*>(p); }
 const CudaWeight& WeightOf(const void* p) { return *static_cast<const CudaWeight*>(p); }
 
 }  // namespace
@@ -35,7 +30,8 @@ void CudaOps::Wrote(const void* y) {
 
 Shadow CudaOps::NewShadow(const void* y, int64_t rows, int64_t width) {
   const int64_t stride = RoundUpTo(width, kTileColumns);
-  if ((!weights_.has_blocks() && rows <= kGemvRowsMax) || rows * stride > shadow_elements_) return {};
+  if ((!weights_.has_blocks() && room_.pairs == 0 && rows <= kGemvRowsMax) || rows * stride > shadow_elements_)
+    return {};
   shadow_of_ = y;
   shadow_rows_ = rows;
   shadow_width_ = width;
@@ -100,6 +96,15 @@ void CudaOps::Issue(const OpRecord& r) {
       Wrote(y);
       GatherRowsOf(stream_, y, Floats(r.pointers[1]), step + step_.offsets.logit_rows, r.sizes[0], r.sizes[1],
                    NewShadow(y, r.sizes[0], r.sizes[1]));
+      break;
+    case OpKind::kHeadGemm:
+      IssueHeadGemm(r);
+      break;
+    case OpKind::kRoute:
+      IssueRoute(r);
+      break;
+    case OpKind::kExpertFfn:
+      IssueExpertFfn(r, nullptr);
       break;
   }
   NoteLast("starting a kernel");
@@ -173,6 +178,12 @@ void CudaOps::MultiplyLarge(const Product& product, const WeightPart& part) {
 
 void CudaOps::IssueAll(std::span<const OpRecord> records) {
   while (!records.empty()) {
+    if (IsExpertsAndNorm(records)) {
+      if (fault_.ok()) IssueExpertFfn(records[0], &records[1]);
+      NoteLast("starting a kernel");
+      records = records.subspan(2);
+      continue;
+    }
     const HeadFusion heads = MatchHeads(records, limits_.query_heads, kv_);
     if (heads.calls == 0) {
       Issue(records[0]);
@@ -238,6 +249,8 @@ void CudaOps::IssueAttention(const OpRecord& r) {
   a.group = limits_.query_heads / layout_.kv_heads;
   a.tokens = step_.key.tokens;
   a.scale_log2 = static_cast<float>(layout_.scale * kLog2E);
+  a.window = static_cast<int32_t>(r.sizes[1]);
+  a.sinks = Floats(r.pointers[3]);
   a.step = step_words_;
   a.offsets = step_.offsets;
   a.narrow_items = step_.key.narrow_items;
@@ -246,9 +259,13 @@ void CudaOps::IssueAttention(const OpRecord& r) {
   a.partial_sums = partial_sums_;
   Wrote(a.y);
   const int64_t width = int64_t{limits_.query_heads} * layout_.dim_v;
-  if (width % kTileColumns == 0) a.shadow = NewShadow(a.y, a.tokens, width);
-  if (a.narrow_items > 0) AttendNarrow(stream_, a);
-  if (a.wide_items > 0) AttendWide(stream_, a);
+  if (width % kTileColumns == 0 && !kv_.v_in_k) a.shadow = NewShadow(a.y, a.tokens, width);
+  if (kv_.v_in_k) {
+    AttendLatent(stream_, a);
+  } else {
+    if (a.narrow_items > 0) AttendNarrow(stream_, a);
+    if (a.wide_items > 0) AttendWide(stream_, a);
+  }
   if (step_.key.merges > 0) MergePartials(stream_, a);
 }
 

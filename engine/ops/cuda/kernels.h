@@ -16,6 +16,7 @@ struct Stream {
   cudaStream_t stream;
   bool overlap;
   int multiprocessors;
+  int64_t block_shared_bytes_max;
 };
 
 // A copy of f32 rows as bf16 for the matrix units, written by whoever writes the rows. Rows of `stride` elements, zero
@@ -37,6 +38,9 @@ struct WeightPart {
 // Rows [first_row, first_row + rows) of a packed matrix from file rows at `raw`.
 void PackRows(const Stream& s, DType dtype, const PackedShape& shape, const uint8_t* raw, int64_t row_bytes,
               int64_t first_row, int64_t rows, int64_t columns, uint8_t* packed);
+// The same of a 16-bit plain format, in tiles (PlainTileByte).
+void PackTiles(const Stream& s, const uint8_t* raw, int64_t first_row, int64_t rows, int64_t columns,
+               int64_t column_tiles, uint8_t* packed);
 // Rows [begin, end) of any part as bf16, rows of `stride` elements, zero beyond the columns.
 void DequantizeRows(const Stream& s, const WeightPart& part, int64_t begin, int64_t end, uint16_t* out, int64_t stride);
 // y[t] = row tokens[t] of the table, f32; rows of other parts are left alone.
@@ -90,6 +94,8 @@ struct KvShape {
   bool v_in_k;
   int64_t page_bytes;
 };
+// With v_in_k a page is, per KV head, the keys of its positions as rows of this many halves, and nothing else.
+CONCLAVE_HD int LatentStride(const KvShape& kv) { return kv.tiles_k * 16; }
 struct KvRows {
   const float *k, *v;  // [T, G, Dk|Dv]
   int64_t row_stride, tokens;
@@ -116,6 +122,8 @@ void CopyPages(const Stream& s, std::byte* pages, int64_t page_bytes, const Page
 
 // ---- Attention (attention_*.cu)
 inline constexpr int kHeadElementsMax = 256;
+inline constexpr int kLatentElementsMax = 576;  // of a key; with v_in_k
+inline constexpr int kValueElementsMax = 512;
 struct AttentionArgs {
   float* y;        // [T, H, Dv]
   const float* q;  // [T, H, Dk], rows of q_stride
@@ -124,6 +132,8 @@ struct AttentionArgs {
   KvShape kv;
   int32_t group, tokens;
   float scale_log2;     // scale * log2(e)
+  int32_t window;       // 0: all
+  const float* sinks;   // ? [H]
   const int32_t* step;  // the step's block
   StepOffsets offsets;
   int32_t narrow_items, wide_items;  // room
@@ -133,6 +143,9 @@ struct AttentionArgs {
 };
 void AttendNarrow(const Stream& s, const AttentionArgs& args);
 void AttendWide(const Stream& s, const AttentionArgs& args);
+// Both, with v_in_k. Shared memory of a block: what the device must offer.
+void AttendLatent(const Stream& s, const AttentionArgs& args);
+int64_t LatentSharedBytes(const KvShape& kv);
 // Tokens with partial results; and the shadow of all.
 void MergePartials(const Stream& s, const AttentionArgs& args);
 

@@ -30,12 +30,12 @@ __global__ void WriteKvKernel(std::byte* pages, KvShape kv, KvRows rows, const i
   if (i < k_width) {
     const int head = i / kv.dim_k, d = i % kv.dim_k;
     const __half value = ToHalf(rows.k[t * rows.row_stride + i]);
+    if (kv.v_in_k) {
+      base[(int64_t{head} * kv.page_tokens + position) * LatentStride(kv) + d] = value;
+      return;
+    }
     __half* keys = base + head * head_halves;
     keys[(block * kv.tiles_k + d / 16) * 256 + TileIndex(position % 16, d % 16)] = value;
-    if (kv.v_in_k && d < kv.dim_v) {
-      __half* values = keys + int64_t{kv.page_tokens} * 16 * kv.tiles_k;
-      values[(block * kv.tiles_v + d / 16) * 256 + TileIndex(d % 16, position % 16)] = value;
-    }
     return;
   }
   const int j = i - k_width;

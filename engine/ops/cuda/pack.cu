@@ -16,6 +16,17 @@ __global__ void PackKernel(DType dtype, PackedShape shape, const uint8_t* raw, i
   PackEight(dtype, shape, raw + row * row_bytes, first_row + row, i % eights * 8, packed);
 }
 
+// A thread moves 8 columns of a row, fewer at its end. Memory was zeroed before.
+__global__ void PackTilesKernel(const uint8_t* raw, int64_t first_row, int64_t rows, int64_t columns,
+                                int64_t column_tiles, uint8_t* packed) {
+  const int64_t eights = (columns + 7) / 8, i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= rows * eights) return;
+  const int64_t row = i / eights, k = i % eights * 8;
+  const auto* from = reinterpret_cast<const uint16_t*>(raw) + row * columns;
+  auto* to = reinterpret_cast<uint16_t*>(packed + PlainTileByte(column_tiles, first_row + row, k));
+  for (int64_t j = 0; j < 8 && k + j < columns; ++j) to[j] = from[k + j];
+}
+
 __device__ float PlainValue(DType dtype, const uint8_t* data, int64_t index) {
   if (dtype == DType::kF32) return reinterpret_cast<const float*>(data)[index];
   const uint16_t bits = reinterpret_cast<const uint16_t*>(data)[index];
@@ -68,6 +79,14 @@ void PackRows(const Stream& s, DType dtype, const PackedShape& shape, const uint
   alone.overlap = false;
   Launch(alone, PackKernel, dim3(Blocks(rows * (columns / 8))), dim3(kThreads), 0, dtype, shape, raw, row_bytes,
          first_row, rows, columns, packed);
+}
+
+void PackTiles(const Stream& s, const uint8_t* raw, int64_t first_row, int64_t rows, int64_t columns,
+               int64_t column_tiles, uint8_t* packed) {
+  Stream alone = s;
+  alone.overlap = false;
+  Launch(alone, PackTilesKernel, dim3(Blocks(rows * ((columns + 7) / 8))), dim3(kThreads), 0, raw, first_row, rows,
+         columns, column_tiles, packed);
 }
 
 void DequantizeRows(const Stream& s, const WeightPart& part, int64_t begin, int64_t end, uint16_t* out,

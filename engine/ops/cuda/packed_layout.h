@@ -110,6 +110,15 @@ CONCLAVE_HD int Nibble(int k) { return (k % 8) / 2 + (k % 2) * 4; }
 // 8-bit: byte of the tile.
 CONCLAVE_HD int ByteOf(int r, int k) { return (k / 32) * 512 + LaneOf(r, k) * 16 + (r / 8) * 8 + k % 8; }
 
+// Plain 16-bit formats of stacks are in the same order, without scales: byte of element (n, k) of a matrix.
+//   [tile][2 groups of 32 columns][rows g, g + 8][32 lanes][8 columns]
+inline constexpr int64_t kPlainTileBytes = int64_t{kTileRows} * kTileColumns * 2;
+CONCLAVE_HD int64_t PlainTileByte(int64_t column_tiles, int64_t n, int64_t k) {
+  const int r = static_cast<int>(n % kTileRows), c = static_cast<int>(k % kTileColumns);
+  return (n / kTileRows * column_tiles + k / kTileColumns) * kPlainTileBytes + (c / 32 * 2 + r / 8) * 512 +
+         LaneOf(r, c) * 16 + c % 8 * 2;
+}
+
 // Index of the scale of (r, k): in halves (kD), pairs of halves (kDM), pairs of bytes (kSuper), bytes (kSuper6).
 CONCLAVE_HD int ScaleIndex(ScaleKind kind, int r, int k) {
   if (kind == ScaleKind::kSuper6) return (r % 8) * 8 + (r / 8) * 4 + k / 16;

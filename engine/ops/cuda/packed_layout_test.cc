@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <set>
 
@@ -18,9 +19,9 @@ constexpr DType kBlockFormats[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DTy
 
 // What the rest of the engine decodes and no layout here holds must not pass for a plain format.
 TEST(PackedLayout, FormatsWithoutOneAreKnown) {
-  for (const DType dtype : testing::WeightDTypes("cuda")) EXPECT_TRUE(HasLayout(dtype)) << Name(dtype);
-  for (const DType dtype : std::span(testing::kWeightDTypes).last(testing::kNotOnCuda)) {
-    EXPECT_FALSE(HasLayout(dtype)) << Name(dtype);
+  for (const DType dtype : testing::kWeightDTypes) {
+    const bool block = std::find(std::begin(kBlockFormats), std::end(kBlockFormats), dtype) != std::end(kBlockFormats);
+    EXPECT_EQ(HasLayout(dtype), block || Traits(dtype).block_elements == 1) << Name(dtype);
   }
 }
 
@@ -81,6 +82,23 @@ TEST(PackedLayout, BytesAreTheFilesOrNear) {
   EXPECT_DOUBLE_EQ(bits(DType::kQ4_K), 4.625);
   EXPECT_DOUBLE_EQ(bits(DType::kQ8_0), 8.5);
   EXPECT_DOUBLE_EQ(bits(DType::kQ6_K), 8.5625);
+}
+
+// Every element has a place of its own, and eight columns of a row lie together on 16 bytes.
+TEST(PackedLayout, PlainTilesHoldEveryElementOnce) {
+  constexpr int64_t kRows = 48, kColumns = 192;
+  std::vector<bool> taken(static_cast<size_t>(kRows * kColumns * 2));
+  for (int64_t n = 0; n < kRows; ++n) {
+    for (int64_t k = 0; k < kColumns; ++k) {
+      const int64_t at = PlainTileByte(kColumns / kTileColumns, n, k);
+      ASSERT_EQ(at, PlainTileByte(kColumns / kTileColumns, n, k / 8 * 8) + k % 8 * 2);
+      ASSERT_EQ((at - k % 8 * 2) % 16, 0);
+      for (int64_t byte = at; byte < at + 2; ++byte) {
+        ASSERT_FALSE(taken[static_cast<size_t>(byte)]);
+        taken[static_cast<size_t>(byte)] = true;
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations on rows of activations.
 #include "engine/ops/cuda/device.cuh"
+#include "engine/ops/cuda/grouped.cuh"
 
 namespace conclave::engine::cuda {
 namespace {
@@ -89,6 +90,29 @@ __global__ void __launch_bounds__(kNormThreads)
     AddRmsNormRow<float4>(residual + at, y + at, added, gain, eps, width, shadow, row);
   } else {
     AddRmsNormRow<float>(residual + at, y + at, added, gain, eps, width, shadow, row);
+  }
+}
+
+template <typename Vec>
+__device__ void CombineRow(const CombineArgs& a, int64_t row) {
+  const int64_t pieces = a.width / static_cast<int64_t>(sizeof(Vec) / sizeof(float));
+  for (int64_t i = threadIdx.x; i < pieces; i += kNormThreads) {
+    reinterpret_cast<Vec*>(a.y)[row * pieces + i] = Combined<Vec>(a, row, i);
+  }
+}
+
+// CombinePairs, and AddRmsNorm of what it wrote: each thread reads what it wrote itself.
+__global__ void __launch_bounds__(kNormThreads) CombineAddRmsNormKernel(CombineArgs combine, float* residual, float* y,
+                                                                        const float* gain, float eps, Shadow shadow) {
+  AwaitPrevious();
+  AllowNext();
+  const int64_t row = blockIdx.x, width = combine.width, at = row * width;
+  if (width % 4 == 0) {
+    CombineRow<float4>(combine, row);
+    AddRmsNormRow<float4>(residual + at, y + at, combine.y + at, gain, eps, width, shadow, row);
+  } else {
+    CombineRow<float>(combine, row);
+    AddRmsNormRow<float>(residual + at, y + at, combine.y + at, gain, eps, width, shadow, row);
   }
 }
 
@@ -193,6 +217,12 @@ void AddRmsNormRows(const Stream& s, float* residual, float* y, const float* x, 
                     int64_t rows, int64_t width, const Shadow& shadow) {
   Launch(s, AddRmsNormKernel, dim3(static_cast<unsigned>(rows)), dim3(kNormThreads), 0, residual, y, x, gain, eps,
          width, shadow);
+}
+
+void CombineAddRmsNormRows(const Stream& s, const CombineArgs& combine, float* residual, float* y, const float* gain,
+                           float eps, const Shadow& shadow) {
+  Launch(s, CombineAddRmsNormKernel, dim3(static_cast<unsigned>(combine.tokens)), dim3(kNormThreads), 0, combine,
+         residual, y, gain, eps, shadow);
 }
 
 void HeadRmsNormRows(const Stream& s, float* x, int64_t row_stride, const float* gain, float eps, int64_t rows,

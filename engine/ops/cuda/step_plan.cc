@@ -215,6 +215,7 @@ StepOffsets OffsetsOf(const StepKey& key) {
   o.positions = take(key.tokens);
   o.kv_slots = take(key.tokens);
   o.logit_rows = take(key.logit_rows);
+  o.experts = take(key.tokens);
   o.order = take(key.tokens);
   o.merge_of_token = take(key.tokens + 1);
   o.narrow = take(key.narrow_items * kItemWords);
@@ -268,6 +269,10 @@ void WriteStep(const StepBatch& batch, const StepPlan& plan, int32_t* words) {
   put(o.positions, batch.positions);
   put(o.kv_slots, batch.kv_slots);
   put(o.logit_rows, batch.logit_rows);
+  for (size_t s = 0; s < batch.kv_len.size(); ++s) {
+    const int32_t experts = batch.experts_per_token.empty() ? 0 : batch.experts_per_token[s];
+    std::fill(words + o.experts + batch.q_indptr[s], words + o.experts + batch.q_indptr[s + 1], experts);
+  }
   put(o.order, plan.order);
   put(o.merge_of_token, plan.merge_of_token);
   put(o.narrow, plan.narrow);

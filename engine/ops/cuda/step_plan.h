@@ -41,6 +41,7 @@ struct StepOffsets {
   int64_t counts;  // [2]: narrow items, wide items
   int64_t tokens, positions, kv_slots;
   int64_t logit_rows;
+  int64_t experts;         // [T] experts of the token; 0: the router's own
   int64_t order;           // [T] token at each place of the order
   int64_t merge_of_token;  // [T + 1]: into merges
   int64_t narrow, wide;    // AttentionItem

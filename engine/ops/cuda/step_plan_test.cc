@@ -140,6 +140,24 @@ TEST(StepPlan, OneLongSequenceFillsTheDevice) {
   EXPECT_GE(plan.narrow.size() * 8, 264u);  // two blocks per multiprocessor at least
 }
 
+// Per token, what its sequence wants; 0 where the step says nothing.
+TEST(StepPlan, ExpertsPerTokenGoWithTheSequences) {
+  const TestBatch batch = BatchOf({{0, 3, {0}}, {5, 1, {1}}, {0, 2, {2}}});
+  const PlanShape shape = ShapeFor({6, 3, 3, 4, 3}, 2, 132);
+  const int32_t wanted[] = {8, 1, 4};
+  StepBatch step = batch.batch();
+  for (const bool given : {true, false}) {
+    step.experts_per_token = given ? std::span<const int32_t>(wanted) : std::span<const int32_t>();
+    StepPlan plan;
+    PlanStep(step, shape, &plan);
+    std::vector<int32_t> words(static_cast<size_t>(plan.offsets.words), -1);
+    WriteStep(step, plan, words.data());
+    const auto first = words.begin() + plan.offsets.experts;
+    EXPECT_EQ(std::vector<int32_t>(first, first + 6),
+              given ? (std::vector<int32_t>{8, 8, 8, 1, 4, 4}) : (std::vector<int32_t>(6, 0)));
+  }
+}
+
 TEST(StepPlan, StepsOfLikeSizeShareAKey) {
   StepPlan a, b, c;
   Check({{200, 1, Table(0, 0, 1, 256)}}, 8, 2, &a);

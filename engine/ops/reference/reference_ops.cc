@@ -200,7 +200,7 @@ void ReferenceOps::KvWrite(const View& pages, const View& k, const View& v, int6
 
 void ReferenceOps::Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,
                              const AttentionTerms& terms, const AttentionPlan& plan) {
-  CheckTerms(terms);
+  CheckTerms(terms, limits_);
   const HostPlan& host_plan = static_cast<const HostPlan&>(plan);
   const StepBatch& batch = host_plan.batch;
   const int32_t heads = limits_.query_heads, group = heads / layout_.kv_heads;
@@ -318,7 +318,7 @@ void ReferenceOps::Route(const View& ids, const View& weights, const View& logit
 void ReferenceOps::ExpertFfn(const View& y, const View& x, const View& ids, const View& weights,
                              const WeightStack& gate_up, const WeightStack& down, const ExpertTerms& terms,
                              Accumulate accumulate) {
-  CheckExpertFfn(y, x, ids, weights, gate_up, down, terms);
+  CheckExpertFfn(y, x, ids, weights, gate_up, down, terms, limits_);
   const auto add_bias = [](const Weight* bias, int32_t expert, std::vector<double>* values) {
     if (bias == nullptr) return;
     const float* of_expert = Cast(*bias).vector.data() + static_cast<size_t>(expert) * values->size();
