@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CUDA backend's speed on random weights of a real shape, beside the device's roofs measured in the same run: bytes
 // of a device-to-device copy (read and written) per second, and cuBLASLt's rate on the model's largest product.
-//   cuda_bench [--shape 32b|tiny] [--format bf16|q4_0|q4_k] [--layers N] [--json FILE]
+//   cuda_bench [--shape 32b|30b-a3b|v3|tiny|..] [--format bf16|q4_0|q4_k] [--layers N] [--json FILE]
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
@@ -9,15 +9,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
-#include <fstream>
 #include <random>
 
 #include "common/check.h"
-#include "common/clock.h"
 #include "engine/model/decoder.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/ops_fixture.h"
+#include "tests/bench/cuda_measure.h"
+#include "tests/bench/cuda_mixture.h"
 
 namespace conclave::engine {
 namespace {
@@ -27,13 +26,6 @@ using testing::TestBatch;
 
 constexpr int32_t kPage = 32;
 constexpr int kRepeats = 21;
-
-double Seconds() { return static_cast<double>(Clock::System().NowNs()) * 1e-9; }
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-void Cuda(cudaError_t error) { CONCLAVE_CHECK_MSG(error == cudaSuccess, cudaGetErrorString(error)); }
 
 struct Options {
   std::string shape = "32b", format = "bf16", json;
@@ -60,21 +52,9 @@ ModelSpec SpecOf(const Options& options) {
   return spec;
 }
 
-// Blocks of random values, repeated: every matrix is made from the front of it.
-std::vector<std::byte> RandomRows(DType dtype, int64_t bytes) {
-  std::mt19937 rng(1);
-  const testing::TestWeight block(dtype, 64, 16384, &rng);
-  std::vector<std::byte> all(static_cast<size_t>(bytes));
-  for (size_t at = 0; at < all.size(); at += block.bytes.size()) {
-    std::memcpy(all.data() + at, block.bytes.data(), std::min(block.bytes.size(), all.size() - at));
-  }
-  return all;
-}
-
 class Bench {
  public:
-  Bench(const Options& options, const ModelSpec& spec) : options_(options), spec_(spec) {
-    dtype_ = options.format == "bf16" ? DType::kBF16 : options.format == "q4_0" ? DType::kQ4_0 : DType::kQ4_K;
+  Bench(DType dtype, const ModelSpec& spec, Lines* lines) : spec_(spec), dtype_(dtype), lines_(*lines) {
     Cuda(cudaSetDevice(0));
     copy_bytes_per_second_ = CopyRate();
     ops_ = Must(MakeOps({.kernel = "cuda"}));
@@ -114,56 +94,9 @@ class Bench {
     Branches(branches, prompt);
   }
 
-  void WriteJson() const {
-    if (options_.json.empty()) return;
-    std::ofstream out(options_.json);
-    out << "{\"device\": " << DeviceJson() << ", \"shape\": \"" << options_.shape << "\", \"format\": \""
-        << options_.format << "\", \"layers\": " << spec_.layers << ", \"lines\": [" << json_ << "]}\n";
-  }
-
  private:
   void Line(const std::string& what, double value, const char* unit, const std::string& note) {
-    std::printf("%-46s %10.3f %-8s %s\n", what.c_str(), value, unit, note.c_str());
-    std::fflush(stdout);
-    json_ += fmt::format("{}{{\"what\": \"{}\", \"value\": {:.6g}, \"unit\": \"{}\", \"note\": \"{}\"}}",
-                         json_.empty() ? "" : ", ", what, value, unit, note);
-  }
-
-  static std::string DeviceJson() {
-    cudaDeviceProp device = {};
-    int driver = 0, runtime = 0;
-    Cuda(cudaGetDeviceProperties(&device, 0));
-    Cuda(cudaDriverGetVersion(&driver));
-    Cuda(cudaRuntimeGetVersion(&runtime));
-    return fmt::format(
-        "{{\"name\": \"{}\", \"compute_capability\": \"{}.{}\", \"multiprocessors\": {}, \"memory_bytes\": {}, "
-        "\"l2_bytes\": {}, \"driver\": {}, \"runtime\": {}}}",
-        device.name, device.major, device.minor, device.multiProcessorCount, device.totalGlobalMem, device.l2CacheSize,
-        driver, runtime);
-  }
-
-  static double CopyRate() {
-    constexpr size_t kBytes = size_t{4} << 30;
-    void *a = nullptr, *b = nullptr;
-    Cuda(cudaMalloc(&a, kBytes));
-    Cuda(cudaMalloc(&b, kBytes));
-    Cuda(cudaMemset(a, 0x5a, kBytes));
-    cudaEvent_t begin, end;
-    Cuda(cudaEventCreate(&begin));
-    Cuda(cudaEventCreate(&end));
-    std::vector<double> seconds;
-    for (int i = 0; i < 9; ++i) {
-      Cuda(cudaEventRecord(begin));
-      Cuda(cudaMemcpyAsync(b, a, kBytes, cudaMemcpyDeviceToDevice));
-      Cuda(cudaEventRecord(end));
-      Cuda(cudaEventSynchronize(end));
-      float ms = 0;
-      Cuda(cudaEventElapsedTime(&ms, begin, end));
-      seconds.push_back(ms * 1e-3);
-    }
-    Cuda(cudaFree(a));
-    Cuda(cudaFree(b));
-    return 2 * static_cast<double>(kBytes) / Median(seconds);
+    lines_.Add(what, value, unit, note);
   }
 
   const Weight* Matrix(int64_t rows, int64_t columns, WeightUse use = WeightUse::kMatmul) {
@@ -315,9 +248,9 @@ class Bench {
                      (without - base) / (with - base)));
   }
 
-  const Options options_;
   const ModelSpec spec_;
-  DType dtype_;
+  const DType dtype_;
+  Lines& lines_;
   double copy_bytes_per_second_ = 0, blas_flops_ = 0;
   std::unique_ptr<Ops> ops_;
   std::vector<std::byte> rows_;
@@ -327,7 +260,6 @@ class Bench {
   std::unique_ptr<Decoder> decoder_;
   int32_t pages_ = 0;
   std::span<float> logits_;
-  std::string json_;
 };
 
 }  // namespace
@@ -335,7 +267,8 @@ class Bench {
 int BenchMain(int argc, char** argv) {
   Options options;
   CLI::App app("The CUDA backend's speed beside the device's roofs");
-  app.add_option("--shape", options.shape)->check(CLI::IsMember({"32b", "tiny"}));
+  app.add_option("--shape", options.shape)
+      ->check(CLI::IsMember({"32b", "30b-a3b", "v3", "tiny", "tiny-mixture", "tiny-latent"}));
   app.add_option("--format", options.format)->check(CLI::IsMember({"bf16", "q4_0", "q4_k"}));
   app.add_option("--layers", options.layers, "0: all")->check(CLI::Range(0, 1024));
   app.add_option("--json", options.json);
@@ -344,10 +277,16 @@ int BenchMain(int argc, char** argv) {
     std::printf("cuda_bench: skipped: %s\n", std::string(ops.status().message()).c_str());
     return 0;
   }
-  const bool tiny = options.shape == "tiny";
-  Bench bench(options, SpecOf(options));
-  bench.Run(tiny ? 256 : 4096, tiny ? 4 : 32, tiny ? 8 : 64, tiny ? 64 : 2048);
-  bench.WriteJson();
+  Lines lines;
+  const DType dtype = options.format == "bf16" ? DType::kBF16 : options.format == "q4_0" ? DType::kQ4_0 : DType::kQ4_K;
+  if (IsMixture(options.shape)) {
+    RunMixture(options.shape, dtype, options.layers, &lines);
+  } else {
+    const bool tiny = options.shape == "tiny";
+    Bench(dtype, SpecOf(options), &lines).Run(tiny ? 256 : 4096, tiny ? 4 : 32, tiny ? 8 : 64, tiny ? 64 : 2048);
+  }
+  lines.WriteJson(options.json, fmt::format("\"device\": {}, \"shape\": \"{}\", \"format\": \"{}\", \"layers\": {}",
+                                            DeviceJson(), options.shape, options.format, options.layers));
   return 0;
 }
 
