@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "engine/ops/cuda/device.h"
-#include "engine/ops/cuda/grouped_plan.h"
+#include "engine/ops/cuda/grouped.h"
 #include "engine/ops/cuda/kernels.h"
 #include "engine/ops/ops.h"
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "engine/ops/cuda/grouped_plan.h"
 #include "engine/ops/cuda/kernels.h"
 #include "engine/ops/cuda/limits.h"
 
@@ -58,20 +59,6 @@ struct GroupedProduct {
   const float* bias;  // ? [matrices, rows]
   GatedActivation activation;
 };
-
-inline constexpr int kGroupedTileSmall = 8, kGroupedTileMiddle = 16, kGroupedTileLarge = 64;
-// How many pairs an item has at most. kGroupedTileLarge wants GroupedGemm, the others GroupedGemv.
-CONCLAVE_HD int32_t GroupedTile(int64_t tokens, int64_t pairs, int64_t matrices) {
-  if (tokens <= kGroupedTileSmall) return kGroupedTileSmall;
-  return pairs <= kGroupedTileMiddle / 2 * matrices ? kGroupedTileMiddle : kGroupedTileLarge;
-}
-// Items of `pairs` that are spread over `matrices` in any way: sum of ceil(pairs of a matrix / tile).
-CONCLAVE_HD int64_t GroupedItemsMax(int64_t pairs, int64_t matrices, int64_t tile) {
-  const int64_t hit = pairs < matrices ? pairs : matrices;  // one each; each further item takes a tile more
-  return hit + (pairs - hit) / tile;
-}
-// Whether gate and up of one row are in tiles of the same place, so that one block has both.
-CONCLAVE_HD bool CanGate(const WeightPart& part) { return part.rows % (2 * kTileRows) == 0; }
 
 // Fills order, sorted_items and num_items from ids [pairs]: pairs of a matrix in rising order.
 void SortGroups(const Stream& s, const Groups& groups, int64_t pairs);

@@ -1,12 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much room grouped products need, and in how many parts a call is done so that it is bounded.
+// How grouped products (grouped.h) are divided, how much room they need, and in how many parts a call is done so that
+// this is bounded. Without the CUDA toolkit: tested on any machine.
 #pragma once
 
 #include <cstdint>
 
-#include "engine/ops/cuda/grouped.h"
+#include "engine/ops/cuda/packed_layout.h"
 
 namespace conclave::engine::cuda {
+
+inline constexpr int kGroupedTileSmall = 8, kGroupedTileMiddle = 16, kGroupedTileLarge = 64;
+// How many pairs an item has at most. kGroupedTileLarge wants GroupedGemm, the others GroupedGemv.
+CONCLAVE_HD int32_t GroupedTile(int64_t tokens, int64_t pairs, int64_t matrices) {
+  if (tokens <= kGroupedTileSmall) return kGroupedTileSmall;
+  return pairs <= kGroupedTileMiddle / 2 * matrices ? kGroupedTileMiddle : kGroupedTileLarge;
+}
+// Items of `pairs` that are spread over `matrices` in any way: sum of ceil(pairs of a matrix / tile).
+CONCLAVE_HD int64_t GroupedItemsMax(int64_t pairs, int64_t matrices, int64_t tile) {
+  const int64_t hit = pairs < matrices ? pairs : matrices;  // one each; each further item takes a tile more
+  return hit + (pairs - hit) / tile;
+}
+// Whether gate and up of one row of a matrix of `rows` are in tiles of the same place, so that one block has both.
+CONCLAVE_HD bool CanGate(int64_t rows) { return rows % (2 * kTileRows) == 0; }
 
 // Results of pairs, and activations per head, of one part of a call: 512 MB and 128 MB.
 inline constexpr int64_t kPairFloatsMax = int64_t{128} << 20;

@@ -84,11 +84,8 @@ TEST(RoomFor, DividesProductsOfHeads) {
 }
 
 TEST(CanGate, WantsGateAndUpInTilesOfTheSamePlace) {
-  WeightPart part = {};
-  part.rows = 2 * 768;
-  EXPECT_TRUE(CanGate(part));
-  part.rows = 2 * 24;
-  EXPECT_FALSE(CanGate(part));
+  EXPECT_TRUE(CanGate(2 * 768));
+  EXPECT_FALSE(CanGate(2 * 24));
 }
 
 }  // namespace

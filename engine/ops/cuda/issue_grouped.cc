@@ -118,7 +118,7 @@ void CudaOps::IssueExperts(const OpRecord& r, const OpRecord* norm, const Shadow
   p.y_stride = gate_up.rows;
   const int64_t stride = RoundUpTo(hidden, kTileColumns);
   const bool gated = gate_up.parts.size() == 1 && gate_up.has_bf16() && !down.has_f32() &&
-                     p.groups.tile != kGroupedTileLarge && CanGate(gate_up.parts[0].part);
+                     p.groups.tile != kGroupedTileLarge && CanGate(gate_up.parts[0].part.rows);
   if (gated) p.activated = activated_, p.activated_stride = stride;
   for (const StackPart& part : gate_up.parts) Multiply(p, part);
   if (!gated) {
