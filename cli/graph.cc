@@ -8,6 +8,7 @@
 #include "cli/engine_flags.h"
 #include "cli/session.h"
 #include "common/status.h"
+#include "engine/engine.h"
 #include "orchestrator/fleet/run_builder.h"
 #include "orchestrator/graph/cost_bound.h"
 #include "orchestrator/graph/draw.h"
@@ -27,8 +28,26 @@ absl::StatusOr<std::shared_ptr<const orchestrator::CompiledGraph>> Load(const Ar
   return library->Find(a.graph);
 }
 
+// What roles want of outputs, which only the engine can read.
+absl::Status CheckConstraints(const orchestrator::CompiledGraph& graph) {
+  using Language = engine::Constraint::Language;
+  for (const orchestrator::CompiledNode& node : graph.nodes()) {
+    if (node.role == nullptr || node.role->constraint == nullptr) continue;
+    const auto& constraint = *node.role->constraint;
+    const absl::Status status =
+        constraint.has_json_schema() ? engine::CheckConstraint({Language::kJsonSchema, constraint.json_schema()})
+        : constraint.has_regex()     ? engine::CheckConstraint({Language::kRegex, constraint.regex()})
+                                     : engine::CheckConstraint({Language::kGrammar, constraint.grammar()});
+    if (!status.ok()) {
+      return Annotate(status, fmt::format("{}: role \"{}\"", node.role->file, node.role->proto.name()));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Check(const Arguments& a) {
   ASSIGN_OR_RETURN(const auto graph, Load(a));
+  RETURN_IF_ERROR(CheckConstraints(*graph));
   const auto seats = graph->MemberNames();
   if (a.output.json) {
     const nlohmann::ordered_json json = {

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "conclave/deliberation/v1/deliberation.pb.h"
 #include "conclave/deliberation/v1/fleet.pb.h"
+#include "conclave/deliberation/v1/role.pb.h"
 #include "conclave/inference/v1/inference.pb.h"
 #include "orchestrator/pick/confidence.h"
 
@@ -45,6 +46,7 @@ struct CallRequest {
   std::shared_ptr<const deliberation::v1::PartialText> partial = {};  // the call goes on from here; nullptr: anew
   // A call of the same member that is late: this one goes to another of its workers, and fails where there is none.
   std::optional<CallId> beside = {};
+  std::shared_ptr<const deliberation::v1::OutputConstraint> constraint = {};  // ? of the text, where the member can
   std::optional<int64_t> now_unix_seconds = {};  // what the model's template sees as now, so that a run can be repeated
 };
 

@@ -344,6 +344,20 @@ TEST(WorkerRequest, CarriesEveryKnobAndOmitsWhatIsAbsent) {
   EXPECT_EQ(ToScore(request, model).routing().top_k(), 3);
   model.set_has_chat_template(false);
   EXPECT_EQ(ToGenerate(request, model, "id").prompt().text(), "two words\n\nb");
+
+  // Only members that hold to a constraint are given one.
+  deliberation::v1::OutputConstraint constraint;
+  constraint.set_grammar("root ::= \"a\"");
+  request.constraint = std::make_shared<const deliberation::v1::OutputConstraint>(constraint);
+  EXPECT_FALSE(ToGenerate(request, model, "id").has_constraint());
+  model.set_supports_constraints(true);
+  EXPECT_EQ(ToGenerate(request, model, "id").constraint().grammar(), "root ::= \"a\"");
+  constraint.set_json_schema("{}");
+  request.constraint = std::make_shared<const deliberation::v1::OutputConstraint>(constraint);
+  EXPECT_EQ(ToGenerate(request, model, "id").constraint().json_schema(), "{}");
+  constraint.set_regex("a");
+  request.constraint = std::make_shared<const deliberation::v1::OutputConstraint>(constraint);
+  EXPECT_EQ(ToGenerate(request, model, "id").constraint().regex(), "a");
 }
 
 TEST(WorkerRequest, PTrueNeedsTwoFiniteScores) {

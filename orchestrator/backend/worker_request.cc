@@ -29,6 +29,24 @@ pb::Prompt ToPrompt(const CallRequest& request, const pb::Model& model) {
   return prompt;
 }
 
+pb::Constraint ToConstraint(const deliberation::v1::OutputConstraint& from) {
+  pb::Constraint to;
+  switch (from.constraint_case()) {
+    case deliberation::v1::OutputConstraint::kJsonSchema:
+      to.set_json_schema(from.json_schema());
+      break;
+    case deliberation::v1::OutputConstraint::kRegex:
+      to.set_regex(from.regex());
+      break;
+    case deliberation::v1::OutputConstraint::kGrammar:
+      to.set_grammar(from.grammar());
+      break;
+    case deliberation::v1::OutputConstraint::CONSTRAINT_NOT_SET:
+      break;
+  }
+  return to;
+}
+
 // A product of counts as the wire's integer; saturates instead of overflowing.
 int64_t ToCount(double value) {
   constexpr int64_t kMax = std::numeric_limits<int64_t>::max() / 2;
@@ -53,6 +71,9 @@ pb::GenerateRequest ToGenerate(const CallRequest& request, const pb::Model& mode
   if (from.has_repetition_penalty()) to->set_repetition_penalty(from.repetition_penalty());
   if (from.has_max_output_tokens()) out.mutable_stopping()->set_max_output_token_count(from.max_output_tokens());
   if (request.token_trace) out.mutable_output()->set_top_logprob_count(kConfidenceTokens);
+  if (request.constraint != nullptr && model.supports_constraints()) {
+    *out.mutable_constraint() = ToConstraint(*request.constraint);
+  }
   if (request.ignore_eos) out.mutable_stopping()->set_ignore_end_of_sequence(true);
   // What a call may go on from after a loss. Traces would have a hole there, so that such calls begin anew.
   if (!request.token_trace) out.mutable_output()->set_token_ids(true);

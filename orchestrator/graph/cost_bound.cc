@@ -205,6 +205,12 @@ class Bounder {
       const double bounded = std::min(prompt, 1e15);
       Work one = {1, output, bounded,
                   EstimateFlops(cost, static_cast<int64_t>(bounded), 0, static_cast<int64_t>(output))};
+      if (const double words = static_cast<double>(node.role->proto.repair().size()); words > 0 && output > 0) {
+        // Asked again, with what it wrote.
+        const double longer = std::min(bounded + output + std::ceil(words / cost.characters_per_token), 1e15);
+        one.Add(
+            {1, output, longer, EstimateFlops(cost, static_cast<int64_t>(longer), 0, static_cast<int64_t>(output))});
+      }
       work.Add(one, asked);
       dearest = Larger(dearest, one);
     }

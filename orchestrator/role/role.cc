@@ -121,6 +121,30 @@ void CheckAnswer(const pb::AnswerContract& answer, const FieldLines& lines, Role
   }
 }
 
+// What the text says is for those to judge who hold to it.
+void CheckConstraint(const pb::Role& role, const FieldLines& lines, RoleErrors* errors) {
+  const pb::OutputConstraint& constraint = role.constraint();
+  const std::string& source = constraint.has_json_schema() ? constraint.json_schema()
+                              : constraint.has_regex()     ? constraint.regex()
+                                                           : constraint.grammar();
+  if (constraint.constraint_case() == pb::OutputConstraint::CONSTRAINT_NOT_SET) {
+    errors->Add(lines.LineOf(role, "constraint"), "constraint is empty; add json_schema, regex or grammar");
+  } else if (source.size() > kConstraintBytesMax) {
+    errors->Add(lines.LineOf(role, "constraint"),
+                fmt::format("a constraint of {} bytes; at most {} allowed", source.size(), kConstraintBytesMax));
+  }
+}
+
+void CheckRepair(const pb::Role& role, const FieldLines& lines, RoleErrors* errors) {
+  if (role.repair().size() > kRepairBytesMax) {
+    errors->Add(lines.LineOf(role, "repair"),
+                fmt::format("repair of {} bytes; at most {} allowed", role.repair().size(), kRepairBytesMax));
+  }
+  if (role.has_text()) {
+    errors->Add(lines.LineOf(role, "repair"), "any output is text: there is nothing to repair; remove repair");
+  }
+}
+
 void CheckExamples(const pb::Role& role, const FieldLines& lines, RoleErrors* errors) {
   if (role.examples_size() > kRoleExamplesMax) {
     errors->Add(lines.LineOf(role, "examples", kRoleExamplesMax),
@@ -235,6 +259,11 @@ std::shared_ptr<const CompiledRole> CompileRole(const pb::Role& role, const Fiel
   }
   for (const std::string& what : CheckSampling(role.sampling())) found.Add(lines.LineOf(role, "sampling"), what);
   CheckExamples(role, lines, &found);
+  if (!role.repair().empty()) CheckRepair(role, lines, &found);
+  if (role.has_constraint()) {
+    CheckConstraint(role, lines, &found);
+    compiled->constraint = std::make_shared<const pb::OutputConstraint>(role.constraint());
+  }
   if (errors->size() != before) return nullptr;
   return compiled;
 }

@@ -23,6 +23,8 @@ inline constexpr int kVerdictPhrasesMax = 32;
 inline constexpr int kCriteriaMax = 16;
 inline constexpr int kLabelsMax = 32;
 inline constexpr int kItemsMax = 64;
+inline constexpr size_t kConstraintBytesMax = 128 << 10;  // as conclave.inference.v1.Constraint
+inline constexpr size_t kRepairBytesMax = 4096;
 inline constexpr int kStopTextsMax = 16;  // as conclave.inference.v1.Stopping
 
 // Immutable, shared by the graphs that use it.
@@ -32,7 +34,8 @@ struct CompiledRole {
   std::optional<PromptTemplate> system;
   std::optional<PromptTemplate> task;  // always set
   ContractKind contract = ContractKind::kText;
-  VerdictReader verdict;  // of kVerdict
+  VerdictReader verdict;                                                 // of kVerdict
+  std::shared_ptr<const deliberation::v1::OutputConstraint> constraint;  // null: none
 };
 
 // Checks and parses one role. On errors ("file:line: role "x": what; fix") appends them all and returns null.

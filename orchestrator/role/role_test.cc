@@ -116,6 +116,26 @@ TEST(Role, ItemsAreLimited) {
   EXPECT_THAT(Errors(items(0)), Contains(HasSubstr("items has max 0")));
 }
 
+TEST(Role, ConstraintsAndRepairs) {
+  const auto role = [](const std::string& rest) { return "name: \"r\" task: \"x\" " + rest; };
+  RoleLibrary roles;
+  EXPECT_THAT(
+      roles.AddText(role("answer {} constraint { regex: \"[0-9]+\" } repair: \"Digits only.\""), "dir/r.textproto"),
+      IsEmpty());
+  ASSERT_NE(roles.Find("r")->constraint, nullptr);
+  EXPECT_EQ(roles.Find("r")->constraint->regex(), "[0-9]+");
+  EXPECT_THAT(Errors(role("answer {} constraint {}")), ElementsAre(HasSubstr("constraint is empty")));
+  EXPECT_THAT(Errors(role("text {} repair: \"Again.\"")), ElementsAre(HasSubstr("there is nothing to repair")));
+  const auto long_ones = [&](size_t constraint, size_t repair) {
+    return Errors(role(fmt::format("answer {{}} constraint {{ grammar: \"{}\" }} repair: \"{}\"",
+                                   std::string(constraint, 'a'), std::string(repair, 'b'))));
+  };
+  EXPECT_THAT(long_ones(kConstraintBytesMax, kRepairBytesMax), IsEmpty());
+  EXPECT_THAT(
+      long_ones(kConstraintBytesMax + 1, kRepairBytesMax + 1),
+      ::testing::UnorderedElementsAre(HasSubstr("a constraint of 131073 bytes"), HasSubstr("repair of 4097 bytes")));
+}
+
 TEST(Role, ExamplesAreLimited) {
   const auto examples = [](int pairs) {
     std::string text = "name: \"r\" task: \"x\" answer {} ";

@@ -237,6 +237,7 @@ void ExecutorLoop::Dispatch(ActiveRun* run, CallSpec call) {
   if (call.beside.has_value()) {
     if (const auto it = run->calls.find(*call.beside); it != run->calls.end()) request.beside = it->second;
   }
+  request.constraint = std::move(call.constraint);
   request.now_unix_seconds = run->create_unix_ns / 1'000'000'000;
   request.stream_tokens = run->stream_tokens;
   for (const ActiveRun::Observer& observer : run->observers) request.stream_tokens |= observer.tokens;

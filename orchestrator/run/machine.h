@@ -28,6 +28,7 @@
 #include "absl/status/statusor.h"
 #include "conclave/deliberation/v1/deliberation.pb.h"
 #include "conclave/deliberation/v1/graph.pb.h"
+#include "conclave/deliberation/v1/role.pb.h"
 #include "conclave/inference/v1/inference.pb.h"
 #include "orchestrator/ledger/cost.h"
 #include "orchestrator/pick/confidence.h"
@@ -95,6 +96,7 @@ struct CallSpec {
   bool token_trace = false;                                      // CallFinished::trace is wanted
   std::shared_ptr<const deliberation::v1::PartialText> partial;  // set: it goes on from here
   std::optional<uint32_t> beside;  // the straggler that this one is to overtake, on another worker
+  std::shared_ptr<const deliberation::v1::OutputConstraint> constraint = nullptr;  // ? held to by members that can
 };
 
 // ---- Inputs.
@@ -124,6 +126,7 @@ struct CallFinished {
   std::optional<std::string> recorded_label;
   std::optional<TokenConfidence> recorded_token_confidence;
   std::vector<PlanItem> recorded_items;
+  bool recorded_repair = false;
 };
 
 // A call ended otherwise: lost, refused, cancelled.

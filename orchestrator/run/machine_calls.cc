@@ -140,6 +140,7 @@ void Machine::Impl::Enqueue(const CompiledNode& node, int32_t slot_index, std::s
   call.spec.seed = DeriveSeed({spec_.seed, question_, state.path, member, slot.sample, slot.subject});
   call.spec.p_true = p_true_[index];
   call.spec.token_trace = node.confidence_window > 0;
+  if (call.spec.p_true == nullptr) call.spec.constraint = node.role->constraint;
   if (slot.compared >= 0) {
     call.shown = state.compared[static_cast<size_t>(slot.compared)];
   } else if (slot.subject >= 0) {
@@ -321,6 +322,10 @@ void Machine::Impl::OnFinished(CallFinished& input) {
   event->set_prompt_sha256(call.spec.prompt->sha256);
   SetDuration(input.latency_ns, event->mutable_latency());
   event->set_estimated(input.estimated);
+
+  const bool repair = input.from_record ? input.recorded_repair : WantsRepair(call, utterance, items);
+  event->set_will_repair(repair);
+  if (repair) return AskAgain(&call, utterance);
 
   const int32_t node = call.node, slot = call.slot;
   call.spec = CallSpec{};

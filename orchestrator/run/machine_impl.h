@@ -7,6 +7,7 @@
 //   machine_waves.cc    slots asked for wave by wave, until they are settled
 //   machine_assess.cc   what nodes make of utterances: judge, check, pick
 //   machine_plan.cc     items of a plan
+//   machine_repair.cc   outputs that could not be read, asked for once more
 //   machine_search.cc   where a search goes on, and who does it
 //   machine_compare.cc  judges that compare: who is shown beside whom, what an order is worth
 #pragma once
@@ -145,6 +146,11 @@ class Machine::Impl {
   absl::StatusOr<std::vector<int32_t>> Competitors(const CompiledNode& node) const;
   void RunPick(const CompiledNode& node);
   void Attach(int32_t utterance, Assessment assessment);
+
+  // ---- machine_repair.cc
+  bool WantsRepair(const Call& call, const Utterance& utterance, const std::vector<PlanItem>& items) const;
+  // Asks the writer once more, with what it wrote before it. `call` has ended and loses its spec.
+  void AskAgain(Call* call, const Utterance& unread);
 
   // ---- machine_plan.cc
   // Puts the items of a plan, which `whole` is, in its place; how many.

@@ -27,8 +27,8 @@ node {
   name: "review"
   loop {
     over: "draft" max_rounds: 3 until: "verify.mean_score >= 0.9"
-    body { name: "revise" speak { role: "say" members: "m*" sees { node: "draft" own: true shuffle: true } } }
-    body { name: "verify" judge { role: "check" members: "v*" of: "revise" exclude_self: true } }
+    body { name: "revise" speak { role: "mend" members: "m*" sees { node: "draft" own: true shuffle: true } } }
+    body { name: "verify" judge { role: "rule" members: "v*" of: "revise" exclude_self: true } }
     body { name: "sums" check { of: "revise" checker: ARITHMETIC } }
   }
 }
@@ -42,7 +42,7 @@ Reply Answer(const CallSpec& call) {
   reply.output_tokens = 1 + static_cast<int64_t>(h % 40);
   if (h % 11 == 0) reply.kind = Reply::Kind::kLose;
   if (h % 37 == 0) reply.kind = Reply::Kind::kLoseForGood;
-  if (call.role == "check") {
+  if (call.role == "rule") {
     reply.text = h % 3 == 0 ? "VERDICT: reject" : h % 3 == 1 ? "VERDICT: accept" : "I cannot say";
   } else {
     reply.text = h % 5 == 0 ? "no idea" : fmt::format("3 + 4 = {}\n#### {}", 7 + h % 2, 40 + h % 3);

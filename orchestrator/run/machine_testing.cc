@@ -20,6 +20,8 @@ constexpr std::string_view kRoles[] = {
     R"(name: "say" system: "Answer." task: "{{ question }} r{{ round }}{% for s in seen %}\n{{ s.node }}:{% for u in s.utterances %} [{{ u.member }}|{{ u.text }}]{% endfor %}{% endfor %}" answer {} sampling { max_output_tokens: 50 })",
     R"(name: "note" task: "{{ question }}{% for s in seen %}\n{{ s.node }}:{% for u in s.utterances %} [{{ u.text }}]{% endfor %}{% endfor %}" text {} sampling { max_output_tokens: 50 })",
     R"(name: "check" task: "{{ question }} / {{ candidate.text }}" verdict { accept: "VERDICT: accept" reject: "VERDICT: reject" } sampling { max_output_tokens: 20 })",
+    R"(name: "mend" task: "{{ question }} r{{ round }}{% for s in seen %}\n{{ s.node }}:{% for u in s.utterances %} [{{ u.text }}]{% endfor %}{% endfor %}" answer {} repair: "Which number?" sampling { max_output_tokens: 50 })",
+    R"role(name: "rule" task: "{{ question }} / {{ candidate.text }}" verdict { accept: "VERDICT: accept" reject: "VERDICT: reject" } repair: "Accept or reject?" constraint { regex: "VERDICT: (accept|reject)" } sampling { max_output_tokens: 20 })role",
     R"(name: "order" task: "{{ question }}{% for c in candidates %}\nSolution {{ c.number }}:\n{{ c.text }}\n{% endfor %}" ranking { after: "BEST:" } sampling { max_output_tokens: 20 })",
 };
 

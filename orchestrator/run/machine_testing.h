@@ -16,7 +16,8 @@
 namespace conclave::orchestrator {
 
 // The roles that machine tests use: "say" (answers, prompt shows question and what it sees), "note" (plain text),
-// "check" (verdict, prompt shows the candidate), "order" (ranking behind "BEST:", prompt shows the candidates).
+// "check" (verdict, prompt shows the candidate), "order" (ranking behind "BEST:", prompt shows the candidates). "mend"
+// and "rule" are as "say" and "check", and ask once more where nothing can be read; "rule" has a constraint.
 const RoleLibrary& TestRoles();
 // Compiles or aborts with the errors.
 std::shared_ptr<const CompiledGraph> MustCompile(std::string_view text);

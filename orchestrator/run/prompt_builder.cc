@@ -231,6 +231,19 @@ void PromptBuilder::Converse(const Utterance& utterance, Prompt* prompt) {
   AddTurn("assistant", utterance.text, prompt);
 }
 
+void Seal(Prompt* prompt) {
+  Sha256 hash;
+  prompt->bytes = 0;
+  for (const deliberation::v1::PromptMessage& message : prompt->messages) {
+    hash.Update(message.role());
+    hash.Update(std::string_view("\0", 1));
+    hash.Update(message.content());
+    hash.Update(std::string_view("\0", 1));
+    prompt->bytes += static_cast<int64_t>(message.content().size());
+  }
+  prompt->sha256 = hash.HexDigest();
+}
+
 absl::StatusOr<std::shared_ptr<const Prompt>> PromptBuilder::Build(const Slot& slot) {
   const Key key = {node_.prompt_differs_by_member ? slot.member : -1, node_.prompt_differs_by_sample ? slot.sample : -1,
                    slot.subject};
@@ -276,15 +289,7 @@ absl::StatusOr<std::shared_ptr<const Prompt>> PromptBuilder::Build(const Slot& s
   }
   for (const deliberation::v1::Turn& turn : role.proto.examples()) AddTurn(turn.role(), turn.content(), prompt.get());
   RETURN_IF_ERROR(AddMessage("user", "task", *role.task, context, prompt.get()));
-  Sha256 hash;
-  for (const deliberation::v1::PromptMessage& message : prompt->messages) {
-    hash.Update(message.role());
-    hash.Update(std::string_view("\0", 1));
-    hash.Update(message.content());
-    hash.Update(std::string_view("\0", 1));
-    prompt->bytes += static_cast<int64_t>(message.content().size());
-  }
-  prompt->sha256 = hash.HexDigest();
+  Seal(prompt.get());
   last_key_ = key;
   last_ = std::move(prompt);
   return last_;

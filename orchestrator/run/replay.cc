@@ -78,6 +78,7 @@ std::optional<Input> InputOf(const pb::Event& event, uint32_t call) {
     input.instance_id = recorded.instance_id();
     input.model_revision = recorded.model_revision();
     input.latency_ns = Nanoseconds(recorded.latency());
+    input.recorded_repair = recorded.will_repair();
     input.from_record = true;
     return input;
   }

@@ -97,6 +97,7 @@ struct Slot {
   int32_t count = 1;       // utterances from there on: the items of a plan
   // Calls made for it: how many in all, how many again after a loss, how many wait or are under way now.
   int32_t attempts = 0, retries = 0, open = 0;
+  bool repaired = false;  // asked once more because nothing could be read
 };
 
 // Slots whose outcome may make later ones needless: all of a speak that stops when its vote is settled, those of one

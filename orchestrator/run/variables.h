@@ -54,6 +54,9 @@ class Variables {
   std::vector<std::pair<std::string, jinja::Value>> inputs_;
 };
 
+// Counts and hashes the messages of a prompt that is complete.
+void Seal(Prompt* prompt);
+
 // Makes the prompts of one run of a node. Texts that readers share are made once.
 class PromptBuilder {
  public:

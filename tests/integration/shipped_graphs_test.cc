@@ -112,5 +112,62 @@ TEST(ShippedGraphs, RunToTheirEndOnRealWeights) {
   }
 }
 
+// The example of graphs/examples/ruled.textproto, once as it is and once without what its judge is held to.
+std::vector<pb::Event> RulingsOf(Executor* executor, bool constrained) {
+  RoleLibrary roles;
+  EXPECT_OK(roles.AddDirectory(kGraphs + "/examples/roles"));
+  RoleLibrary chosen;
+  for (const std::string& name : roles.names()) {
+    pb::Role role = roles.Find(name)->proto;
+    if (!constrained) role.clear_constraint();
+    EXPECT_OK(chosen.Add(role));
+  }
+  auto graph = CompileGraphText(*ReadFile(kGraphs + "/examples/ruled.textproto"), "ruled.textproto", chosen);
+  NewRun run;
+  run.graph = *std::move(graph).ToStatusOr();
+  const std::vector<std::string> members = {"left", "judge"};
+  for (const std::string& member : members) run.spec.members.push_back({member, 1, {}});
+  run.spec.binding = *ResolveBinding(*run.graph, {}, members);
+  run.spec.inputs["question"] = "What is 3 + 4?";
+  run.spec.seed = 3;
+  const auto recorder = std::make_shared<Recorder>();
+  EXPECT_OK(StartAndWait(executor, std::move(run), recorder));
+  EXPECT_OK(recorder->Await());
+  return recorder->events();
+}
+
+// A model that has never seen the judge's question rules in every call where a grammar holds it to ruling, and in none
+// where nothing does.
+TEST(ShippedGraphs, AJudgeUnderAGrammarRules) {
+  testing::WorkerChild worker(CONCLAVE_SOURCE_DIR "/zoo/models/m11");
+  auto connected = ConnectWorkers(
+      {{.name = "left", .addresses = {worker.address()}}, {.name = "judge", .addresses = {worker.address()}}}, {},
+      kConnectNs);
+  ASSERT_OK(connected);
+  const std::unique_ptr<Backend> backend = *std::move(connected);
+  const std::unique_ptr<Store> store = NewMemoryStore();
+  const std::unique_ptr<Executor> executor = *Executor::Start({.store = store.get(), .backend = backend.get()});
+  for (const bool constrained : {true, false}) {
+    int rulings = 0, read = 0, repairs = 0;
+    for (const pb::Event& event : RulingsOf(executor.get(), constrained)) {
+      EXPECT_FALSE(event.has_call_lost()) << event.call_lost().message();
+      if (!event.has_call_finished() || event.call_finished().role() != "ruler") continue;
+      const pb::CallFinished& call = event.call_finished();
+      ++rulings;
+      read += call.has_score() ? 1 : 0;
+      repairs += call.will_repair() ? 1 : 0;
+      if (!constrained) continue;
+      EXPECT_TRUE(call.text().starts_with("RULING: pass ") || call.text().starts_with("RULING: veto ")) << call.text();
+      EXPECT_EQ(call.finish_reason(), ::conclave::inference::v1::FINISH_REASON_STOP) << call.text();
+      const std::string sure = call.text().substr(13);
+      EXPECT_TRUE(!sure.empty() && sure.find_first_not_of("0123456789") == sure.npos && std::stoi(sure) <= 100) << sure;
+    }
+    std::printf("%s: %d rulings, %d read, %d asked again\n", constrained ? "grammar" : "free", rulings, read, repairs);
+    EXPECT_GT(rulings, 0);
+    EXPECT_EQ(read, constrained ? rulings : 0);
+    EXPECT_EQ(repairs, constrained ? 0 : rulings / 2);
+  }
+}
+
 }  // namespace
 }  // namespace conclave::orchestrator
