@@ -11,6 +11,7 @@
 #include "common/file.h"
 #include "common/status.h"
 #include "orchestrator/experiment/detail.h"
+#include "orchestrator/experiment/matched.h"
 
 namespace conclave::experiment {
 namespace {
@@ -56,7 +57,15 @@ absl::StatusOr<Declared> FromJson(const Json& json) {
     d.seed = json.at("seed").get<uint64_t>();
     for (const Json& c : json.at("contrasts")) {
       d.contrasts.push_back({c.at("a").get<std::string>(), c.at("b").get<std::string>(), c.at("primary").get<bool>(),
-                             c.at("margin").get<double>()});
+                             c.at("margin").get<double>(), c.value("generated", false)});
+    }
+    d.match = json.value("match", d.match);
+    d.baselines_added = json.value("baselines_added", true);
+    d.generated_arms = json.value("generated_arms", d.generated_arms);
+    for (const Json& b : json.value("baselines", Json::array())) {
+      d.baselines.push_back({b.at("of").get<std::string>(), b.at("kind").get<std::string>(),
+                             b.at("subject").get<std::string>(), b.at("arm").get<std::string>(),
+                             b.at("why_not").get<std::string>()});
     }
     out.group = json.at("group").get<std::vector<std::string>>();
   } catch (const Json::exception& e) {
@@ -89,8 +98,11 @@ absl::StatusOr<Json> Analyse(Declaration declaration, std::span<const Outcome> r
       left_out.push_back(fmt::format("{} - {}: not compared, an arm has no outcomes", contrast.a, contrast.b));
     return !comparable;
   });
-  ASSIGN_OR_RETURN(Json summary, Summarize(declaration, rows, gatherer.Group(), gatherer.Votes()));
+  const std::vector<ArmVotes> votes = gatherer.Votes();
+  ASSIGN_OR_RETURN(Json summary, Summarize(declaration, rows, gatherer.Group(), votes));
   AddDetail(rows, gatherer, &summary);
+  AddMatched(declaration, rows, votes, &summary);
+  gatherer.talk().AddTo(&summary);
   for (std::string& warning : left_out) summary["warnings"].push_back(std::move(warning));
   return summary;
 }
@@ -98,11 +110,27 @@ absl::StatusOr<Json> Analyse(Declaration declaration, std::span<const Outcome> r
 Json ToJson(const Declaration& d, const std::vector<std::string>& group) {
   Json contrasts = Json::array();
   for (const ContrastSpec& c : d.contrasts) {
-    contrasts.push_back({{"a", c.a}, {"b", c.b}, {"primary", c.primary}, {"margin", c.margin}});
+    contrasts.push_back(
+        {{"a", c.a}, {"b", c.b}, {"primary", c.primary}, {"margin", c.margin}, {"generated", c.generated}});
   }
-  return {{"name", d.name},           {"question", d.question}, {"selection_rule", d.selection_rule},
-          {"benchmark", d.benchmark}, {"grader", d.grader},     {"replicates", d.replicates},
-          {"seed", d.seed},           {"group", group},         {"contrasts", std::move(contrasts)}};
+  Json baselines = Json::array();
+  for (const BaselineSpec& b : d.baselines) {
+    baselines.push_back(
+        {{"of", b.of}, {"kind", b.kind}, {"subject", b.subject}, {"arm", b.arm}, {"why_not", b.why_not}});
+  }
+  return {{"name", d.name},
+          {"question", d.question},
+          {"selection_rule", d.selection_rule},
+          {"benchmark", d.benchmark},
+          {"grader", d.grader},
+          {"replicates", d.replicates},
+          {"seed", d.seed},
+          {"group", group},
+          {"contrasts", std::move(contrasts)},
+          {"match", d.match},
+          {"baselines_added", d.baselines_added},
+          {"generated_arms", d.generated_arms},
+          {"baselines", std::move(baselines)}};
 }
 
 absl::StatusOr<std::vector<Outcome>> AnalyseDirectory(const std::string& directory) {

@@ -73,14 +73,14 @@ ArmScores ScoreArm(const std::string& name, const std::vector<const Outcome*>& r
 }
 
 // nullopt unless every item has a stratum and there are two.
-std::optional<stats::StratifiedEstimate> ByStratum(std::span<const double> scores, std::span<const std::string> strata,
-                                                   double least) {
+std::optional<stats::StratifiedEstimate> ByStratum(std::span<const double> scores,
+                                                   std::span<const std::string> strata) {
   const bool all = std::none_of(strata.begin(), strata.end(), [](const std::string& name) { return name.empty(); });
   if (!all) return std::nullopt;
   stats::StratifiedEstimate e = stats::StratifiedMean(scores, Number(strata));
   if (e.strata < 2) return std::nullopt;
-  e.micro = stats::Within(e.micro, least, 1);
-  e.macro = stats::Within(e.macro, least, 1);
+  e.micro = stats::Within(e.micro, 0, 1);
+  e.macro = stats::Within(e.macro, 0, 1);
   return e;
 }
 
@@ -123,14 +123,14 @@ std::optional<stats::Interval> AccuracyInterval(const ArmScores& arm) {
 }
 
 std::optional<stats::StratifiedEstimate> AccuracyByStratum(const ArmScores& arm) {
-  return ByStratum(arm.scores, arm.strata, 0);
+  return ByStratum(arm.scores, arm.strata);
 }
 
 absl::StatusOr<Contrast> Compare(const ArmScores& a, const ArmScores& b, double margin, uint64_t seed) {
   std::unordered_map<std::string, size_t> in_b;
   for (size_t i = 0; i < b.items.size(); ++i) in_b.emplace(b.items[i], i);
   std::vector<double> sa, sb, differences;
-  std::vector<std::string> clusters, strata;
+  std::vector<std::string> clusters;
   for (size_t i = 0; i < a.items.size(); ++i) {
     const auto it = in_b.find(a.items[i]);
     if (it == in_b.end()) continue;
@@ -138,7 +138,6 @@ absl::StatusOr<Contrast> Compare(const ArmScores& a, const ArmScores& b, double 
     sb.push_back(b.scores[it->second]);
     differences.push_back(sa.back() - sb.back());
     clusters.push_back(a.cluster_names[i]);
-    strata.push_back(a.strata[i]);
   }
   if (sa.empty()) return InvalidArgument("arms \"{}\" and \"{}\" have no item in common", a.name, b.name);
 
@@ -150,7 +149,6 @@ absl::StatusOr<Contrast> Compare(const ArmScores& a, const ArmScores& b, double 
   c.difference = stats::Within(paired.difference, -1, 1);
   c.correlation = paired.correlation;
   c.se_unpaired = paired.se_unpaired;
-  c.strata = ByStratum(differences, strata, -1);
   c.replicates_a = a.replicates, c.replicates_b = b.replicates;
   if (a.even && b.even)
     c.noise = stats::SplitNoise(Rows(sa, a.replicates), static_cast<size_t>(a.replicates), Rows(sb, b.replicates),

@@ -52,9 +52,8 @@ struct Contrast {
   size_t unmatched = 0;        // items that only one has
   stats::Estimate difference;  // a - b; clustered where there are clusters; the interval stays in [-1, 1]
   std::optional<double> correlation;
-  std::optional<double> se_unpaired;                // what ignoring the pairing would have given
-  std::optional<stats::StratifiedEstimate> strata;  // of the difference, as AccuracyByStratum
-  std::optional<stats::NoiseSplit> noise;           // two or more replicates of each, the same number for every item
+  std::optional<double> se_unpaired;       // what ignoring the pairing would have given
+  std::optional<stats::NoiseSplit> noise;  // two or more replicates of each, the same number for every item
   int32_t replicates_a = 1, replicates_b = 1;
   // One replicate each and no clusters: McNemar's table and p-values.
   std::optional<int64_t> a_only, b_only;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <unordered_map>
 
+#include "orchestrator/experiment/or_null.h"
 #include "orchestrator/experiment/stats/bootstrap.h"
 #include "orchestrator/experiment/stats/hypothesis.h"
 
@@ -12,11 +13,6 @@ namespace conclave::experiment {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-template <typename T>
-Json OrNull(const std::optional<T>& value) {
-  return value ? Json(*value) : Json();
-}
 
 Json EstimateJson(const stats::Estimate& e) {
   return {{"difference", e.mean}, {"se", OrNull(e.se)}, {"ci95", e.ci ? Json{e.ci->lo, e.ci->hi} : Json()}};

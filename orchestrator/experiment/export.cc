@@ -123,8 +123,8 @@ absl::Status Export(const Plan& plan, Deliberator& deliberator, const std::strin
         if (!record.ok()) return record.status();
         Graded graded = GradeRun(plan, key, *record);
         outcomes.Line(ToJsonLine(graded.outcome));
-        const RunVotes run{graded.outcome.arm, graded.outcome.id, replicate, std::move(graded.votes),
-                           std::move(graded.stages)};
+        const RunVotes run{graded.outcome.arm,      graded.outcome.id,        replicate,
+                           std::move(graded.votes), std::move(graded.stages), std::move(graded.talk)};
         if (!run.stages.empty()) votes.Line(ToJsonLine(run));
         for (const Event& event : record->events) {
           if (event.has_call_finished()) transcripts.Line(TranscriptLine(graded.outcome, event));

@@ -19,15 +19,23 @@ Gatherer::Gatherer(std::vector<std::string> arms, std::vector<std::string> group
 
 void Gatherer::Add(size_t arm, size_t item, const RunVotes& run, OutcomeKind final_kind) {
   if (run.replicate != 0) return;
+  talk_.Add(arms_[arm], run.talk);
   if (!run.stages.empty()) AddFlow(&flows_[arm], run.stages, final_kind);
   if (run.votes.empty()) return;
-  AddVotes(arm, run.votes);
+  AddVotes(arm, run.id, run.votes);
   for (const Vote& vote : run.votes) {
     if (vote.sample == 0) own_[vote.member].try_emplace(item, vote);
   }
 }
 
-void Gatherer::AddVotes(size_t arm, const std::vector<Vote>& votes) {
+void Gatherer::AddVotes(size_t arm, const std::string& id, const std::vector<Vote>& votes) {
+  ArmVotes& all = arm_votes_[arm];
+  const bool of_one =
+      std::all_of(votes.begin(), votes.end(), [&](const Vote& v) { return v.member == votes[0].member; });
+  all.one_member = (all.ids.empty() || all.one_member) && of_one;
+  all.ids.push_back(id);
+  std::vector<double>& seconds = all.seconds.emplace_back();
+  for (const Vote& vote : votes) seconds.push_back(vote.seconds);
   stats::VoteCounts counts;
   std::map<std::string, uint32_t> wrong;
   for (const Vote& vote : votes) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "orchestrator/experiment/summary.h"
+#include "orchestrator/experiment/talk.h"
 #include "orchestrator/experiment/votes.h"
 
 namespace conclave::experiment {
@@ -28,6 +29,7 @@ class Gatherer {
   // By arm with a stage before its verdict: [{"arm","stages":[{"node","runs","right","calls","output_tokens"}],
   // "links":[{"from","to","right_right","right_wrong","wrong_right","wrong_wrong"}]}]; the last stage is "final".
   nlohmann::ordered_json Flows() const;
+  const TalkGatherer& talk() const { return talk_; }
 
  private:
   struct StageSum {
@@ -40,12 +42,13 @@ class Gatherer {
     std::map<std::pair<std::string, std::string>, std::array<int64_t, 4>> links;  // right_right .. wrong_wrong
   };
   size_t MostItems() const;
-  void AddVotes(size_t arm, const std::vector<Vote>& votes);
+  void AddVotes(size_t arm, const std::string& id, const std::vector<Vote>& votes);
   void AddFlow(Flow* flow, const std::vector<Stage>& stages, OutcomeKind final_kind);
 
   const std::vector<std::string> arms_, group_;
-  std::vector<ArmVotes> arm_votes_;                    // [arms]
-  std::vector<double> counts_;                         // votes per arm
+  std::vector<ArmVotes> arm_votes_;  // [arms]
+  std::vector<double> counts_;       // votes per arm
+  TalkGatherer talk_;
   std::vector<Flow> flows_;                            // [arms]
   std::map<std::string, std::map<size_t, Vote>> own_;  // member -> item -> first answer
 };

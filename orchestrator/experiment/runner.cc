@@ -10,6 +10,7 @@
 #include "common/mutex.h"
 #include "common/status.h"
 #include "orchestrator/experiment/spending.h"
+#include "orchestrator/experiment/talk_of.h"
 
 namespace conclave::experiment {
 namespace {
@@ -200,7 +201,8 @@ void GradeCalls(const Plan& plan, const benchmark::Item& item, const RunRecord& 
     at->before_judging &= call.key().subject() < 0;
     const grade::Grade grade = plan.grader->GradeText(call.text(), ReferenceFor(item));
     at->votes.push_back({call.key().member(), call.key().sample(), grade.outcome, grade.answer,
-                         static_cast<double>(call.usage().flop_count())});
+                         static_cast<double>(call.usage().flop_count()),
+                         static_cast<double>(call.latency().seconds()) + 1e-9 * call.latency().nanos()});
   }
   for (NodeVotes& node : nodes) {
     std::stable_sort(node.votes.begin(), node.votes.end(), [](const Vote& a, const Vote& b) {
@@ -246,6 +248,7 @@ Graded GradeRun(const Plan& plan, const RunKey& key, const RunRecord& record) {
   GradeResult(plan, item, record, &out);
 
   GradeCalls(plan, item, record, &graded);
+  graded.talk = TalkOf(record, item, *plan.grader);
   return graded;
 }
 

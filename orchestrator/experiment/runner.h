@@ -24,6 +24,7 @@ struct ArmPlan {
   std::string name;
   deliberation::v1::RunRequest
       request;  // graph, bindings, sampling, budget; inputs, seed and ids are filled in per run
+  bool generated = false;
 };
 
 struct Plan {
@@ -54,6 +55,7 @@ struct Graded {
   // As RunVotes.
   std::vector<Vote> votes;
   std::vector<Stage> stages;
+  Talk talk;
 };
 Graded GradeRun(const Plan& plan, const RunKey& key, const RunRecord& record);
 

@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "common/status.h"
+#include "orchestrator/experiment/or_null.h"
+#include "orchestrator/experiment/stats/curve.h"
 #include "orchestrator/experiment/stats/deliberation.h"
 #include "orchestrator/experiment/stats/diversity.h"
 #include "orchestrator/experiment/stats/hypothesis.h"
@@ -15,15 +18,6 @@ namespace conclave::experiment {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-template <typename T>
-Json OrNull(const std::optional<T>& value) {
-  return value ? Json(*value) : Json();
-}
-
-Json OrNull(const std::optional<stats::Interval>& interval) {
-  return interval ? Json{interval->lo, interval->hi} : Json();
-}
 
 Json EstimateJson(const stats::Estimate& e) { return {{"mean", e.mean}, {"se", OrNull(e.se)}, {"ci95", OrNull(e.ci)}}; }
 
@@ -127,12 +121,11 @@ Json GroupJson(const GroupAnswers& group) {
   return json;
 }
 
-// maj@k for k = 1, 2, .. up to what every item can serve; beyond a few dozen the sizes are spread.
+// maj@k for k = 1, 2, .. up to what every item can serve.
 Json CurveJson(const ArmVotes& votes) {
   size_t most = stats::kVotersMax;
   for (const stats::VoteCounts& item : votes.items) most = std::min<size_t>(most, item.total());
-  std::vector<size_t> sizes;
-  for (size_t k = 1; k <= most; k = std::max(k + 1, k + k * 4 / kCurvePointsMax)) sizes.push_back(k);
+  const std::vector<size_t> sizes = CurveSizes(most);
   Json points = Json::array();
   const std::vector<stats::Estimate> curve = stats::VoteCurve(votes.items, sizes);
   for (size_t i = 0; i < sizes.size(); ++i) {
@@ -140,9 +133,30 @@ Json CurveJson(const ArmVotes& votes) {
     points.push_back({{"samples", sizes[i]},
                       {"cost", votes.flops_per_vote > 0 ? Json(k * votes.flops_per_vote) : Json()},
                       {"accuracy", curve[i].mean},
-                      {"se", OrNull(curve[i].se)}});
+                      {"se", OrNull(curve[i].se)},
+                      {"ci95", OrNull(stats::Within(curve[i], 0, 1).ci)}});
   }
   return {{"arm", votes.arm}, {"points", std::move(points)}};
+}
+
+// The mean height of each curve over the costs that all curves cover, in log cost: "area", null where they share none.
+void AddAreas(Json* curves) {
+  std::vector<std::vector<stats::CurvePoint>> all;
+  double lo = 0;
+  double hi = std::numeric_limits<double>::infinity();
+  for (const Json& curve : *curves) {
+    auto& points = all.emplace_back();
+    for (const Json& point : curve["points"]) {
+      if (point["cost"].is_number()) points.push_back({point["cost"], point["accuracy"]});
+    }
+    if (points.empty()) continue;
+    lo = std::max(lo, points.front().cost);
+    hi = std::min(hi, points.back().cost);
+  }
+  for (size_t c = 0; c < all.size(); ++c) {
+    const auto area = all[c].empty() ? std::nullopt : stats::AreaUnderCurve(all[c], lo, hi);
+    (*curves)[c]["area"] = area ? Json{{"from", lo}, {"to", hi}, {"accuracy", *area}} : Json();
+  }
 }
 
 // An arm whose calls were lost measures something other than its graph.
@@ -176,7 +190,63 @@ void AddWarnings(const std::vector<Contrast>& contrasts, const std::vector<Contr
   }
 }
 
+// What was declared is one family; arms against the baselines that the tool added are another.
+std::vector<double> HolmByFamily(const std::vector<ContrastSpec>& specs, const std::vector<double>& p) {
+  std::vector<double> out(p.size());
+  for (const bool generated : {false, true}) {
+    std::vector<size_t> places;
+    std::vector<double> family;
+    for (size_t i = 0; i < p.size(); ++i) {
+      if (specs[i].generated == generated) places.push_back(i), family.push_back(p[i]);
+    }
+    const std::vector<double> holm = stats::Holm(family);
+    for (size_t i = 0; i < places.size(); ++i) out[places[i]] = holm[i];
+  }
+  return out;
+}
+
+// Right where any of the arm's own votes is; null without votes.
+Json OracleJson(const std::string& arm, std::span<const ArmVotes> votes) {
+  const auto it = std::find_if(votes.begin(), votes.end(), [&](const ArmVotes& v) { return v.arm == arm; });
+  if (it == votes.end() || it->items.empty()) return Json();
+  const auto right = static_cast<size_t>(
+      std::count_if(it->items.begin(), it->items.end(), [](const stats::VoteCounts& v) { return v.correct > 0; }));
+  return {{"n", it->items.size()},
+          {"accuracy", static_cast<double>(right) / static_cast<double>(it->items.size())},
+          {"ci95", OrNull(stats::Wilson(right, it->items.size()))}};
+}
+
+// Which arms were added, for what, and what could not be.
+void AddBaselines(const Declaration& declaration, std::span<const ArmVotes> votes, Json* summary) {
+  Json list = Json::array();
+  for (const BaselineSpec& baseline : declaration.baselines) {
+    Json entry = {{"of", baseline.of},
+                  {"kind", baseline.kind},
+                  {"subject", baseline.subject.empty() ? Json() : Json(baseline.subject)},
+                  {"arm", baseline.arm.empty() ? Json() : Json(baseline.arm)},
+                  {"why_not", baseline.why_not.empty() ? Json() : Json(baseline.why_not)}};
+    if (baseline.kind == "oracle") entry["computed"] = OracleJson(baseline.of, votes);
+    list.push_back(std::move(entry));
+  }
+  (*summary)["baselines"] = {{"added", declaration.baselines_added}, {"list", std::move(list)}};
+  (*summary)["design"]["match"] = declaration.match;
+  const auto& generated = declaration.generated_arms;
+  for (Json& arm : (*summary)["arms"]) {
+    arm["generated"] = std::find(generated.begin(), generated.end(), arm["name"]) != generated.end();
+  }
+  if (!declaration.baselines_added) {
+    (*summary)["warnings"].push_back(
+        "No baselines were added to the arms declared: --no-baselines, or baselines: false");
+  }
+}
+
 }  // namespace
+
+std::vector<size_t> CurveSizes(size_t most) {
+  std::vector<size_t> sizes;
+  for (size_t k = 1; k <= most; k = std::max(k + 1, k + k * 4 / kCurvePointsMax)) sizes.push_back(k);
+  return sizes;
+}
 
 Json ToJson(const Contrast& c) {
   return {{"a", c.a},
@@ -188,7 +258,6 @@ Json ToJson(const Contrast& c) {
           {"clusters", c.difference.clusters},
           {"correlation", OrNull(c.correlation)},
           {"se_unpaired", OrNull(c.se_unpaired)},
-          {"strata", StrataJson(c.strata)},
           {"noise", NoiseJson(c)},
           {"a_only", OrNull(c.a_only)},
           {"b_only", OrNull(c.b_only)},
@@ -236,20 +305,23 @@ absl::StatusOr<Json> Summarize(const Declaration& declaration, std::span<const O
     p.push_back(contrast.p().value_or(1));
     contrasts.push_back(std::move(contrast));
   }
-  const std::vector<double> holm = stats::Holm(p);
+  const std::vector<double> holm = HolmByFamily(declaration.contrasts, p);
   for (size_t i = 0; i < contrasts.size(); ++i) {
     Json json = ToJson(contrasts[i]);
     json["primary"] = declaration.contrasts[i].primary;
+    json["generated"] = declaration.contrasts[i].generated;
     json["p_holm"] = holm[i];
     summary["contrasts"].push_back(std::move(json));
   }
+  summary["group"] = group.members.empty() || group.correct.empty() ? Json() : GroupJson(group);
+  AddBaselines(declaration, votes, &summary);
   AddLosses(arms, &summary["warnings"]);
   AddWarnings(contrasts, declaration.contrasts, &summary["warnings"]);
-  summary["group"] = group.members.empty() || group.correct.empty() ? Json() : GroupJson(group);
   summary["curves"] = Json::array();
   for (const ArmVotes& v : votes) {
     if (!v.items.empty()) summary["curves"].push_back(CurveJson(v));
   }
+  AddAreas(&summary["curves"]);
   return summary;
 }
 

@@ -43,6 +43,42 @@ absl::StatusOr<Json> TakeObjects(const Json& object, const char* key) {
   return *it;
 }
 
+// true, false or null at a place of an array.
+absl::Status TakeFlag(const Json& list, size_t at, std::optional<bool>* out) {
+  if (list[at].is_null()) return absl::OkStatus();
+  if (!list[at].is_boolean()) return InvalidArgument("{}: true, false or null is needed", list.dump());
+  *out = list[at].get<bool>();
+  return absl::OkStatus();
+}
+
+// "revisions": [[before, after, adopted]], "scores": [[node, score, right]]; a run without has none.
+absl::Status TakeTalk(const Json& row, Talk* talk) {
+  for (const char* key : {"revisions", "scores"}) {
+    const auto it = row.find(key);
+    if (it == row.end()) continue;
+    if (!it->is_array()) return InvalidArgument("\"{}\" is no array", key);
+    for (const Json& entry : *it) {
+      if (!entry.is_array() || entry.size() != 3) return InvalidArgument("\"{}\" holds {}", key, entry.dump());
+      if (std::string_view(key) == "scores") {
+        if (!entry[0].is_string() || !entry[1].is_number()) return InvalidArgument("\"scores\" holds {}", entry.dump());
+        Talk::Score& score = talk->scores.emplace_back();
+        score.node = entry[0].get<std::string>();
+        score.score = entry[1].get<double>();
+        RETURN_IF_ERROR(TakeFlag(entry, 2, &score.right));
+      } else {
+        if (!entry[0].is_boolean() || !entry[1].is_boolean()) {
+          return InvalidArgument("\"revisions\" holds {}", entry.dump());
+        }
+        stats::Revision& revision = talk->revisions.emplace_back();
+        revision.right_before = entry[0].get<bool>();
+        revision.right_after = entry[1].get<bool>();
+        RETURN_IF_ERROR(TakeFlag(entry, 2, &revision.adopted_majority));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<RunVotes> ParseRun(std::string_view line) {
   const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!row.is_object()) return InvalidArgument("is not a JSON object");
@@ -57,6 +93,7 @@ absl::StatusOr<RunVotes> ParseRun(std::string_view line) {
     RETURN_IF_ERROR(Take(entry, "sample", &vote.sample));
     RETURN_IF_ERROR(Take(entry, "class", &vote.answer_class));
     RETURN_IF_ERROR(Take(entry, "flops", &vote.flops));
+    if (entry.contains("seconds")) RETURN_IF_ERROR(Take(entry, "seconds", &vote.seconds));
     RETURN_IF_ERROR(TakeKind(entry, &vote.kind));
   }
   ASSIGN_OR_RETURN(const Json stages, TakeObjects(row, "stages"));
@@ -67,6 +104,7 @@ absl::StatusOr<RunVotes> ParseRun(std::string_view line) {
     RETURN_IF_ERROR(Take(entry, "output_tokens", &stage.output_tokens));
     RETURN_IF_ERROR(TakeKind(entry, &stage.kind));
   }
+  RETURN_IF_ERROR(TakeTalk(row, &run.talk));
   return run;
 }
 
@@ -80,6 +118,7 @@ std::string ToJsonLine(const RunVotes& run) {
                      {"outcome", grade::OutcomeName(vote.kind)},
                      {"class", vote.answer_class},
                      {"flops", vote.flops}});
+    if (vote.seconds > 0) votes.back()["seconds"] = vote.seconds;
   }
   for (const Stage& stage : run.stages) {
     stages.push_back({{"node", stage.node},
@@ -87,11 +126,16 @@ std::string ToJsonLine(const RunVotes& run) {
                       {"outcome", grade::OutcomeName(stage.kind)},
                       {"output_tokens", stage.output_tokens}});
   }
-  const Json row = {{"arm", run.arm},
-                    {"id", run.id},
-                    {"replicate", run.replicate},
-                    {"votes", std::move(votes)},
-                    {"stages", std::move(stages)}};
+  Json row = {{"arm", run.arm},
+              {"id", run.id},
+              {"replicate", run.replicate},
+              {"votes", std::move(votes)},
+              {"stages", std::move(stages)}};
+  const auto flag = [](const std::optional<bool>& value) { return value ? Json(*value) : Json(); };
+  for (const stats::Revision& r : run.talk.revisions) {
+    row["revisions"].push_back(Json::array({r.right_before, r.right_after, flag(r.adopted_majority)}));
+  }
+  for (const Talk::Score& s : run.talk.scores) row["scores"].push_back(Json::array({s.node, s.score, flag(s.right)}));
   return row.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

@@ -5,12 +5,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "orchestrator/experiment/outcome.h"
+#include "orchestrator/experiment/stats/deliberation.h"
 
 namespace conclave::experiment {
 
@@ -20,6 +22,7 @@ struct Vote {
   OutcomeKind kind = OutcomeKind::kNoAnswer;
   std::string answer_class;  // equal when equivalent; empty: none
   double flops = 0;
+  double seconds = 0;  // from dispatch to the end; 0: not known
   friend bool operator==(const Vote&, const Vote&) = default;
 };
 
@@ -33,11 +36,26 @@ struct Stage {
   friend bool operator==(const Stage&, const Stage&) = default;
 };
 
+// What the run's talk did: how writers changed their answers, and what judges made of them.
+struct Talk {
+  // A judge's score of an answer.
+  struct Score {
+    std::string node;  // without rounds: "review.verify"
+    double score = 0;
+    std::optional<bool> right;  // what was judged; nullopt: not to be told
+    friend bool operator==(const Score&, const Score&) = default;
+  };
+  std::vector<stats::Revision> revisions;
+  std::vector<Score> scores;
+  friend bool operator==(const Talk&, const Talk&) = default;
+};
+
 struct RunVotes {
   std::string arm, id;
   int32_t replicate = 0;
   std::vector<Vote> votes;    // of the node that was the first to bring an answer, in (member, sample) order
   std::vector<Stage> stages;  // nodes whose calls bring answers
+  Talk talk = {};
   friend bool operator==(const RunVotes&, const RunVotes&) = default;
 };
 

@@ -242,9 +242,10 @@ TEST(CoverageTest, MatchedCompute) {
           uint32_t right = 0;
           for (int k = 0; k < 6; ++k) right += r.Toss(p) ? 1 : 0;
           votes.push_back({right, {6 - right}, 0});
-          vote_costs.push_back(10);
+          for (const size_t size : sizes) vote_costs.push_back(10 * static_cast<double>(size));
         }
-        const auto match = CompareAtCost({scores, costs, votes, vote_costs, {}}, sizes, {.seed = 1, .replicates = 400});
+        const std::vector<double> table = MajorityTable(votes, sizes).value();
+        const auto match = CompareAtCost({scores, costs, table, vote_costs, {}}, sizes, {.seed = 1, .replicates = 400});
         return match && Holds(match->difference.percentile, truth);
       }),
       0.95, kTolerance);

@@ -46,12 +46,12 @@ size_t ReplicatesFor(size_t wanted, size_t work_each) {
 // per size the accuracy and the cost of so many votes.
 constexpr size_t kQuestions = 0, kScore = 1, kCost = 2, kCurve = 3;
 
-std::optional<std::vector<double>> MatchRows(const MatchInput& in, std::span<const size_t> sizes) {
+std::vector<double> MatchRows(const MatchInput& in, size_t sizes) {
   const size_t n = in.scores.size();
-  CONCLAVE_CHECK(in.costs.size() == n && in.votes.size() == n);
+  CONCLAVE_CHECK(in.costs.size() == n && in.accuracies.size() == n * sizes);
   CONCLAVE_CHECK(in.clusters.empty() || in.clusters.size() == n);
-  CONCLAVE_CHECK(in.vote_costs.size() == n || in.vote_costs.size() == n * sizes.size());
-  const size_t columns = kCurve + 2 * sizes.size();
+  CONCLAVE_CHECK(in.vote_costs.size() == n * sizes);
+  const size_t columns = kCurve + 2 * sizes;
   const auto units = Units(n, in.clusters);
   std::vector<double> rows(units.size() * columns, 0);
   for (size_t u = 0; u < units.size(); ++u) {
@@ -60,12 +60,9 @@ std::optional<std::vector<double>> MatchRows(const MatchInput& in, std::span<con
       row[kQuestions] += 1;
       row[kScore] += in.scores[i];
       row[kCost] += in.costs[i];
-      for (size_t s = 0; s < sizes.size(); ++s) {
-        const std::optional<double> p = MajorityAtK(in.votes[i], sizes[s]);
-        if (!p) return std::nullopt;
-        row[kCurve + 2 * s] += *p;
-        row[kCurve + 2 * s + 1] += in.vote_costs.size() == n ? static_cast<double>(sizes[s]) * in.vote_costs[i]
-                                                             : in.vote_costs[i * sizes.size() + s];
+      for (size_t s = 0; s < sizes; ++s) {
+        row[kCurve + 2 * s] += in.accuracies[i * sizes + s];
+        row[kCurve + 2 * s + 1] += in.vote_costs[i * sizes + s];
       }
     }
   }
@@ -120,11 +117,22 @@ std::optional<double> MeanLargest(std::span<const double> values, size_t k) {
   return sum;
 }
 
+std::optional<std::vector<double>> MajorityTable(std::span<const VoteCounts> votes, std::span<const size_t> sizes) {
+  std::vector<double> table;
+  for (const VoteCounts& question : votes) {
+    for (const size_t size : sizes) {
+      const std::optional<double> p = MajorityAtK(question, size);
+      if (!p) return std::nullopt;
+      table.push_back(*p);
+    }
+  }
+  return table;
+}
+
 std::optional<MatchedDifference> CompareAtCost(const MatchInput& input, std::span<const size_t> sizes,
                                                const BootstrapOptions& options) {
   if (input.scores.empty() || sizes.empty()) return std::nullopt;
-  const std::optional<std::vector<double>> rows = MatchRows(input, sizes);
-  if (!rows) return std::nullopt;
+  const std::vector<double> rows = MatchRows(input, sizes.size());
   const size_t columns = kCurve + 2 * sizes.size();
   MatchedDifference result;
   const auto difference = [](std::span<const double> sums) {
@@ -132,7 +140,7 @@ std::optional<MatchedDifference> CompareAtCost(const MatchInput& input, std::spa
     return at ? sums[kScore] / sums[kQuestions] - *at : std::numeric_limits<double>::quiet_NaN();
   };
   std::vector<double> total(columns, 0);
-  for (size_t i = 0; i < rows->size(); ++i) total[i % columns] += (*rows)[i];
+  for (size_t i = 0; i < rows.size(); ++i) total[i % columns] += rows[i];
   const std::vector<CurvePoint> curve = CurveOf(total);
   result.cost = total[kCost] / total[kQuestions];
   result.least = curve.front().cost, result.most = curve.back().cost;
@@ -147,8 +155,8 @@ std::optional<MatchedDifference> CompareAtCost(const MatchInput& input, std::spa
   result.votes = t == 0 ? k : k * std::pow(static_cast<double>(sizes[i + 1]) / k, t);
   result.accuracy = At(curve, {i, t});
   BootstrapOptions bounded = options;
-  bounded.replicates = ReplicatesFor(options.replicates, rows->size());
-  result.difference = BootstrapSums(*rows, columns, difference, bounded);
+  bounded.replicates = ReplicatesFor(options.replicates, rows.size());
+  result.difference = BootstrapSums(rows, columns, difference, bounded);
   return result;
 }
 

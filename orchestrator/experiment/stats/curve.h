@@ -35,12 +35,10 @@ std::optional<double> MeanLargest(std::span<const double> values, size_t k);
 
 // One arm's score and cost per question beside N votes of another member, of which any number may be taken.
 struct MatchInput {
-  std::span<const double> scores;     // [n] of the arm
-  std::span<const double> costs;      // [n] of the arm
-  std::span<const VoteCounts> votes;  // [n] of the other
-  // [n] cost of one vote of the other on each question; k of them cost k times as much. Or, where calls run side by
-  // side, [n, sizes] the cost of as many as `sizes` says, row-major.
-  std::span<const double> vote_costs;
+  std::span<const double> scores;      // [n] of the arm
+  std::span<const double> costs;       // [n] of the arm
+  std::span<const double> accuracies;  // [n, sizes] of so many votes of the other, see MajorityTable
+  std::span<const double> vote_costs;  // [n, sizes] of so many votes: k times one, or the slowest of k side by side
   std::span<const uint32_t> clusters = {};  // as everywhere
 };
 
@@ -57,12 +55,15 @@ struct MatchedDifference {
 };
 
 // At most this many additions per bootstrap; larger data take fewer replicates, at least kMatchReplicatesMin.
-inline constexpr size_t kMatchWorkMax = 200'000'000;
+inline constexpr size_t kMatchWorkMax = 100'000'000;
 inline constexpr size_t kMatchReplicatesMin = 1'000;
 
+// maj@k of every question for every k of `sizes`, [n, sizes] row-major. nullopt where a question cannot serve a size.
+std::optional<std::vector<double>> MajorityTable(std::span<const VoteCounts> votes, std::span<const size_t> sizes);
+
 // The arm against the curve maj@k, k in `sizes` (ascending), at the arm's mean cost. The bootstrap draws whole clusters
-// of questions and reads cost and curve anew in each draw. nullopt when there is no question, a size that some question
-// cannot serve, or a cost that is not positive. REQUIRES: lengths that fit.
+// of questions and reads cost and curve anew in each draw. nullopt when there is no question, no size, or a cost that
+// is not positive. REQUIRES: lengths that fit.
 std::optional<MatchedDifference> CompareAtCost(const MatchInput& input, std::span<const size_t> sizes,
                                                const BootstrapOptions& options = {});
 

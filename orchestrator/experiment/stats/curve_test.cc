@@ -15,17 +15,17 @@ const std::vector<size_t> kSizes = {1, 2, 4};
 // Every question has three right votes of four, at a cost of 10 each: accuracy 3/4 at one and at two votes (two differ
 // in half of the subsets: 1/2 + 1/2 of 1/2), 1 at four.
 struct Flat {
-  std::vector<double> scores, costs, vote_costs;
-  std::vector<VoteCounts> votes;
+  std::vector<double> scores, costs, vote_costs, accuracies;
   explicit Flat(double cost, size_t n = 20) {
     for (size_t i = 0; i < n; ++i) {
       scores.push_back(i % 2 == 0 ? 1 : 0);
       costs.push_back(cost);
-      vote_costs.push_back(10);
-      votes.push_back({.correct = 3, .wrong = {1}, .no_answer = 0});
+      vote_costs.insert(vote_costs.end(), {10, 20, 40});
     }
+    const std::vector<VoteCounts> votes(n, {.correct = 3, .wrong = {1}, .no_answer = 0});
+    accuracies = MajorityTable(votes, kSizes).value();
   }
-  MatchInput input() const { return {scores, costs, votes, vote_costs, {}}; }
+  MatchInput input() const { return {scores, costs, accuracies, vote_costs, {}}; }
 };
 
 TEST(MatchedTest, ReadsTheCurveAtTheArmsOwnCost) {
@@ -66,9 +66,11 @@ TEST(MatchedTest, CostsOfCallsSideBySideAreGivenPerSize) {
 
 TEST(MatchedTest, WhatCannotBeFormedIsNull) {
   EXPECT_FALSE(CompareAtCost({}, kSizes));
-  EXPECT_FALSE(CompareAtCost(Flat(20).input(), std::vector<size_t>{1, 5}));  // nobody has five votes
+  const std::vector<VoteCounts> two = {{.correct = 2, .wrong = {}, .no_answer = 0}};
+  EXPECT_TRUE(MajorityTable(two, std::vector<size_t>{1, 2}));
+  EXPECT_FALSE(MajorityTable(two, std::vector<size_t>{1, 3}));
   Flat free(20);
-  free.vote_costs.assign(20, 0);
+  free.vote_costs.assign(60, 0);
   EXPECT_FALSE(CompareAtCost(free.input(), kSizes));
 }
 

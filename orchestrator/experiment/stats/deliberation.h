@@ -21,6 +21,7 @@ struct Revision {
   // The answer most writers gave before the stage, ties to none, and whether this answer was and is it. Unset where
   // there is no such answer, or it was the writer's own.
   std::optional<bool> adopted_majority;
+  friend bool operator==(const Revision&, const Revision&) = default;
 };
 
 struct Flips {
