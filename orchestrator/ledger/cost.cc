@@ -34,7 +34,9 @@ CostModel CostOf(const deliberation::v1::Card& card) {
   const int64_t active = card.has_active_parameters() ? card.active_parameters() : card.total_parameters();
   cost.flops_per_token = 2.0 * static_cast<double>(std::max<int64_t>(0, active));
   cost.attention_flops_per_token_and_position =
-      4.0 * static_cast<double>(std::max(0, card.layers())) * static_cast<double>(std::max(0, card.hidden()));
+      card.has_attention_flops_per_position()
+          ? std::max(0.0, card.attention_flops_per_position())
+          : 4.0 * static_cast<double>(std::max(0, card.layers())) * static_cast<double>(std::max(0, card.hidden()));
   const double bytes_per_weight = card.has_bytes_per_weight() ? card.bytes_per_weight() : 2.0;
   cost.weight_bytes_per_token = static_cast<double>(std::max<int64_t>(0, active)) * bytes_per_weight;
   cost.kv_bytes_per_token = static_cast<double>(std::max<int64_t>(0, card.kv_bytes_per_token()));
