@@ -11,6 +11,7 @@
 
 #include "cli/command.h"
 #include "cli/engine_flags.h"
+#include "cli/experiment_arms.h"
 #include "cli/progress.h"
 #include "cli/session.h"
 #include "common/clock.h"
@@ -30,7 +31,7 @@ using Json = nlohmann::ordered_json;
 
 struct Arguments {
   std::string file, out;
-  bool resume = false;
+  bool resume = false, no_baselines = false, dry_run = false;
   experiment::LoadOptions load;
   SessionFlags session;
   Output output;
@@ -60,12 +61,10 @@ Json FileHash(const std::string& path) {
 }
 
 // By arm: the hash of its graph together with the roles it uses.
-absl::StatusOr<Json> GraphHashes(const experiment::LoadedExperiment& loaded, const std::string& graphs) {
-  ASSIGN_OR_RETURN(const auto library,
-                   orchestrator::GraphLibrary::Open(graphs.empty() ? DefaultGraphsDirectory() : graphs));
+absl::StatusOr<Json> GraphHashes(ExperimentArms& arms) {
   Json hashes = Json::object();
-  for (const auto& arm : loaded.plan.arms) {
-    ASSIGN_OR_RETURN(const auto graph, library->Find(arm.request.graph_name()));
+  for (const auto& arm : arms.experiment().plan.arms) {
+    ASSIGN_OR_RETURN(const auto graph, arms.library().Find(arm.request.graph_name()));
     hashes[arm.name] = Sha256Hex(graph->canonical());
   }
   return hashes;
@@ -99,6 +98,16 @@ std::string AbsoluteCopy(const experiment::LoadedExperiment& loaded) {
     auto* path = copy.mutable_benchmark()->mutable_examples()->mutable_path();
     *path = absolute(experiment::RelativeTo(loaded.directory, *path));
   }
+  const auto beside = [&](std::string* path) {
+    if (!path->empty() && !path->starts_with("~/")) *path = absolute(experiment::RelativeTo(loaded.directory, *path));
+  };
+  for (auto& member : *copy.mutable_fleet()->mutable_member()) {
+    if (member.has_model()) beside(member.mutable_model()->mutable_path());
+    if (member.has_recorded()) beside(member.mutable_recorded()->mutable_path());
+    if (member.has_development()) beside(member.mutable_development()->mutable_path());
+  }
+  if (!loaded.file.has_fleet()) copy.clear_fleet();
+  for (auto& choice : *copy.mutable_chosen()) beside(choice.mutable_path());
   for (auto& arm : *copy.mutable_arm()) {
     const bool is_path = arm.graph().find('/') != std::string::npos || arm.graph().ends_with(".textproto");
     if (is_path) arm.set_graph(absolute(experiment::RelativeTo(loaded.directory, arm.graph())));
@@ -108,15 +117,29 @@ std::string AbsoluteCopy(const experiment::LoadedExperiment& loaded) {
   return "# proto-message: Experiment\n" + text;
 }
 
-// What must not change between sittings. Text that does not parse is compared as it is.
+// What must not change between sittings, which is what was declared. Text that does not parse is compared as it is.
 std::string WithoutBudget(const std::string& text) {
   deliberation::v1::Experiment file;
   if (!ParseTextproto(text, &file).errors.empty()) return text;
   file.clear_budget();
   file.clear_concurrency();
+  file.clear_baseline();
+  for (int i = file.arm_size(); i-- > 0;) {
+    if (file.arm(i).generated()) file.mutable_arm()->DeleteSubrange(i, 1);
+  }
   std::string out;
   google::protobuf::TextFormat::PrintToString(file, &out);
   return out;
+}
+
+Json ArmsForManifest(const experiment::LoadedExperiment& loaded, const Json& graph_hashes) {
+  Json arms = Json::array();
+  for (const auto& arm : loaded.plan.arms) {
+    Json entry = {{"name", arm.name}, {"graph", arm.request.graph_name()}, {"graph_sha256", graph_hashes.at(arm.name)}};
+    if (arm.generated) entry["generated"] = true;
+    arms.push_back(std::move(entry));
+  }
+  return arms;
 }
 
 Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::LoadedFleet& fleet,
@@ -134,11 +157,7 @@ Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::Lo
     if (member.has_worker_address()) entry["worker"] = member.worker_address();
     members.push_back(std::move(entry));
   }
-  Json arms = Json::array();
-  for (const auto& arm : loaded.plan.arms) {
-    arms.push_back(
-        {{"name", arm.name}, {"graph", arm.request.graph_name()}, {"graph_sha256", graph_hashes.at(arm.name)}});
-  }
+  Json arms = ArmsForManifest(loaded, graph_hashes);
   const auto& d = loaded.plan.declaration;
   return {{"program", "conclave 0.1.0"},
           {"binary_sha256", FileHash("/proc/self/exe")},
@@ -156,13 +175,14 @@ Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::Lo
             {"grader", d.grader}}},
           {"replicates", d.replicates},
           {"seed", d.seed},
+          {"baselines", d.baselines_added},
           {"declaration", experiment::ToJson(d, loaded.plan.group)},
           {"members", std::move(members)},
           {"arms", std::move(arms)}};
 }
 
-absl::Status PrepareDirectory(const Arguments& a, const experiment::LoadedExperiment& loaded,
-                              const orchestrator::LoadedFleet& fleet) {
+// Makes the run directory, or checks that it is this experiment's and takes what it knows of arms.
+absl::Status PrepareDirectory(const Arguments& a, const orchestrator::LoadedFleet& fleet, ExperimentArms* arms) {
   std::error_code error;
   std::filesystem::create_directories(a.out, error);
   if (error) return Internal("{}: cannot be created: {}", a.out, error.message());
@@ -170,20 +190,39 @@ absl::Status PrepareDirectory(const Arguments& a, const experiment::LoadedExperi
   if (begun && !a.resume) {
     return AlreadyExists("{}: holds an experiment already; go on with it by --resume, or name another --out", a.out);
   }
-  ASSIGN_OR_RETURN(const Json graph_hashes, GraphHashes(loaded, a.session.graphs));
-  const std::string copy = AbsoluteCopy(loaded);
   const std::string kept = a.out + "/experiment.textproto";
   const auto before = ReadFile(kept);
-  if (begun && before.ok() && WithoutBudget(*before) != WithoutBudget(copy)) {
+  if (begun && before.ok() && WithoutBudget(*before) != WithoutBudget(AbsoluteCopy(arms->declared()))) {
     return FailedPrecondition("{}: differs from {} in more than its budget; a resumed experiment must be the same one",
                               kept, a.file);
   }
+  if (begun && before.ok() && a.load.arms.empty()) {
+    ASSIGN_OR_RETURN(const auto as_kept, experiment::LoadExperiment(kept, a.load));
+    RETURN_IF_ERROR(arms->TakeKept(as_kept));
+  }
+  RETURN_IF_ERROR(arms->WriteGraphs());
+  ASSIGN_OR_RETURN(const Json graph_hashes, GraphHashes(*arms));
+  const std::string copy = AbsoluteCopy(arms->experiment());
   if (begun) {
     RETURN_IF_ERROR(CheckSameGraphs(a.out + "/manifest.json", graph_hashes));
     return before.ok() && *before == copy ? absl::OkStatus() : WriteFileAtomically(kept, copy);
   }
-  RETURN_IF_ERROR(WriteFileAtomically(a.out + "/experiment.textproto", copy));
-  return WriteFileAtomically(a.out + "/manifest.json", Manifest(loaded, fleet, graph_hashes).dump(2) + "\n");
+  RETURN_IF_ERROR(WriteFileAtomically(kept, copy));
+  return WriteFileAtomically(a.out + "/manifest.json",
+                             Manifest(arms->experiment(), fleet, graph_hashes).dump(2) + "\n");
+}
+
+// Arms were added since: the run directory's experiment and manifest say so.
+absl::Status KeepAddedArms(const Arguments& a, ExperimentArms* arms) {
+  ASSIGN_OR_RETURN(const Json graph_hashes, GraphHashes(*arms));
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(a.out + "/manifest.json"));
+  Json manifest = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!manifest.is_object()) return InvalidArgument("{}/manifest.json: is no manifest", a.out);
+  const experiment::Plan& plan = arms->experiment().plan;
+  manifest["arms"] = ArmsForManifest(arms->experiment(), graph_hashes);
+  manifest["declaration"] = experiment::ToJson(plan.declaration, plan.group);
+  RETURN_IF_ERROR(WriteFileAtomically(a.out + "/manifest.json", manifest.dump(2) + "\n"));
+  return WriteFileAtomically(a.out + "/experiment.textproto", AbsoluteCopy(arms->experiment()));
 }
 
 void PrintSummary(const std::string& directory, const Output& output) {
@@ -214,39 +253,60 @@ void PrintSummary(const std::string& directory, const Output& output) {
   for (const Json& warning : summary["warnings"]) fmt::print("note: {}\n", warning.get<std::string>());
 }
 
-absl::Status RunExperiment(const Arguments& a) {
-  const std::atomic<bool>& stop = StopFlag();
-  if (!a.session.OrchestratorAddress().empty()) {
-    fmt::print(stderr, "note: {} is not used by an experiment, see its --help\n", kOrchestratorVariable);
-  }
-  ASSIGN_OR_RETURN(const experiment::LoadedExperiment loaded, experiment::LoadExperiment(a.file, a.load));
-  ASSIGN_OR_RETURN(auto fleet, FleetOf(loaded));
-  RETURN_IF_ERROR(PrepareDirectory(a, loaded, fleet));
-  SessionFlags flags = a.session;
-  flags.store = a.out + "/store.sqlite";
-  for (const auto& arm : loaded.plan.arms) flags.graphs_needed.push_back(arm.request.graph_name());
-  ASSIGN_OR_RETURN(auto session, Session::Open(flags, std::move(fleet)));
+absl::StatusOr<std::string> RunArms(const Arguments& a, const experiment::Plan& plan, Session& session) {
   std::vector<std::string> names;
-  for (const auto& arm : loaded.plan.arms) names.push_back(arm.name);
+  for (const auto& arm : plan.arms) names.push_back(arm.name);
   ProgressView view(stderr, a.output.live(), names, Clock::System());
-  const auto used_up = experiment::RunAll(loaded.plan, session->deliberator(), stop, Clock::System(),
-                                          [&](const experiment::Progress& progress) { view.Show(progress); });
+  auto used_up = experiment::RunAll(plan, session.deliberator(), StopFlag(), Clock::System(),
+                                    [&](const experiment::Progress& progress) { view.Show(progress); });
   view.Finish();
   if (absl::IsCancelled(used_up.status()))
     return Cancelled("stopped; go on with: conclave experiment {} --out {} --resume", a.file, a.out);
-  RETURN_IF_ERROR(used_up.status());
-  const absl::Status exported = experiment::Export(loaded.plan, session->deliberator(), a.out);
-  const bool nothing = absl::IsFailedPrecondition(exported) && !used_up->empty();
+  return used_up;
+}
+
+absl::Status RunExperiment(const Arguments& a) {
+  StopFlag();
+  if (a.out.empty() && !a.dry_run) return UsageError("--out: a run directory is needed, or --dry-run");
+  if (!a.session.OrchestratorAddress().empty()) {
+    fmt::print(stderr, "note: {} is not used by an experiment, see its --help\n", kOrchestratorVariable);
+  }
+  ASSIGN_OR_RETURN(experiment::LoadedExperiment declared, experiment::LoadExperiment(a.file, a.load));
+  if (a.no_baselines) {
+    declared.file.set_baselines(false);
+    declared.plan.declaration.baselines_added = false;
+  }
+  ASSIGN_OR_RETURN(auto fleet, FleetOf(declared));
+  const bool add = declared.plan.declaration.baselines_added && a.load.arms.empty();
+  ASSIGN_OR_RETURN(ExperimentArms arms,
+                   ExperimentArms::Make(std::move(declared), fleet, a.session.graphs, a.dry_run ? "" : a.out, add));
+  if (a.dry_run) return arms.Print(/*whole=*/true, a.output.json);
+  RETURN_IF_ERROR(PrepareDirectory(a, fleet, &arms));
+  RETURN_IF_ERROR(arms.Print(/*whole=*/false, a.output.json));
+  SessionFlags flags = a.session;
+  flags.store = a.out + "/store.sqlite";
+  for (const auto& arm : arms.experiment().plan.arms) flags.graphs_needed.push_back(arm.request.graph_name());
+  ASSIGN_OR_RETURN(auto session, Session::Open(flags, std::move(fleet)));
+  ASSIGN_OR_RETURN(std::string used_up, RunArms(a, arms.experiment().plan, *session));
+  if (used_up.empty()) {
+    ASSIGN_OR_RETURN(const bool added, arms.AddCurves(session->deliberator()));
+    RETURN_IF_ERROR(KeepAddedArms(a, &arms));
+    if (added) {
+      ASSIGN_OR_RETURN(used_up, RunArms(a, arms.experiment().plan, *session));
+    }
+  }
+  const absl::Status exported = experiment::Export(arms.experiment().plan, session->deliberator(), a.out);
+  const bool nothing = absl::IsFailedPrecondition(exported) && !used_up.empty();
   if (!nothing) {
     RETURN_IF_ERROR(exported);
     ASSIGN_OR_RETURN(const std::string report, report::WriteReport(a.out));
     PrintSummary(a.out, a.output);
     fmt::print(stderr, "report: {}\n", report);
   }
-  if (used_up->empty()) return absl::OkStatus();
+  if (used_up.empty()) return absl::OkStatus();
   return ResourceExhausted(
       "{}: budget: {}; what is done is kept: raise it there and go on with conclave experiment {} --out {} --resume",
-      a.file, *used_up, a.file, a.out);
+      a.file, used_up, a.file, a.out);
 }
 
 // Rows of two outcomes files that differ in their verdict.
@@ -293,15 +353,20 @@ void AddExperiment(CLI::App* app, Chosen* chosen) {
   command->footer(
       "Example: conclave experiment gsm8k.textproto --out runs/gsm8k\n"
       "Stopped or killed, it goes on with --resume; no finished call is repeated.\n"
+      "Every arm of several members gets its baselines: the best member and each rival, once and as often as the arm\n"
+      "costs, the rival in every seat, the plain vote, the graph without each role. --dry-run lists them.\n"
       "An experiment declares its members and keeps every run in DIR/store.sqlite, so that DIR alone can be resumed,\n"
       "graded again and audited. So it starts its own orchestrator and there is no --orchestrator here, whose members\n"
       "and store are not the experiment's; workers that already serve take part as members with a worker_address.");
   auto a = std::make_shared<Arguments>();
   command->add_option("FILE", a->file, "Experiment file")->required();
-  command->add_option("--out", a->out, "Run directory")->required();
+  command->add_option("--out", a->out, "Run directory");
   command->add_flag("--resume", a->resume, "Go on with the experiment in --out");
   command->add_option("--limit", a->load.limit, "First items only; 0: all")->check(CLI::NonNegativeNumber);
-  command->add_option("--arm", a->load.arms, "This arm only (repeatable)");
+  command->add_option("--arm", a->load.arms, "This arm only, without baselines (repeatable)");
+  command->add_flag("--no-baselines", a->no_baselines, "Add no arms to those declared; the report says so");
+  command->add_flag("--dry-run", a->dry_run,
+                    "Say which arms there would be, what they cost at most and what can be found");
   command->add_option("--graphs", a->session.graphs, "Directory of graphs and roles; default: the shipped ones");
   command->add_option("--worker-binary", a->session.worker_binary, "conclave-worker; default: beside this program");
   AddOutputFlags(command, &a->output);

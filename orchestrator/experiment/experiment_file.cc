@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <set>
 
+#include "absl/strings/ascii.h"
 #include "common/file.h"
 #include "common/status.h"
 #include "orchestrator/experiment/benchmark/examples.h"
@@ -20,10 +21,12 @@ namespace conclave::experiment {
 namespace {
 
 using deliberation::v1::Arm;
+using deliberation::v1::Baseline;
 using deliberation::v1::Benchmark;
 using deliberation::v1::Experiment;
 
 constexpr double kDefaultMargin = 0.03;
+constexpr double kDefaultDiscordance = 0.1;
 constexpr int32_t kDefaultConcurrency = 4;
 constexpr int64_t kWallSecondsMax = int64_t{366} * 24 * 3600;
 
@@ -53,14 +56,16 @@ bool IsName(std::string_view name) {
 
 void CheckArms(const Experiment& file, const FieldLines& lines, Errors* errors) {
   if (file.arm_size() == 0) errors->Add(lines.line(), "has no arm; add arm {{ name: \"..\" graph: \"single\" }}");
-  if (file.arm_size() > kArmsMax)
-    errors->Add(lines.line(), "has {} arms, at most {} are allowed", file.arm_size(), kArmsMax);
+  const auto declared =
+      std::count_if(file.arm().begin(), file.arm().end(), [](const Arm& a) { return !a.generated(); });
+  if (declared > kArmsMax) errors->Add(lines.line(), "has {} arms, at most {} are allowed", declared, kArmsMax);
   std::set<std::string> names;
   for (int i = 0; i < file.arm_size(); ++i) {
     const Arm& arm = file.arm(i);
     const int line = lines.LineOf(file, "arm", i);
-    if (arm.name().empty() || arm.name().size() > kArmNameMax) {
-      errors->Add(line, "arm {} needs a name of 1 to {} bytes", i + 1, kArmNameMax);
+    const size_t longest = arm.generated() ? kGeneratedNameMax : kArmNameMax;
+    if (arm.name().empty() || arm.name().size() > longest) {
+      errors->Add(line, "arm {} needs a name of 1 to {} bytes", i + 1, longest);
     } else if (!names.insert(arm.name()).second) {
       errors->Add(line, "arm \"{}\": another arm has this name", arm.name());
     }
@@ -87,6 +92,12 @@ void CheckContrasts(const Experiment& file, const FieldLines& lines, Errors* err
     if (contrast.has_margin() && !(contrast.margin() > 0 && contrast.margin() < 1)) {
       errors->Add(line, "margin is {}; an accuracy between 0 and 1 is needed, e.g. 0.03", contrast.margin());
     }
+  }
+  for (int i = 0; i < file.contrast_size(); ++i) {
+    const auto& contrast = file.contrast(i);
+    if (!contrast.has_discordance() || (contrast.discordance() > 0 && contrast.discordance() <= 1)) continue;
+    errors->Add(lines.LineOf(file, "contrast", i),
+                "discordance is {}; a share of questions above 0, at most 1, is needed", contrast.discordance());
   }
   if (primary > 1) errors->Add(lines.line(), "{} contrasts are primary; at most one can be", primary);
 }
@@ -201,14 +212,23 @@ bool Wanted(const LoadOptions& options, const std::string& arm) {
 std::vector<ContrastSpec> ContrastsOf(const Experiment& file, const LoadOptions& options) {
   std::vector<ContrastSpec> contrasts;
   for (const auto& c : file.contrast()) {
-    contrasts.push_back({c.a(), c.b(), c.primary(), c.has_margin() ? c.margin() : kDefaultMargin});
+    contrasts.push_back({c.a(), c.b(), c.primary(), c.has_margin() ? c.margin() : kDefaultMargin, false,
+                         c.has_discordance() ? c.discordance() : kDefaultDiscordance});
   }
   if (contrasts.empty()) {
     std::vector<std::string> names;
     for (const Arm& arm : file.arm()) {
-      if (Wanted(options, arm.name())) names.push_back(arm.name());
+      if (Wanted(options, arm.name()) && !arm.generated()) names.push_back(arm.name());
     }
     for (size_t i = 0; i + 1 < names.size(); ++i) contrasts.push_back({names[i], names.back(), i == 0, kDefaultMargin});
+  }
+  for (const Baseline& baseline : file.baseline()) {
+    const bool curve = baseline.kind() == Baseline::BEST_MEMBER_CURVE || baseline.kind() == Baseline::RIVAL_CURVE;
+    if (curve || baseline.arm().empty() || baseline.arm() == baseline.of()) continue;
+    const bool there = std::any_of(contrasts.begin(), contrasts.end(), [&](const ContrastSpec& c) {
+      return (c.a == baseline.of() && c.b == baseline.arm()) || (c.b == baseline.of() && c.a == baseline.arm());
+    });
+    if (!there) contrasts.push_back({baseline.of(), baseline.arm(), false, kDefaultMargin, true});
   }
   std::erase_if(contrasts, [&](const ContrastSpec& c) { return !Wanted(options, c.a) || !Wanted(options, c.b); });
   return contrasts;
@@ -219,6 +239,31 @@ std::vector<ContrastSpec> ContrastsOf(const Experiment& file, const LoadOptions&
 std::string RelativeTo(const std::string& directory, const std::string& name) {
   if (name.empty() || name.starts_with("/") || name.starts_with("~/") || directory.empty()) return name;
   return (std::filesystem::path(directory) / name).lexically_normal().string();
+}
+
+void FillArms(const LoadOptions& options, LoadedExperiment* loaded) {
+  Plan& plan = loaded->plan;
+  plan.declaration.contrasts = ContrastsOf(loaded->file, options);
+  plan.declaration.baselines.clear();
+  for (const Baseline& baseline : loaded->file.baseline()) {
+    if (!Wanted(options, baseline.of())) continue;
+    plan.declaration.baselines.push_back(
+        {baseline.of(), BaselineName(baseline.kind()), baseline.subject(), baseline.arm(), baseline.why_not()});
+  }
+  plan.arms.clear();
+  plan.declaration.generated_arms.clear();
+  for (const Arm& arm : loaded->file.arm()) {
+    if (!Wanted(options, arm.name())) continue;
+    plan.arms.push_back({arm.name(), RequestOf(*loaded, arm), arm.generated()});
+    if (arm.generated()) plan.declaration.generated_arms.push_back(arm.name());
+  }
+}
+
+std::string BaselineName(Baseline::Kind kind) { return absl::AsciiStrToLower(Baseline::Kind_Name(kind)); }
+
+std::string CostUnitName(deliberation::v1::CostUnit unit) {
+  if (unit == deliberation::v1::COST_UNIT_UNSPECIFIED) unit = deliberation::v1::FLOPS;
+  return absl::AsciiStrToLower(deliberation::v1::CostUnit_Name(unit));
 }
 
 absl::StatusOr<LoadedExperiment> LoadExperiment(const std::string& path, const LoadOptions& options) {
@@ -260,12 +305,11 @@ absl::StatusOr<LoadedExperiment> LoadExperiment(const std::string& path, const L
   d.grader = grader;
   d.replicates = file.has_replicates() ? file.replicates() : 1;
   d.seed = file.seed();
-  d.contrasts = ContrastsOf(file, options);
-  for (const Arm& arm : file.arm()) {
-    if (Wanted(options, arm.name())) plan.arms.push_back({arm.name(), RequestOf(loaded, arm)});
-  }
+  FillArms(options, &loaded);
   plan.group.assign(file.group().begin(), file.group().end());
   plan.budget = file.budget();
+  d.baselines_added = !file.has_baselines() || file.baselines();
+  d.match = CostUnitName(file.match());
   plan.concurrency = file.has_concurrency() ? file.concurrency() : kDefaultConcurrency;
   return loaded;
 }

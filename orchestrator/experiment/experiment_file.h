@@ -17,6 +17,7 @@ inline constexpr int32_t kArmsMax = 64;
 inline constexpr int32_t kReplicatesMax = 1024;
 inline constexpr int32_t kConcurrencyMax = 1024;
 inline constexpr size_t kArmNameMax = 64;
+inline constexpr size_t kGeneratedNameMax = 256;  // of arms that the tool adds
 
 struct LoadOptions {
   int32_t limit = 0;              // first items only, over the file's own limit; 0: as the file says
@@ -37,6 +38,15 @@ struct LoadedExperiment {
 
 // Every error at once, one per line: "file:line: what; fix". INVALID_ARGUMENT; NOT_FOUND for a missing file.
 absl::StatusOr<LoadedExperiment> LoadExperiment(const std::string& path, const LoadOptions& options);
+
+// Sets the plan's arms and the declaration's contrasts and baselines from the file's: declared contrasts, or every
+// declared arm against the last one, then every arm against its baselines.
+void FillArms(const LoadOptions& options, LoadedExperiment* loaded);
+
+// "best_member", "rival_curve", ..
+std::string BaselineName(deliberation::v1::Baseline::Kind kind);
+// "flops", "weight_bytes", ..; FLOPS for unspecified.
+std::string CostUnitName(deliberation::v1::CostUnit unit);
 
 // `name` as seen from `directory`: absolute names stay as they are.
 std::string RelativeTo(const std::string& directory, const std::string& name);

@@ -153,6 +153,9 @@ void ResolvePaths(const std::string& directory, const std::string& home, Fleet* 
   for (Member& member : *fleet->mutable_member()) {
     if (member.has_model()) member.mutable_model()->set_path(Resolve(member.model().path(), directory, home));
     if (member.has_recorded()) member.mutable_recorded()->set_path(Resolve(member.recorded().path(), directory, home));
+    if (!member.development().path().empty()) {
+      member.mutable_development()->set_path(Resolve(member.development().path(), directory, home));
+    }
   }
   auto* store = fleet->mutable_orchestrator()->mutable_store();
   *store = Resolve(*store, directory, home);

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "common/file.h"
@@ -72,6 +73,7 @@ class CommandLine : public ::testing::Test {
     Write("experiment.textproto", experiment);
     Write("spent.textproto", experiment + "budget { calls: 0 }\n");
     Write("typo_experiment.textproto", experiment + "replicas: 2\n");
+    Write("peeked.textproto", experiment + "chosen { what: WEIGHTS split: \"test\" }\n");
   }
   static void TearDownTestSuite() { delete dir_; }
 
@@ -144,6 +146,14 @@ TEST_F(CommandLine, EveryMistakeHasItsCodeAndOneLine) {
       {{"experiment", Path("spent.textproto"), "--out", Path("spent")},
        75,
        {"budget: calls: 0 of 0 are used", "--resume"}},
+      // ---- what an experiment may not do
+      {{"experiment", Path("experiment.textproto")}, 2, {"--out", "--dry-run"}},
+      {{"experiment", Path("peeked.textproto"), "--out", Path("peeked")},
+       65,
+       {Path("peeked.textproto"), "chosen WEIGHTS", "test split"}},
+      {{"roofline", "--model", "many:qwen3-32b"}, 2, {"COPIES:MODEL"}},
+      {{"roofline", "--model", "qwen3-23b"}, 65, {"is \"qwen3-32b\" meant?"}},
+      {{"roofline", "--accelerator", "h100"}, 65, {"h100-sxm"}},
   };
   for (const Mistake& mistake : mistakes) {
     std::string shown = "conclave";
@@ -206,6 +216,70 @@ TEST_F(CommandLine, AResumedExperimentHasTheGraphsItBeganWith) {
   EXPECT_THAT(changed.errors.back(), AllOf(HasSubstr("arm \"one\""), HasSubstr("has changed since")));
 }
 
+// Two members that were measured on a development split and a mixture, all recorded: the baselines come by themselves,
+// a resumed run has the same, and a grading from the run directory alone.
+TEST_F(CommandLine, AnExperimentHasItsBaselines) {
+  std::string answers, items;
+  for (int item = 0; item < 4; ++item) {
+    items += fmt::format("{{\"id\": \"{0}\", \"question\": \"{0}+1?\", \"answer\": \"{1}\"}}\n", item, item + 1);
+    for (const char* member : {"d/a", "d/b", "big"}) {
+      for (int sample = 0; sample < 3; ++sample) {
+        const int said = item + (item == 0 && sample == 0 ? 2 : 1);
+        answers += fmt::format("{{\"id\":\"{}\",\"model\":\"{}\",\"text\":\"#### {}\",\"sample\":{}}}\n", item, member,
+                               said, sample);
+      }
+    }
+  }
+  Write("three.jsonl", answers);
+  Write("four.jsonl", items);
+  std::string fleet;
+  for (const char* member : {"d/a", "d/b", "big"}) {
+    const bool big = std::string_view(member) == "big";
+    fleet += fmt::format(
+        "member {{ name: \"{}\" recorded {{ path: \"three.jsonl\" }} {} card {{ {} total_parameters: {} }} }}\n",
+        member, big ? "" : "development { correct: 1 total: 2 }", big ? "kind: \"moe\"" : "", big ? 300 : 200);
+  }
+  Write("baselines.textproto", "name: \"b\" benchmark { path: \"four.jsonl\" }\nfleet { " + fleet +
+                                   "bind { name: \"dense/*\" member: \"d/*\" } }\narm { name: \"vote\" graph: "
+                                   "\"member_vote\" }\n");
+  const std::string file = Path("baselines.textproto"), out = Path("baselines");
+
+  const Ended dry = RunProgram("conclave", {"experiment", file, "--dry-run", "--json"});
+  EXPECT_EQ(dry.code, 0);
+  const auto plan = nlohmann::json::parse(dry.out);
+  EXPECT_EQ(plan["arms"].size(), 5u);  // vote, d/a once, big once, and two curves
+  EXPECT_EQ(plan["arms"][0]["calls"], 8.0);
+  EXPECT_FALSE(std::filesystem::exists(out));
+
+  const Ended ran = RunProgram("conclave", {"experiment", file, "--out", out});
+  ASSERT_EQ(ran.code, 0) << ::testing::PrintToString(ran.errors);
+  const auto outcomes = ReadFile(out + "/outcomes.jsonl");
+  ASSERT_OK(outcomes.status());
+  auto summary = nlohmann::json::parse(*ReadFile(out + "/summary.json"));
+  EXPECT_EQ(summary["arms"].size(), 5u);
+  EXPECT_EQ(summary["arms"][0]["generated"], false);
+  EXPECT_EQ(summary["arms"][1]["generated"], true);
+  EXPECT_EQ(summary["baselines"]["added"], true);
+  // Two calls of 200 parameters are worth 1.33 of 300, so two samples; every first answer to question 0 is wrong.
+  bool matched = false;
+  for (const auto& m : summary["matched"]) matched |= m["against"] == "big x2" && m["unit"] == "flops";
+  EXPECT_TRUE(matched) << summary["matched"].dump(1);
+
+  EXPECT_EQ(RunProgram("conclave", {"experiment", file, "--out", out, "--resume"}).code, 0);
+  EXPECT_EQ(*ReadFile(out + "/outcomes.jsonl"), *outcomes);
+  const Ended regraded = RunProgram("conclave", {"regrade", out});
+  EXPECT_EQ(regraded.code, 0);
+  EXPECT_THAT(regraded.out, HasSubstr("0 of 20 verdicts changed"));
+
+  const std::string plain = Path("no_baselines");
+  ASSERT_EQ(RunProgram("conclave", {"experiment", file, "--out", plain, "--no-baselines"}).code, 0);
+  summary = nlohmann::json::parse(*ReadFile(plain + "/summary.json"));
+  EXPECT_EQ(summary["arms"].size(), 1u);
+  EXPECT_EQ(summary["baselines"]["added"], false);
+  EXPECT_THAT(summary["warnings"].dump(), HasSubstr("No baselines"));
+  EXPECT_EQ(nlohmann::json::parse(*ReadFile(plain + "/manifest.json"))["baselines"], false);
+}
+
 TEST_F(CommandLine, AnOrchestratorThatServesAnswersAskRunAndModels) {
   testing::ChildProcess up({Program("conclave"), "up", Path("fleet.textproto")});
   const auto serving = up.ReadLine();
@@ -251,8 +325,8 @@ TEST_F(CommandLine, AnOrchestratorThatServesAnswersAskRunAndModels) {
 }
 
 TEST_F(CommandLine, EverySubcommandHelpsWithAnExample) {
-  for (const char* name :
-       {"ask", "run", "up", "experiment", "regrade", "report", "compare", "generate", "models", "bench", "items"}) {
+  for (const char* name : {"ask", "run", "up", "experiment", "regrade", "report", "compare", "generate", "models",
+                           "bench", "items", "roofline"}) {
     const Ended ended = RunProgram("conclave", {name, "--help"});
     EXPECT_EQ(ended.code, 0) << name;
     EXPECT_THAT(ended.out, HasSubstr("Example: conclave " + std::string(name))) << name;
