@@ -39,6 +39,13 @@ struct Arguments {
 
 std::string Home() { return ExpandHome("~/").substr(0, ExpandHome("~/").size() - 1); }
 
+// What members cost by the list.
+void AddPrices(const orchestrator::LoadedFleet& fleet, experiment::Plan* plan) {
+  for (const auto& member : fleet.fleet.member()) {
+    if (member.card().has_price()) plan->prices[member.name()] = member.card().price();
+  }
+}
+
 absl::StatusOr<orchestrator::LoadedFleet> FleetOf(const experiment::LoadedExperiment& loaded) {
   if (!loaded.fleet_path.empty()) return orchestrator::LoadFleet(loaded.fleet_path, Home());
   return orchestrator::CheckFleet(loaded.file.fleet(), loaded.path, loaded.directory, Home());
@@ -277,6 +284,7 @@ absl::Status RunExperiment(const Arguments& a) {
     declared.plan.declaration.baselines_added = false;
   }
   ASSIGN_OR_RETURN(auto fleet, FleetOf(declared));
+  AddPrices(fleet, &declared.plan);
   const bool add = declared.plan.declaration.baselines_added && a.load.arms.empty();
   ASSIGN_OR_RETURN(ExperimentArms arms,
                    ExperimentArms::Make(std::move(declared), fleet, a.session.graphs, a.dry_run ? "" : a.out, add));
@@ -326,7 +334,9 @@ void PrintChanges(const std::vector<experiment::Outcome>& before, const std::vec
 
 absl::Status Regrade(const std::string& directory, SessionFlags flags) {
   const auto before = experiment::ReadOutcomes(directory + "/outcomes.jsonl", "");
-  ASSIGN_OR_RETURN(const auto loaded, experiment::LoadExperiment(directory + "/experiment.textproto", {}));
+  ASSIGN_OR_RETURN(auto loaded, experiment::LoadExperiment(directory + "/experiment.textproto", {}));
+  // A fleet that is no longer there took its prices with it; verdicts do not need them.
+  if (const auto fleet = FleetOf(loaded); fleet.ok()) AddPrices(*fleet, &loaded.plan);
   flags.store = directory + "/store.sqlite";
   ASSIGN_OR_RETURN(auto session, Session::OpenStored(flags));
   RETURN_IF_ERROR(experiment::Export(loaded.plan, session->deliberator(), directory));

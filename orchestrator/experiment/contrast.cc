@@ -32,12 +32,13 @@ void AddCost(const Outcome& row, Outcome* sum) {
   sum->kv_bytes += row.kv_bytes;
   sum->lost_calls += row.lost_calls;
   sum->seconds += row.seconds;
+  sum->usd += row.usd;
   sum->estimated |= row.estimated;
 }
 
 void DivideCost(double n, Outcome* sum) {
   for (double* value : {&sum->calls, &sum->prompt_tokens, &sum->cached_tokens, &sum->output_tokens, &sum->flops,
-                        &sum->weight_bytes, &sum->kv_bytes, &sum->lost_calls, &sum->seconds}) {
+                        &sum->weight_bytes, &sum->kv_bytes, &sum->lost_calls, &sum->seconds, &sum->usd}) {
     *value /= n;
   }
 }

@@ -28,8 +28,13 @@ constexpr Unit kUnits[] = {
     {"tokens", "", [](const Outcome& o) { return o.prompt_tokens - o.cached_tokens + o.output_tokens; }},
     {"calls", "calls", [](const Outcome& o) { return o.calls; }},
     {"critical_seconds", "seconds", [](const Outcome& o) { return o.seconds; }},
+    {"price", "usd", [](const Outcome& o) { return o.usd; }},
     {"", "output_tokens", [](const Outcome& o) { return o.output_tokens; }},
 };
+
+constexpr size_t kCalls = 3;  // in kUnits
+// Lost calls leave no vote; a few of them do not make another arm of it.
+constexpr double kCallsPerVoteMax = 1.05;
 
 // One arm by item: score and cost per unit, means over replicates.
 struct Items {
@@ -102,6 +107,14 @@ std::optional<Match> MakeMatch(const Items& arm, const Items& curve, const ArmVo
     least = std::min(least, votes.items[v].total());
   }
   if (counts.empty() || least < 2) return std::nullopt;
+  // A curve is answers and nothing else: an arm that also plans or judges costs more than its votes do.
+  double calls = 0;
+  double cast = 0;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    calls += curve.costs[match.of_curve[i]][kCalls];
+    cast += static_cast<double>(counts[i].total());
+  }
+  if (calls > kCallsPerVoteMax * cast) return std::nullopt;
   match.sizes = CurveSizes(static_cast<size_t>(least));
   auto table = stats::MajorityTable(counts, match.sizes);
   if (!table) return std::nullopt;

@@ -112,6 +112,18 @@ TEST(Matched, ADeclaredContrastWithTheVotesOfOneMemberIsAPairToo) {
   EXPECT_TRUE(run.Matched()["matched"].empty());
 }
 
+TEST(Matched, AnArmThatAlsoTalksIsNoCurve) {
+  Example run;
+  for (Outcome& row : run.rows) row.calls *= 2;
+  EXPECT_TRUE(run.Matched()["matched"].empty());
+}
+
+TEST(Matched, CurvesEndWhereTheVotesDo) {
+  EXPECT_EQ(CurveSizes(3), (std::vector<size_t>{1, 2, 3}));
+  EXPECT_EQ(CurveSizes(64).back(), 64u);
+  EXPECT_TRUE(CurveSizes(0).empty());
+}
+
 TEST(Matched, OnlyItemsThatBothHave) {
   Example run;
   std::erase_if(run.rows, [](const Outcome& row) { return row.arm == "group" && row.id == "q0"; });

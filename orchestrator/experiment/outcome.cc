@@ -81,6 +81,7 @@ absl::StatusOr<Outcome> ParseRow(const object& row, const std::string& default_a
   out.kv_bytes = NumberOr0(row, "kv_bytes");
   out.lost_calls = NumberOr0(row, "lost_calls");
   out.seconds = NumberOr0(row, "seconds");
+  out.usd = NumberOr0(row, "usd");
   bool estimated = false;
   out.estimated = row.at_key("estimated").get_bool().get(estimated) == simdjson::SUCCESS && estimated;
   return out;
@@ -134,6 +135,7 @@ std::string ToJsonLine(const Outcome& o) {
               {"lost_calls", o.lost_calls},
               {"seconds", o.seconds},
               {"estimated", o.estimated}});
+  if (o.usd > 0) row["usd"] = o.usd;
   return row.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

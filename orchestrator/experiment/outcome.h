@@ -32,6 +32,7 @@ struct Outcome {
   double flops = 0, weight_bytes = 0, kv_bytes = 0;
   double lost_calls = 0;   // that ended without an answer for good: a worker died, a prompt did not fit
   double seconds = 0;      // wall time of the deliberation
+  double usd = 0;          // list price, where every member that was asked has one
   bool estimated = false;  // some of the work is estimated from a card
   friend bool operator==(const Outcome&, const Outcome&) = default;
 };

@@ -140,6 +140,24 @@ void FillCost(const RunRecord& record, Outcome* out) {
   out->seconds = record.seconds;
 }
 
+// What all calls of the run cost by the list; 0 where a member that was asked has no price.
+double UsdOf(const RunRecord& record, const std::map<std::string, deliberation::v1::Price>& prices) {
+  constexpr double kPerToken = 1e-6;  // prices are per million
+  double usd = 0;
+  for (const Event& event : record.events) {
+    if (!event.has_call_finished()) continue;
+    const auto price = prices.find(event.call_finished().key().member());
+    if (price == prices.end()) return 0;
+    const auto& usage = event.call_finished().usage();
+    const double cached = static_cast<double>(usage.cached_prompt_token_count());
+    const double fresh = static_cast<double>(usage.prompt_token_count()) - cached;
+    const auto& p = price->second;
+    usd += kPerToken * (fresh * p.input() + cached * (p.has_cached_input() ? p.cached_input() : p.input()) +
+                        static_cast<double>(usage.output_token_count()) * p.output());
+  }
+  return usd;
+}
+
 // The verdict on the run's result.
 void GradeResult(const Plan& plan, const benchmark::Item& item, const RunRecord& record, Outcome* out) {
   const RunFinished* finished = nullptr;
@@ -245,6 +263,7 @@ Graded GradeRun(const Plan& plan, const RunKey& key, const RunRecord& record) {
   out.cluster = item.cluster;
   out.stratum = item.stratum;
   FillCost(record, &out);
+  out.usd = UsdOf(record, plan.prices);
   GradeResult(plan, item, record, &out);
 
   GradeCalls(plan, item, record, &graded);

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "conclave/deliberation/v1/deliberation.pb.h"
+#include "conclave/deliberation/v1/fleet.pb.h"
 #include "orchestrator/experiment/benchmark/item.h"
 #include "orchestrator/experiment/deliberator.h"
 #include "orchestrator/experiment/grade/grader.h"
@@ -34,7 +36,8 @@ struct Plan {
   std::shared_ptr<const grade::Grader> grader;
   std::vector<std::string> group;  // members described together; empty: all whose own answers are known for every item
   int32_t concurrency = 4;
-  deliberation::v1::Budget budget;  // of the whole; see spending.h
+  deliberation::v1::Budget budget;                             // of the whole; see spending.h
+  std::map<std::string, deliberation::v1::Price> prices = {};  // of members; empty: nothing is priced
 };
 
 // One run of the plan.

@@ -101,6 +101,27 @@ TEST(Runner, RunsEveryArmOnEveryItemWithSharedSeeds) {
   for (const auto& [item, seeds] : fake.seeds_) EXPECT_EQ(seeds.size(), 1u) << "arms share random numbers on " << item;
 }
 
+TEST(Runner, CallsArePricedByTheList) {
+  Plan plan = TestPlan();
+  RunRecord record;
+  for (const char* member : {"a", "a", "b"}) {
+    auto* call = record.events.emplace_back().mutable_call_finished();
+    call->mutable_key()->set_member(member);
+    call->mutable_usage()->set_prompt_token_count(1000);
+    call->mutable_usage()->set_cached_prompt_token_count(600);
+    call->mutable_usage()->set_output_token_count(100);
+  }
+  EXPECT_EQ(GradeRun(plan, {}, record).outcome.usd, 0);
+  plan.prices["a"].set_input(2);
+  plan.prices["a"].set_output(10);
+  plan.prices["a"].set_cached_input(0.5);
+  EXPECT_EQ(GradeRun(plan, {}, record).outcome.usd, 0) << "b has no price";
+  plan.prices["b"].set_input(1);
+  plan.prices["b"].set_output(3);
+  // Per call of a: 400 at 2, 600 at 0.5, 100 at 10 per million; of b: 1,000 at 1, 100 at 3.
+  EXPECT_NEAR(GradeRun(plan, {}, record).outcome.usd, 1e-6 * (2 * (800 + 300 + 1000) + 1000 + 300), 1e-15);
+}
+
 TEST(Runner, CallsLostForGoodAreCounted) {
   RunRecord record;
   for (const bool retried : {true, false, false}) {

@@ -70,6 +70,7 @@ Json ArmJson(const ArmScores& arm) {
                   {"lost_calls", cost.lost_calls},
                   {"seconds", cost.seconds},
                   {"estimated", cost.estimated}};
+  if (cost.usd > 0) json["cost"]["usd"] = cost.usd;
   return json;
 }
 
@@ -245,6 +246,7 @@ void AddBaselines(const Declaration& declaration, std::span<const ArmVotes> vote
 std::vector<size_t> CurveSizes(size_t most) {
   std::vector<size_t> sizes;
   for (size_t k = 1; k <= most; k = std::max(k + 1, k + k * 4 / kCurvePointsMax)) sizes.push_back(k);
+  if (!sizes.empty() && sizes.back() != most) sizes.push_back(most);
   return sizes;
 }
 

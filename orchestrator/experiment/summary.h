@@ -59,7 +59,7 @@ struct ArmVotes {
 
 inline constexpr size_t kCurvePointsMax = 64;
 
-// Sizes at which a curve of up to `most` votes is drawn: 1, 2, 3, ..; beyond a few dozen they are spread.
+// Sizes at which a curve of up to `most` votes is drawn: 1, 2, 3, .., most; beyond a few dozen they are spread.
 std::vector<size_t> CurveSizes(size_t most);
 
 // INVALID_ARGUMENT when a contrast names an arm without rows. Contrasts with no common item are an error too.

@@ -79,6 +79,11 @@ class FleetCheck {
       Add(line, "member \"{}\": development is {} right of {}; 0 to all of at least 1 are allowed", name,
           record.correct(), record.total());
     }
+    const auto& price = member.card().price();
+    if (member.card().has_price() && (price.currency() != "USD" || !(price.input() >= 0) || !(price.output() >= 0))) {
+      Add(line, "member \"{}\": price is {} and {} \"{}\"; 0 or more \"USD\" per million tokens is needed", name,
+          price.input(), price.output(), price.currency());
+    }
     const std::string& kind = member.card().kind();
     if (!kind.empty() && kind != "dense" && kind != "moe") {
       Add(line, "member \"{}\": card kind is \"{}\"; \"dense\" or \"moe\" is needed", name, kind);

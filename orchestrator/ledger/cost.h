@@ -21,8 +21,8 @@ struct CostModel {
 // Costs as a worker states them.
 CostModel CostOf(const inference::v1::Model& model);
 // Costs as a fleet file declares them: FLOPs per token are 2 x active parameters, attention adds 4 x layers x hidden
-// per position (scores and mixing, two FLOPs per multiply-add) unless the card says how much, weight bytes are active parameters x bytes_per_weight
-// (default 2).
+// per position (scores and mixing, two FLOPs per multiply-add) unless the card says how much, weight bytes are active
+// parameters x bytes_per_weight (default 2).
 CostModel CostOf(const deliberation::v1::Card& card);
 
 // What a text of so many bytes comes to in tokens, rounded up; at least 1 for a text that is not empty.

@@ -123,6 +123,14 @@ TEST(Baselines, AWeightedVoteIsComparedWithThePlainOneOfTheSameMembers) {
   EXPECT_EQ(made.ArmOf("w", Baseline::PLAIN_VOTE), "plain vote of w");
 }
 
+TEST(Baselines, EqualWeightsAreAPlainVoteAlready) {
+  const Made made = Make("arm { name: \"w\" graph: \"weighted_vote\" }", R"(fleet {
+  member { name: "d/a" worker_address: "h:1" } member { name: "d/b" worker_address: "h:1" }
+  bind { name: "dense/*" member: "d/*" } }
+)");
+  EXPECT_EQ(made.ArmOf("w", Baseline::PLAIN_VOTE), "w");
+}
+
 TEST(Baselines, TheArmsKnobsAreItsBaselinesToo) {
   const Made made = Make("arm { name: \"w\" graph: \"member_vote\" sampling { temperature: 0.5 } }");
   EXPECT_EQ(made.ArmOf("w", Baseline::RIVAL), "big once, sampled as w");

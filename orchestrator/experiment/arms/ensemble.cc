@@ -70,6 +70,10 @@ absl::StatusOr<Seating> Seat(const std::string& arm, std::shared_ptr<const orche
     }
   }
   seating.talks = speaks > 1;
+  // Equal weights are no weights.
+  std::set<double> weights;
+  for (const int32_t seat : answerers) weights.insert(seating.spec.members[static_cast<size_t>(seat)].weight);
+  seating.reads_weights = seating.reads_weights && weights.size() > 1;
   seating.members = InOrder(members, seating.spec);
   seating.answerers = InOrder(answerers, seating.spec);
   orchestrator::CostInputs inputs;

@@ -21,9 +21,9 @@ struct Seating {
   std::vector<std::string> members;    // who speaks or judges anywhere, in the fleet's order
   std::vector<std::string> answerers;  // who speaks where answers are read
   std::vector<std::string> roles;      // in the order of the graph's nodes, each once
-  bool reads_weights = false;          // some weight is member.weight, or the default of a weighted pick
-  bool talks = false;                  // more happens than answering side by side and counting
-  deliberation::v1::CostBound bound;   // of one run with questions of `input_bytes`
+  bool reads_weights = false;         // some weight is member.weight, or the default, and those who answer differ in it
+  bool talks = false;                 // more happens than answering side by side and counting
+  deliberation::v1::CostBound bound;  // of one run with questions of `input_bytes`
   bool IsEnsemble() const { return members.size() > 1; }
 };
 
