@@ -58,6 +58,8 @@ void AddGraph(CLI::App* app, Chosen* chosen);
 void AddModels(CLI::App* app, Chosen* chosen);
 void AddUp(CLI::App* app, Chosen* chosen);
 void AddAsk(CLI::App* app, Chosen* chosen);
+void AddReplay(CLI::App* app, Chosen* chosen);
+void AddFork(CLI::App* app, Chosen* chosen);
 void AddRun(CLI::App* app, Chosen* chosen);
 void AddExperiment(CLI::App* app, Chosen* chosen);
 void AddReport(CLI::App* app, Chosen* chosen);

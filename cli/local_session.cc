@@ -137,6 +137,14 @@ class LocalSession final : public Session, public experiment::Deliberator {
       if (!started.ok()) observer->OnEnd(started.status());
     });
   }
+  void BeginPrepared(orchestrator::NewRun run, std::shared_ptr<RunObserver> observer) override {
+    executor_->StartRun(std::move(run), observer, [observer](const absl::StatusOr<orchestrator::StartedRun>& started) {
+      if (!started.ok()) observer->OnEnd(started.status());
+    });
+  }
+  void Watch(const std::string& run_id, std::shared_ptr<RunObserver> observer) override {
+    executor_->Watch(run_id, 0, /*stream_tokens=*/true, std::move(observer));
+  }
   void Cancel(const std::string& run_id) override {
     executor_->CancelRun(run_id, [](const absl::StatusOr<deliberation::v1::RunState>&) {});
   }

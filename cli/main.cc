@@ -36,6 +36,8 @@ int main(int argc, char** argv) {
   Chosen chosen;
   conclave::cli::AddAsk(&app, &chosen);
   conclave::cli::AddRun(&app, &chosen);
+  conclave::cli::AddReplay(&app, &chosen);
+  conclave::cli::AddFork(&app, &chosen);
   conclave::cli::AddUp(&app, &chosen);
   conclave::cli::AddExperiment(&app, &chosen);
   conclave::cli::AddReport(&app, &chosen);

@@ -102,6 +102,35 @@ absl::StatusOr<RunFinished> Session::Run(const RunRequest& request, const std::f
                                          const std::atomic<bool>& stop) {
   const auto observer = std::make_shared<QueueObserver>();
   Begin(request, observer);
+  return Await(observer.get(), on_event, stop);
+}
+
+absl::StatusOr<RunFinished> Session::RunPrepared(orchestrator::NewRun run,
+                                                 const std::function<void(const Event&)>& on_event,
+                                                 const std::atomic<bool>& stop) {
+  const auto observer = std::make_shared<QueueObserver>();
+  BeginPrepared(std::move(run), observer);
+  return Await(observer.get(), on_event, stop);
+}
+
+absl::StatusOr<RunFinished> Session::Follow(const std::string& run_id,
+                                            const std::function<void(const Event&)>& on_event,
+                                            const std::atomic<bool>& stop) {
+  const auto observer = std::make_shared<QueueObserver>();
+  Watch(run_id, observer);
+  return Await(observer.get(), on_event, stop);
+}
+
+void Session::BeginPrepared(orchestrator::NewRun, std::shared_ptr<orchestrator::RunObserver> observer) {
+  observer->OnEnd(Unimplemented("a past run is repeated by members of this command's own; name --fleet or --model"));
+}
+
+void Session::Watch(const std::string&, std::shared_ptr<orchestrator::RunObserver> observer) {
+  observer->OnEnd(Unimplemented("a past run goes on with members of this command's own; name --fleet or --model"));
+}
+
+absl::StatusOr<RunFinished> Session::Await(QueueObserver* observer, const std::function<void(const Event&)>& on_event,
+                                           const std::atomic<bool>& stop) {
   RunFinished last;
   std::string run_id;
   bool cancelled = false;

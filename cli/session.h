@@ -14,6 +14,7 @@
 #include "conclave/deliberation/v1/deliberation.pb.h"
 #include "orchestrator/experiment/deliberator.h"
 #include "orchestrator/fleet/fleet_file.h"
+#include "orchestrator/run/executor.h"
 #include "orchestrator/run/run_observer.h"
 #include "protos/rpc_endpoint.h"
 
@@ -42,12 +43,16 @@ struct SessionFlags {
   std::vector<std::string> graphs_needed;  // checked before anything is started
 
   void Add(CLI::App* command, bool with_store);
+  // Somebody to ask was named who is started for the length of the command.
+  bool HasMembers() const { return !fleet.empty() || !model.empty(); }
   // The orchestrator named by flag or, where neither fleet nor model is, by the environment; "": none.
   std::string OrchestratorAddress() const;
 };
 
 // True after SIGINT or SIGTERM; a second one ends the process. Call once, before threads.
 const std::atomic<bool>& StopFlag();
+
+class QueueObserver;  // cli/session_observers.h
 
 class Session {
  public:
@@ -64,6 +69,13 @@ class Session {
   absl::StatusOr<deliberation::v1::RunFinished> Run(const deliberation::v1::RunRequest& request,
                                                     const std::function<void(const deliberation::v1::Event&)>& on_event,
                                                     const std::atomic<bool>& stop);
+  // The same for a run that is made already, and for one that is in the store: after its events so far.
+  absl::StatusOr<deliberation::v1::RunFinished> RunPrepared(
+      orchestrator::NewRun run, const std::function<void(const deliberation::v1::Event&)>& on_event,
+      const std::atomic<bool>& stop);
+  absl::StatusOr<deliberation::v1::RunFinished> Follow(
+      const std::string& run_id, const std::function<void(const deliberation::v1::Event&)>& on_event,
+      const std::atomic<bool>& stop);
   virtual experiment::Deliberator& deliberator() = 0;
 
  protected:
@@ -71,6 +83,14 @@ class Session {
   virtual void Begin(const deliberation::v1::RunRequest& request,
                      std::shared_ptr<orchestrator::RunObserver> observer) = 0;
   virtual void Cancel(const std::string& run_id) = 0;
+  // Of sessions of this process only; others end the observer with UNIMPLEMENTED.
+  virtual void BeginPrepared(orchestrator::NewRun run, std::shared_ptr<orchestrator::RunObserver> observer);
+  virtual void Watch(const std::string& run_id, std::shared_ptr<orchestrator::RunObserver> observer);
+
+ private:
+  absl::StatusOr<deliberation::v1::RunFinished> Await(
+      QueueObserver* observer, const std::function<void(const deliberation::v1::Event&)>& on_event,
+      const std::atomic<bool>& stop);
 };
 
 // "ROLE=MEMBER,MEMBER" of --bind. INVALID_ARGUMENT names the argument.

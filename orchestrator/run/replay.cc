@@ -52,8 +52,23 @@ int64_t Nanoseconds(const google::protobuf::Duration& duration) {
   return duration.seconds() * 1'000'000'000 + duration.nanos();
 }
 
-// The input whose outcome the event tells; nullopt for an event that is not about the end of a call.
-std::optional<Input> InputOf(const pb::Event& event, uint32_t call) {
+absl::StatusOr<Input> NextInput(const Machine& machine, const pb::Event& event, size_t number) {
+  const bool ended = event.has_call_finished() || event.has_call_lost();
+  const pb::CallKey& key = event.has_call_finished() ? event.call_finished().key() : event.call_lost().key();
+  std::optional<Input> input;
+  if (ended) {
+    if (const auto call = machine.FindOutstanding(event.node_path(), key)) input = RecordedInput(event, *call);
+  }
+  if (!input.has_value()) {
+    return DataLoss("run {}: event {} is stored as \"{}\", but nothing leads to it when replayed", event.run_id(),
+                    number, event.ShortDebugString());
+  }
+  return *std::move(input);
+}
+
+}  // namespace
+
+std::optional<Input> RecordedInput(const pb::Event& event, uint32_t call) {
   if (event.has_call_finished()) {
     const pb::CallFinished& recorded = event.call_finished();
     CallFinished input;
@@ -94,22 +109,6 @@ std::optional<Input> InputOf(const pb::Event& event, uint32_t call) {
   }
   return std::nullopt;
 }
-
-absl::StatusOr<Input> NextInput(const Machine& machine, const pb::Event& event, size_t number) {
-  const bool ended = event.has_call_finished() || event.has_call_lost();
-  const pb::CallKey& key = event.has_call_finished() ? event.call_finished().key() : event.call_lost().key();
-  std::optional<Input> input;
-  if (ended) {
-    if (const auto call = machine.FindOutstanding(event.node_path(), key)) input = InputOf(event, *call);
-  }
-  if (!input.has_value()) {
-    return DataLoss("run {}: event {} is stored as \"{}\", but nothing leads to it when replayed", event.run_id(),
-                    number, event.ShortDebugString());
-  }
-  return *std::move(input);
-}
-
-}  // namespace
 
 absl::StatusOr<Resumed> Replay(std::shared_ptr<const CompiledGraph> graph, RunSpec spec,
                                std::span<const pb::Event> events, std::span<const StoredMachineInput> inputs) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,6 +28,10 @@ struct Resumed {
   // the first recorded event; timers begin anew.
   Output rest;
 };
+
+// The input about call number `call` whose outcome the event tells, with what was read from it then; nullopt for an
+// event that is not about the end of a call.
+std::optional<Input> RecordedInput(const deliberation::v1::Event& event, uint32_t call);
 
 // Replays `events` (from the first, in order; may end anywhere, even be empty) and `inputs`. DATA_LOSS when the machine
 // does not reproduce the record: names the first event that differs.

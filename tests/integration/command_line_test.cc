@@ -324,9 +324,42 @@ TEST_F(CommandLine, AnOrchestratorThatServesAnswersAskRunAndModels) {
   EXPECT_EQ(RunProgram("conclave", {"ask", "x", "--orchestrator", address}).code, 69);
 }
 
+TEST_F(CommandLine, APastRunIsFollowedSaidAgainAndGoesOnOtherwise) {
+  const std::string store = Path("past.sqlite"), tiny = Path("tiny.gguf");
+  testing::TinyModel({.seed = 2}).Write(Path("other.gguf"));
+  ASSERT_EQ(RunProgram("conclave", {"ask", "--model", tiny, "--graph", "single", "--store", store, "1+1?"}).code, 0);
+  const Ended listed = RunProgram("conclave", {"replay", "--store", store});
+  EXPECT_EQ(listed.code, 0);
+  EXPECT_THAT(listed.out, AllOf(HasSubstr("runs/"), HasSubstr("SUCCEEDED  single"), HasSubstr("1+1?")));
+  EXPECT_THAT(RunProgram("conclave", {"replay", "last", "--store", store}).out,
+              HasSubstr("events from its record, as they were"));
+  // The engine says the same from the same seed; another model does not, and where it parts is said.
+  const Ended same = RunProgram("conclave", {"replay", "last", "--store", store, "--model", tiny});
+  EXPECT_EQ(same.code, 0) << ::testing::PrintToString(same.errors);
+  EXPECT_THAT(same.out, HasSubstr("word for word"));
+  const Ended differs =
+      RunProgram("conclave", {"replay", "last", "--store", store, "--model", Path("other.gguf"), "--json"});
+  EXPECT_EQ(differs.code, 1);
+  const auto json = nlohmann::json::parse(differs.out, nullptr, false);
+  EXPECT_EQ(json["what"], "text");
+  EXPECT_EQ(json["node"], "answer");
+
+  Write("task.jinja", "Quite another: {{ question }}");
+  const Ended forked = RunProgram("conclave", {"fork", "last", "--at", "2", "--prompt", "answer=" + Path("task.jinja"),
+                                               "--store", store, "--model", tiny, "--json"});
+  EXPECT_EQ(forked.code, 0) << ::testing::PrintToString(forked.errors);
+  EXPECT_THAT(forked.out, HasSubstr("RUN_STATE_SUCCEEDED"));
+  // It is kept beside the first: as its record says, the member was asked the new task.
+  EXPECT_THAT(RunProgram("conclave", {"replay", "last", "--store", store, "--model", tiny}).out,
+              HasSubstr("word for word"));
+  EXPECT_EQ(RunProgram("conclave", {"fork", "last", "--at", "99", "--store", store, "--model", tiny}).code, 65);
+  EXPECT_EQ(RunProgram("conclave", {"fork", "last", "--at", "1", "--store", store}).code, 2);
+  EXPECT_EQ(RunProgram("conclave", {"replay", "none", "--store", store}).code, 65);
+}
+
 TEST_F(CommandLine, EverySubcommandHelpsWithAnExample) {
-  for (const char* name : {"ask", "run", "up", "experiment", "regrade", "report", "compare", "generate", "models",
-                           "bench", "items", "roofline"}) {
+  for (const char* name : {"ask", "run", "replay", "fork", "up", "experiment", "regrade", "report", "compare",
+                           "generate", "models", "bench", "items", "roofline"}) {
     const Ended ended = RunProgram("conclave", {name, "--help"});
     EXPECT_EQ(ended.code, 0) << name;
     EXPECT_THAT(ended.out, HasSubstr("Example: conclave " + std::string(name))) << name;
