@@ -7,124 +7,14 @@
 #include <csignal>
 #include <set>
 
-#include "common/check.h"
 #include "common/clock.h"
-#include "common/status.h"
 #include "orchestrator/backend/backend_testing.h"
-#include "orchestrator/backend/worker_backend.h"
-#include "orchestrator/graph/binding.h"
-#include "orchestrator/graph/compile.h"
-#include "orchestrator/run/executor.h"
-#include "orchestrator/store/memory_store.h"
 #include "protos/rpc_endpoint.h"
 #include "protos/rpc_status.h"
-#include "tests/testing/status_matchers.h"
-#include "tests/testing/temp_dir.h"
-#include "tests/testing/tiny_model.h"
-#include "tests/testing/worker_child.h"
+#include "tests/integration/over_workers.h"
 
 namespace conclave::orchestrator {
 namespace {
-
-namespace pb = ::conclave::deliberation::v1;
-using ::conclave::testing::IsOk;
-using ::conclave::testing::WorkerChild;
-
-constexpr int64_t kNsPerMs = 1'000'000;
-constexpr int kSamples = 16;
-
-class Follower final : public RunObserver {
- public:
-  void OnEvent(const std::shared_ptr<const pb::Event>& event) override {
-    MutexLock lock(&mutex_);
-    if (event->has_token_delta()) spoke_.insert(event->token_delta().key().member());
-    if (event->sequence_number() > 0) events_.push_back(*event);
-    changed_.SignalAll();
-  }
-  void OnEnd(const absl::Status& status) override {
-    MutexLock lock(&mutex_);
-    end_ = status;
-    changed_.SignalAll();
-  }
-  void AwaitWords(const std::string& member) {
-    MutexLock lock(&mutex_);
-    while (!spoke_.contains(member) && !end_.has_value()) changed_.Wait(&mutex_);
-  }
-  absl::Status AwaitEnd() {
-    MutexLock lock(&mutex_);
-    while (!end_.has_value()) changed_.Wait(&mutex_);
-    return *end_;
-  }
-  std::vector<pb::Event> events() const {
-    MutexLock lock(&mutex_);
-    return events_;
-  }
-
- private:
-  mutable Mutex mutex_;
-  CondVar changed_;
-  std::set<std::string> spoke_ ABSL_GUARDED_BY(mutex_);
-  std::vector<pb::Event> events_ ABSL_GUARDED_BY(mutex_);
-  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
-};
-
-NewRun MakeRun(const std::vector<std::string>& members, int quorum = 0) {
-  RoleLibrary roles;
-  CONCLAVE_CHECK(roles
-                     .AddText("name: \"talker\" task: \"{{ question }}\" text {} sampling { max_output_tokens: 400 }",
-                              "talker.textproto")
-                     .empty());
-  auto graph =
-      CompileGraphText(
-          fmt::format("name: \"talk\" input {{ name: \"question\" }}"
-                      "node {{ name: \"talk\" speak {{ role: \"talker\" members: \"*\" samples: {} quorum: {} }} }}"
-                      "node {{ name: \"verdict\" pick {{ of: \"talk\" by: FIRST }} }}",
-                      kSamples, quorum),
-          "talk.textproto", roles)
-          .ToStatusOr();
-  CONCLAVE_CHECK_MSG(graph.ok(), graph.status().ToString().c_str());
-  NewRun run;
-  run.graph = *std::move(graph);
-  for (const std::string& name : members) run.spec.members.push_back({name, 1, {}});
-  run.spec.binding = *ResolveBinding(*run.graph, {}, members);
-  run.spec.inputs["question"] = "the thing";
-  run.request.set_stream_tokens(true);
-  return run;
-}
-
-class OrchestratorFailures : public ::testing::Test {
- protected:
-  void SetUp() override { testing::TinyModel({.context_tokens = 512}).Write(dir_.Path("tiny.gguf")); }
-  void Connect(std::vector<WorkerMember> members, WorkerBackendOptions options = {}) {
-    auto backend = ConnectWorkers(std::move(members), options, 20'000 * kNsPerMs);
-    CONCLAVE_CHECK_MSG(backend.ok(), backend.status().ToString().c_str());
-    backend_ = *std::move(backend);
-    executor_ = *Executor::Start({.store = store_.get(), .backend = backend_.get()});
-  }
-  std::string StartRun(NewRun run, std::shared_ptr<Follower> follower) {
-    Mutex mutex;
-    CondVar changed;
-    std::string run_id;
-    executor_->StartRun(std::move(run), std::move(follower), [&](const absl::StatusOr<StartedRun>& started) {
-      CONCLAVE_CHECK_MSG(started.ok(), started.status().ToString().c_str());
-      MutexLock lock(&mutex);
-      run_id = started->run_id;
-      changed.SignalAll();
-    });
-    MutexLock lock(&mutex);
-    while (run_id.empty()) changed.Wait(&mutex);
-    return run_id;
-  }
-  void TearDown() override {
-    executor_.reset();
-    backend_.reset();
-  }
-
-  testing::TempDir dir_;
-  std::unique_ptr<Store> store_ = NewMemoryStore();
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<Executor> executor_;
-};
 
 TEST_F(OrchestratorFailures, AWorkerKilledMidStreamLeavesHolesAndAVerdict) {
   WorkerChild dying(dir_.Path("tiny.gguf")), other(dir_.Path("tiny.gguf"));

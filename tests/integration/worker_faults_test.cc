@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+// Faults of workers and of the network to them, with real processes (specs/service.md 1c, rows 1 to 6, 8 and 22).
+// The text of every call is compared with that of an undisturbed run: nothing is lost, repeated or said otherwise.
+#include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
+
+#include <algorithm>
+#include <csignal>
+#include <map>
+#include <thread>
+
+#include "common/clock.h"
+#include "common/hash.h"
+#include "conclave/inference/v1/inference.grpc.pb.h"
+#include "protos/rpc_endpoint.h"
+#include "tests/integration/over_workers.h"
+#include "tests/testing/chaos_proxy.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+using ::conclave::testing::ChaosProxy;
+
+constexpr double kLeaseSeconds = 15;
+
+class WorkerFaults : public OrchestratorFailures {
+ protected:
+  using Texts = std::map<int32_t, std::string>;
+
+  void Begin() {
+    follower_ = std::make_shared<Follower>();
+    StartRun(MakeRun({"m"}), follower_);
+  }
+  void AwaitWords() { follower_->AwaitWords("m"); }
+  // Every sample's words; there is no hole.
+  Texts AwaitTexts() {
+    EXPECT_OK(follower_->AwaitEnd());
+    Texts texts;
+    events_ = follower_->events();
+    for (const pb::Event& event : events_) {
+      if (!event.has_call_finished()) continue;
+      EXPECT_TRUE(texts.emplace(event.call_finished().key().sample(), event.call_finished().text()).second)
+          << "a sample was finished twice";
+    }
+    EXPECT_EQ(texts.size(), static_cast<size_t>(kSamples));
+    EXPECT_EQ(events_.back().run_finished().hole_count(), 0);
+    return texts;
+  }
+  Texts Undisturbed() {
+    Begin();
+    return AwaitTexts();
+  }
+  int64_t Losses() const {
+    return std::count_if(events_.begin(), events_.end(), [](const pb::Event& event) { return event.has_call_lost(); });
+  }
+  // From now on, in seconds.
+  static double Seconds() { return static_cast<double>(Clock::System().NowNs()) * 1e-9; }
+  // When the last lost call was begun again, on the records' clock.
+  double LastRetrySeconds() const {
+    double last = 0;
+    for (const pb::Event& event : events_) {
+      if (!event.has_call_started() || event.call_started().key().attempt() == 0) continue;
+      last = static_cast<double>(event.time().seconds()) + 1e-9 * event.time().nanos();
+    }
+    return last;
+  }
+  static double WallSeconds() { return static_cast<double>(Clock::System().UnixNs()) * 1e-9; }
+
+  std::shared_ptr<Follower> follower_;
+  std::vector<pb::Event> events_;
+};
+
+// Row 1: resumed at another worker within two seconds, from the words already said, with the same text.
+TEST_F(WorkerFaults, AKilledWorkersCallsGoOnElsewhereWithinTwoSeconds) {
+  WorkerChild other(dir_.Path("tiny.gguf"));
+  Texts undisturbed;
+  double slowest = 0;
+  for (int trial = 0; trial < 10; ++trial) {
+    WorkerChild dying(dir_.Path("tiny.gguf"));
+    Connect({{.name = "m", .addresses = {dying.address(), other.address()}}});
+    if (undisturbed.empty()) undisturbed = Undisturbed();
+    Begin();
+    AwaitWords();
+    const double killed = WallSeconds();
+    dying.process().Signal(SIGKILL);
+    EXPECT_EQ(AwaitTexts(), undisturbed) << "trial " << trial;
+    EXPECT_GT(Losses(), 0);
+    slowest = std::max(slowest, LastRetrySeconds() - killed);
+    TearDown();
+  }
+  fmt::print("the slowest of the calls of ten killed workers went on after {:.3f} s\n", slowest);
+  EXPECT_LT(slowest, 2.0);
+}
+
+// Row 2: before its first token. It is stopped first, so that none can come.
+TEST_F(WorkerFaults, AWorkerKilledBeforeItsFirstToken) {
+  WorkerChild dying(dir_.Path("tiny.gguf")), other(dir_.Path("tiny.gguf"));
+  Connect({{.name = "m", .addresses = {dying.address(), other.address()}}});
+  const Texts undisturbed = Undisturbed();
+  dying.process().Signal(SIGSTOP);
+  Begin();
+  AwaitWords();  // of the other one
+  dying.process().Signal(SIGKILL);
+  EXPECT_EQ(AwaitTexts(), undisturbed);
+  EXPECT_GT(Losses(), 0);
+  for (const pb::Event& event : events_) EXPECT_EQ(event.call_started().continued_token_count(), 0);
+}
+
+// Rows 3 and 4: a worker that stands still is fenced when its lease is over; when it goes on, its late words change
+// nothing, it stops what it does for nobody, and it gets work again.
+TEST_F(WorkerFaults, AStoppedWorkerIsFencedAndItsLateWordsChangeNothing) {
+  WorkerChild stopped(dir_.Path("tiny.gguf")), other(dir_.Path("tiny.gguf"));
+  Connect({{.name = "m", .addresses = {stopped.address(), other.address()}}});
+  const Texts undisturbed = Undisturbed();
+  Begin();
+  AwaitWords();
+  const double since = WallSeconds();
+  stopped.process().Signal(SIGSTOP);
+  EXPECT_EQ(AwaitTexts(), undisturbed);
+  EXPECT_GT(Losses(), 0);
+  const double noticed = LastRetrySeconds() - since;
+  fmt::print("calls of a stopped worker went on elsewhere after {:.2f} s\n", noticed);
+  EXPECT_LT(noticed, kLeaseSeconds + 1.0);
+  stopped.process().Signal(SIGCONT);
+  EXPECT_EQ(Undisturbed(), undisturbed);
+}
+
+// Row 5: cut off for longer than its lease, by a network that swallows everything while connections live.
+TEST_F(WorkerFaults, AWorkerBehindACutNetworkIsReplacedAndToldWhenItHeals) {
+  WorkerChild behind(dir_.Path("tiny.gguf")), other(dir_.Path("tiny.gguf"));
+  ChaosProxy proxy(behind.address());
+  Connect({{.name = "m", .addresses = {proxy.address(), other.address()}}});
+  const Texts undisturbed = Undisturbed();
+  Begin();
+  AwaitWords();
+  const double since = WallSeconds();
+  proxy.Cut(true);
+  EXPECT_EQ(AwaitTexts(), undisturbed);
+  const double noticed = Losses() > 0 ? LastRetrySeconds() - since : 0;
+  fmt::print("calls behind a cut network went on elsewhere after {:.2f} s\n", noticed);
+  EXPECT_LT(noticed, kLeaseSeconds + 1.0);
+  proxy.Cut(false);
+  const auto stub = inference::v1::InferenceService::NewStub(
+      grpc::CreateCustomChannel(behind.address(), *rpc::ChannelCredentials({}), rpc::ChannelArguments()));
+  int32_t running = -1;
+  for (const double until = Seconds() + 10; running != 0 && Seconds() < until;) {
+    grpc::ClientContext context;
+    inference::v1::GetLoadResponse load;
+    EXPECT_TRUE(stub->GetLoad(&context, {}, &load).ok());
+    running = load.running_count() + load.queued_count();
+  }
+  EXPECT_EQ(running, 0) << "it works for nobody";
+  EXPECT_EQ(Undisturbed(), undisturbed);
+}
+
+// Row 6: late and in single bytes, but nobody is given up.
+TEST_F(WorkerFaults, ASlowNetworkIsOnlySlow) {
+  WorkerChild worker(dir_.Path("tiny.gguf"));
+  ChaosProxy proxy(worker.address());
+  Connect({{.name = "m", .addresses = {proxy.address()}}});
+  const Texts undisturbed = Undisturbed();
+  proxy.set_delay_ms(200);
+  proxy.set_piece_bytes(1);
+  EXPECT_EQ(Undisturbed(), undisturbed);
+  EXPECT_EQ(Losses(), 0);
+}
+
+// A worker spoken to without an orchestrator.
+class BareWorker : public WorkerFaults {
+ protected:
+  inference::v1::GetLoadResponse Load() const {
+    grpc::ClientContext context;
+    inference::v1::GetLoadResponse load;
+    EXPECT_TRUE(stub_->GetLoad(&context, {}, &load).ok());
+    return load;
+  }
+  // Seconds until nothing runs, waits or holds a page.
+  double SecondsUntilIdle() const {
+    const double since = Seconds();
+    while (Seconds() < since + 10) {
+      const inference::v1::GetLoadResponse load = Load();
+      if (load.running_count() + load.queued_count() + load.kv_block_used_count() == 0) return Seconds() - since;
+    }
+    return 10;
+  }
+  inference::v1::GenerateRequest Endless() const {
+    inference::v1::GenerateRequest request;
+    request.mutable_prompt()->set_text("the thing");
+    request.mutable_stopping()->set_max_output_token_count(400);
+    request.mutable_stopping()->set_ignore_end_of_sequence(true);
+    return request;
+  }
+
+  std::string Model() const {
+    testing::TinyModel({.context_tokens = 512}).Write(dir_.Path("bare.gguf"));
+    return dir_.Path("bare.gguf");
+  }
+
+  WorkerChild worker_{Model()};
+  const std::unique_ptr<inference::v1::InferenceService::Stub> stub_ = inference::v1::InferenceService::NewStub(
+      grpc::CreateCustomChannel(worker_.address(), *rpc::ChannelCredentials({}), rpc::ChannelArguments()));
+};
+
+// Row 8: clients vanish ten thousand times, at any moment; no slot and no page stays taken.
+TEST_F(BareWorker, TenThousandCancelsLeaveNothingBehind) {
+  constexpr int kThreads = 4, kCancels = 2'500;
+  std::vector<std::thread> clients;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    clients.emplace_back([this, thread] {
+      for (int i = 0; i < kCancels; ++i) {
+        grpc::ClientContext context;
+        const auto stream = stub_->Generate(&context, Endless());
+        inference::v1::GenerateResponse event;
+        const uint64_t reads = Mix64(static_cast<uint64_t>(thread * kCancels + i)) % 4;
+        for (uint64_t read = 0; read < reads && stream->Read(&event); ++read) {
+        }
+        context.TryCancel();
+        stream->Finish();
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  const double idle = SecondsUntilIdle();
+  fmt::print("idle {:.3f} s after the last of 10,000 cancelled requests\n", idle);
+  EXPECT_LT(idle, 2.0);
+}
+
+// Row 22: SIGTERM. What runs may end within the grace, what waits is refused and goes elsewhere.
+TEST_F(WorkerFaults, ARollingRestartLosesNothing) {
+  WorkerChild leaving(dir_.Path("tiny.gguf")), other(dir_.Path("tiny.gguf"));
+  Connect({{.name = "m", .addresses = {leaving.address(), other.address()}}});
+  const Texts undisturbed = Undisturbed();
+  Begin();
+  AwaitWords();
+  leaving.process().Signal(SIGTERM);
+  EXPECT_EQ(AwaitTexts(), undisturbed);
+  EXPECT_EQ(leaving.process().Wait(), 0);
+  EXPECT_EQ(Undisturbed(), undisturbed) << "the other one is enough";
+}
+
+}  // namespace
+}  // namespace conclave::orchestrator
