@@ -63,7 +63,10 @@ void EngineFlags::Add(CLI::App* command, bool model_required) {
   command->add_option("--threads", threads, "Threads; 0: one per core")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
-  command->add_option("--kv-bytes", kv_bytes, "Memory for the key/value cache, in bytes")->capture_default_str();
+  command->add_option("--ranks", ranks, "Split the model into as many parts, computed together; on CPUs only")
+      ->capture_default_str();
+  command->add_option("--kv-bytes", kv_bytes, "Memory for the key/value cache of each rank, in bytes")
+      ->capture_default_str();
 }
 
 absl::StatusOr<std::unique_ptr<engine::Engine>> EngineFlags::Load() const {
@@ -75,6 +78,7 @@ absl::StatusOr<std::unique_ptr<engine::Engine>> EngineFlags::Load() const {
   options.tokenizer_optional = tokenizer_optional;
   options.kernel = device == "cuda" ? "cuda" : kernel;
   options.threads = threads;
+  options.ranks = ranks;
   options.kv_bytes = kv_bytes;
   int64_t shown = -1;
   if (isatty(STDERR_FILENO) != 0) {

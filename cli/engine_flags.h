@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// --device, --kernel and --threads for everything that runs a model in this process.
+// --device, --kernel, --threads and --ranks for everything that runs a model in this process.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -18,6 +18,7 @@ struct EngineFlags {
   std::string device = "cpu";
   std::string kernel = "auto";
   int32_t threads = 0;
+  int32_t ranks = 1;
   int64_t kv_bytes = int64_t{256} << 20;
   bool tokenizer_optional = false;  // for commands that take and give token ids
 

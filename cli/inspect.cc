@@ -50,11 +50,17 @@ absl::StatusOr<nlohmann::ordered_json> Plan(const EngineFlags& flags, const Plan
   ASSIGN_OR_RETURN(const engine::ModelInfo info, engine::PlanModel(ExpandHome(flags.model), plan.bits_per_weight));
   nlohmann::ordered_json json = ToJson(info);
   for (const char* unknown : {"name", "quantization", "revision", "kernel", "chat_template"}) json.erase(unknown);
+  ASSIGN_OR_RETURN(const engine::RankPlan rank,
+                   engine::PlanRank(ExpandHome(flags.model), plan.bits_per_weight, plan.devices));
+  if (plan.devices > 1) {
+    json["weight_bytes_per_device"] = rank.weight_bytes;
+    json["kv_bytes_per_token_per_device"] = rank.kv_bytes_per_token;
+  }
   if (plan.device_gb <= 0) return json;
-  // Weights and cache are split evenly over the devices; what a step needs besides is not counted.
-  const double left = plan.device_gb * 1e9 * plan.devices - static_cast<double>(info.weight_bytes);
+  // Of every token each device caches its own heads; what a step needs besides is not counted.
+  const double left = plan.device_gb * 1e9 - static_cast<double>(rank.weight_bytes);
   json["fits"] = left > 0;
-  json["kv_tokens"] = left > 0 ? static_cast<int64_t>(left / static_cast<double>(info.kv_bytes_per_token)) : 0;
+  json["kv_tokens"] = left > 0 ? static_cast<int64_t>(left / static_cast<double>(rank.kv_bytes_per_token)) : 0;
   return json;
 }
 
@@ -96,9 +102,7 @@ void AddInspectModel(CLI::App* inspect, Chosen* chosen) {
   flags->Add(command);
   command->add_option("--bits-per-weight", plan->bits_per_weight,
                       "Of a plan: 16, 8, 4.5 ..; without it, what config.json says of type and quantisation");
-  command->add_option("--devices", plan->devices, "Of a plan: devices that share the model")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 20));
+  command->add_option("--devices", plan->devices, "Of a plan: devices that share the model")->capture_default_str();
   command->add_option("--device-gb", plan->device_gb, "Of a plan: memory of each, 10^9 bytes: says whether it fits")
       ->check(CLI::PositiveNumber);
   AddOutputFlags(command, output.get());

@@ -41,25 +41,49 @@ ModelInfo DescribeSizes(const ModelSpec& spec, const ModelSize& size, const Cost
   return info;
 }
 
-absl::StatusOr<ModelInfo> PlanModel(const std::string& config_path, std::optional<double> bits_per_weight) {
+namespace {
+
+constexpr int64_t kHalf = 2;  // bytes of a cached element
+
+struct PlannedModel {
+  ModelSpec spec;
+  PlannedWidths widths;
+};
+
+absl::StatusOr<PlannedModel> ReadPlan(const std::string& config_path, std::optional<double> bits_per_weight) {
   if (bits_per_weight.has_value() && !(*bits_per_weight > 0 && *bits_per_weight <= 64)) {
     return InvalidArgument("{} bits per weight: must be in (0, 64]", *bits_per_weight);
   }
   ASSIGN_OR_RETURN(const std::string text, ReadFile(config_path, static_cast<int64_t>(kJsonBytesMax)));
   ASSIGN_OR_RETURN(const std::unique_ptr<JsonDocument> config, JsonDocument::Parse(config_path, text));
-  ASSIGN_OR_RETURN(const ModelSpec spec, ReadHfSpec(*config));
-  PlannedWidths widths;
+  PlannedModel plan;
+  ASSIGN_OR_RETURN(plan.spec, ReadHfSpec(*config));
   if (bits_per_weight.has_value()) {
     const double bytes = *bits_per_weight / 8;
-    widths = {bytes, bytes, bytes, bytes, bytes};
+    plan.widths = {bytes, bytes, bytes, bytes, bytes};
   } else {
     ASSIGN_OR_RETURN(const JsonObject object, config->root().Object());
     ASSIGN_OR_RETURN(const QuantizationSpec quantization, ReadQuantization(object));
-    ASSIGN_OR_RETURN(widths, WidthsOf(object, quantization));
+    ASSIGN_OR_RETURN(plan.widths, WidthsOf(object, quantization));
   }
-  const ModelSize size = PlannedSize(spec, widths);
-  constexpr int64_t kHalf = 2;
-  return DescribeSizes(spec, size, MakeCostModel(spec, size, PlannedKvBytesPerToken(spec, kHalf)));
+  return plan;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelInfo> PlanModel(const std::string& config_path, std::optional<double> bits_per_weight) {
+  ASSIGN_OR_RETURN(const PlannedModel plan, ReadPlan(config_path, bits_per_weight));
+  const ModelSize size = PlannedSize(plan.spec, plan.widths);
+  return DescribeSizes(plan.spec, size, MakeCostModel(plan.spec, size, PlannedKvBytesPerToken(plan.spec, kHalf)));
+}
+
+absl::StatusOr<RankPlan> PlanRank(const std::string& config_path, std::optional<double> bits_per_weight,
+                                  int32_t ranks) {
+  ASSIGN_OR_RETURN(const PlannedModel plan, ReadPlan(config_path, bits_per_weight));
+  ASSIGN_OR_RETURN(const std::vector<Partition> parts, PlanPartition(plan.spec, ranks));
+  const Partition& first = parts[0];  // where parts are not equal, the first are the larger ones
+  return RankPlan{PlannedRankBytes(plan.spec, first, plan.widths),
+                  PlannedKvBytesPerToken(SpecOfRank(plan.spec, first), kHalf)};
 }
 
 }  // namespace conclave::engine

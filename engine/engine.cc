@@ -24,7 +24,7 @@ class Engine::Impl {
                .model_revision = model->info.revision,
                .experts_per_token = model->info.experts_per_token,
                .constraints = &constraints},
-        loop(model->step, model->costs, model->decoder.get(), &Clock::System()) {
+        loop(model->step, model->costs, model->group.get(), &Clock::System()) {
     loop.Start();
   }
 
@@ -117,7 +117,7 @@ absl::StatusOr<RoutingTrace> Engine::Routing(std::span<const TokenId> tokens, co
 ExpertCounts Engine::expert_counts() const {
   ExpertCounts result;
   const std::vector<int64_t> counts = impl_->loop.expert_counts();
-  const ModelSpec& spec = impl_->model->decoder->spec();
+  const ModelSpec& spec = impl_->model->group->spec();
   for (int32_t layer = 0; layer < spec.layers; ++layer) {
     if (!spec.IsExpertLayer(layer)) continue;
     const auto begin = counts.begin() + int64_t{spec.experts->router.experts} * std::ssize(result.counts);

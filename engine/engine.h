@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inference library's only door. Outside code includes this header and nothing below it.
 //
-// An Engine owns one model on one device and one step thread, which owns scheduler, KV pages, model and device:
-// drain the queue -> plan -> forward -> sample -> push tokens. Every public method is thread-safe and does not wait for
-// a step, unless its comment says otherwise.
+// An Engine owns one model on one device, or split over several ranks, and one step thread, which owns scheduler, KV
+// pages, model and device: drain the queue -> plan -> forward -> sample -> push tokens. Every public method is
+// thread-safe and does not wait for a step, unless its comment says otherwise.
 #pragma once
 
 #include <cstdint>
@@ -39,8 +39,9 @@ struct EngineOptions {
   std::string model_path;             // a GGUF file or a Hugging Face directory
   bool tokenizer_optional = false;    // load a directory without tokenizer.json: token 5 is then the text "<5>"
   std::string kernel = "auto";        // reference | scalar | avx2 | avx512 | cuda | auto (of the CPU)
-  int32_t threads = 0;                // 0: one per core
-  int64_t kv_bytes = 256 << 20;       // memory for KV pages; fewer are allocated if no set of sequences could use more
+  int32_t threads = 0;                // of all ranks together, but at least one each; 0: one per core
+  int32_t ranks = 1;                  // the model is split into as many parts, computed together; on CPUs only
+  int64_t kv_bytes = 256 << 20;       // of each rank, for KV pages; fewer are allocated if no sequences could use more
   int32_t context_tokens_max = 0;     // 0: the model's own, or what kv_bytes holds if that is less
   int32_t sequences_max = 32;         // running together
   int32_t step_tokens_max = 512;      // tokens of one step: decode first, the rest is prefill chunks
@@ -242,10 +243,14 @@ struct ChatPrompt {
   std::vector<TokenId> tokens;
 };
 
-struct MemoryPlan {
+struct RankMemory {
   int64_t weight_bytes, kv_bytes, workspace_bytes;
-  int32_t kv_pages, page_tokens;
-  std::string ToString() const;  // for the log, one line per part
+};
+struct MemoryPlan {
+  int64_t weight_bytes, kv_bytes, workspace_bytes;  // of all ranks
+  int32_t kv_pages, page_tokens;                    // every rank has all pages, of its own heads
+  std::vector<RankMemory> ranks;
+  std::string ToString() const;  // for the log, one line per part, or per rank of several
 };
 
 // A tokenizer and chat template without weights: of a GGUF file (vocabulary-only ones too), a Hugging Face directory
@@ -275,6 +280,13 @@ class Vocabulary {
 // `bits_per_weight` each, or what the file says of their type and quantisation, and whose cache holds halves. Errors as
 // of Engine::Create.
 absl::StatusOr<ModelInfo> PlanModel(const std::string& config_path, std::optional<double> bits_per_weight = {});
+
+// The same of the rank, of several, that holds most. INVALID_ARGUMENT or UNIMPLEMENTED for ranks that the model cannot
+// be split over.
+struct RankPlan {
+  int64_t weight_bytes, kv_bytes_per_token;
+};
+absl::StatusOr<RankPlan> PlanRank(const std::string& config_path, std::optional<double> bits_per_weight, int32_t ranks);
 
 class Engine {
  public:

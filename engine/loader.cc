@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <numeric>
+#include <thread>
 
 #include "common/status.h"
 #include "engine/describe.h"
@@ -34,6 +36,10 @@ absl::Status CheckOptions(const EngineOptions& options) {
     return InvalidArgument(
         "context_tokens_max {} and threads {} must not be negative, queue_requests_max {} and kv_bytes {} positive",
         options.context_tokens_max, options.threads, options.queue_requests_max, options.kv_bytes);
+  }
+  if (options.ranks > 1 && options.kernel == "cuda") {
+    return Unimplemented("ranks is {}: several ranks on CUDA devices are not supported; take 1, or a kernel of the CPU",
+                         options.ranks);
   }
   return absl::OkStatus();
 }
@@ -81,28 +87,96 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const EngineOptions& op
 }
 
 ModelInfo Describe(const LoadedModel& model, const ModelSpec& spec, const EngineOptions& options, int64_t page_bytes) {
-  const ModelSize& size = model.bound.size;
+  const ModelSize& size = model.ranks[0].bound.size;
   ModelInfo info = DescribeSizes(spec, size, model.costs);
   if (info.name.empty()) info.name = NameOf(options.model_path);
   info.revision = model.checkpoint->Revision();
   info.context_tokens = model.step.context_tokens;
   info.kv_bytes_per_token = page_bytes / kPageTokens;
-  info.kernel = model.ops->name();
+  info.kernel = model.ranks[0].ops->name();
   info.chat_template = model.tokenizer->chat_template();
   return info;
 }
 
+// Of the CPU's threads, those of one rank.
+int32_t ThreadsOfRank(const EngineOptions& options) {
+  if (options.ranks == 1) return options.threads;
+  const auto cores = static_cast<int32_t>(std::thread::hardware_concurrency());
+  return std::max(1, (options.threads > 0 ? options.threads : cores) / options.ranks);
+}
+
+// Every rank's ops, and the weights of its part.
+absl::Status BindRanks(const EngineOptions& options, const ModelSpec& spec, std::span<const Partition> parts,
+                       LoadedModel* model) {
+  const auto ranks = static_cast<int64_t>(parts.size());
+  for (const Partition& part : parts) {
+    LoadedRank& rank = model->ranks.emplace_back();
+    ASSIGN_OR_RETURN(rank.ops, MakeOps({.kernel = options.kernel, .threads = ThreadsOfRank(options)}));
+    BindProgress progress = options.on_load;
+    if (progress && ranks > 1) {  // each reads the file once
+      progress = [&](int64_t bytes, int64_t total) { options.on_load((part.rank * total + bytes) / ranks, total); };
+    }
+    ASSIGN_OR_RETURN(rank.bound, BindWeights(*model->checkpoint, spec, part, rank.ops.get(), progress));
+  }
+  return absl::OkStatus();
+}
+
+// The buffers of every rank, and all of them together.
+absl::Status MakeDecoders(const ModelSpec& spec, std::span<const Partition> parts,
+                          const MakeCommunicators& make_communicators, LoadedModel* model) {
+  const StepLoopOptions& step = model->step;
+  const DecoderLimits limits = {.tokens_max = step.step_tokens_max,
+                                .sequences_max = step.sequences_max,
+                                .logit_rows_max = step.logit_rows_max,
+                                .kv_pages = step.kv_pages,
+                                .page_tokens = step.page_tokens,
+                                .context_tokens = step.context_tokens};
+  std::vector<std::unique_ptr<Communicator>> communicators;
+  if (parts.size() > 1) communicators = make_communicators(static_cast<int32_t>(parts.size()));
+  std::vector<RankGroup::Rank> ranks;
+  for (size_t r = 0; r < parts.size(); ++r) {
+    LoadedRank& rank = model->ranks[r];
+    if (!communicators.empty()) rank.communicator = std::move(communicators[r]);
+    ASSIGN_OR_RETURN(rank.decoder, Decoder::Create(SpecOfRank(spec, parts[r]), rank.bound.weights, limits,
+                                                   rank.ops.get(), rank.communicator.get()));
+    ranks.push_back({rank.decoder.get(), rank.communicator.get(), parts[r].vocab});
+  }
+  std::span<float> host_logits = ranks[0].decoder->host_logits();
+  if (ranks.size() > 1) {
+    ASSIGN_OR_RETURN(host_logits, model->ranks[0].ops->AllocateHost(int64_t{step.logit_rows_max} * spec.vocab));
+  }
+  model->group = std::make_unique<RankGroup>(spec, std::move(ranks), host_logits);
+  return absl::OkStatus();
+}
+
+MemoryPlan PlanOf(const LoadedModel& model, std::span<const int64_t> page_bytes) {
+  MemoryPlan plan = {};
+  plan.kv_pages = model.step.kv_pages;
+  plan.page_tokens = kPageTokens;
+  for (size_t r = 0; r < model.ranks.size(); ++r) {
+    const Ops& ops = *model.ranks[r].ops;
+    const int64_t kv_bytes = page_bytes[r] * model.step.kv_pages;
+    const RankMemory& rank =
+        plan.ranks.emplace_back(RankMemory{ops.weight_bytes(), kv_bytes, ops.buffer_bytes() - kv_bytes});
+    plan.weight_bytes += rank.weight_bytes;
+    plan.kv_bytes += rank.kv_bytes;
+    plan.workspace_bytes += rank.workspace_bytes;
+  }
+  return plan;
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const EngineOptions& options) {
+absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const EngineOptions& options,
+                                                       const MakeCommunicators& make_communicators) {
   RETURN_IF_ERROR(CheckOptions(options));
   auto model = std::make_unique<LoadedModel>();
   ASSIGN_OR_RETURN(model->checkpoint, Checkpoint::Open(options.model_path));
-  ASSIGN_OR_RETURN(ModelSpec spec, ReadModelSpec(*model->checkpoint));
+  ASSIGN_OR_RETURN(const ModelSpec spec, ReadModelSpec(*model->checkpoint));
+  ASSIGN_OR_RETURN(const std::vector<Partition> parts, PlanPartition(spec, options.ranks));
   ASSIGN_OR_RETURN(model->tokenizer, LoadTokenizer(options, *model->checkpoint, spec));
   model->chat_template = std::make_unique<ChatTemplate>(*model->tokenizer);
-  ASSIGN_OR_RETURN(model->ops, MakeOps({.kernel = options.kernel, .threads = options.threads}));
-  ASSIGN_OR_RETURN(model->bound, BindWeights(*model->checkpoint, spec, model->ops.get(), options.on_load));
+  RETURN_IF_ERROR(BindRanks(options, spec, parts, model.get()));
 
   StepLoopOptions& step = model->step;
   step.step_tokens_max = options.step_tokens_max;
@@ -110,37 +184,37 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const EngineOptions& opti
   step.logit_rows_max = options.sequences_max + kExtraLogitRows;
   step.queue_requests_max = options.queue_requests_max;
   step.page_tokens = kPageTokens;
-  const int64_t page_bytes = Decoder::KvPageBytes(spec, kPageTokens, *model->ops);
-  RETURN_IF_ERROR(PlanKv(options, spec.context_tokens, page_bytes, &step));
-  ASSIGN_OR_RETURN(model->decoder, Decoder::Create(spec, model->bound.weights,
-                                                   {.tokens_max = step.step_tokens_max,
-                                                    .sequences_max = step.sequences_max,
-                                                    .logit_rows_max = step.logit_rows_max,
-                                                    .kv_pages = step.kv_pages,
-                                                    .page_tokens = step.page_tokens,
-                                                    .context_tokens = step.context_tokens},
-                                                   model->ops.get()));
-  model->costs = MakeCostModel(spec, model->bound.size, page_bytes / kPageTokens);
-  model->info = Describe(*model, spec, options, page_bytes);
+  std::vector<int64_t> page_bytes;  // of each rank
+  for (size_t r = 0; r < parts.size(); ++r) {
+    page_bytes.push_back(Decoder::KvPageBytes(SpecOfRank(spec, parts[r]), kPageTokens, *model->ranks[r].ops));
+  }
+  RETURN_IF_ERROR(PlanKv(options, spec.context_tokens, *std::max_element(page_bytes.begin(), page_bytes.end()), &step));
+  RETURN_IF_ERROR(MakeDecoders(spec, parts, make_communicators, model.get()));
+  const int64_t all_page_bytes = std::accumulate(page_bytes.begin(), page_bytes.end(), int64_t{0});
+  model->costs = MakeCostModel(spec, model->ranks[0].bound.size, all_page_bytes / kPageTokens);
+  model->info = Describe(*model, spec, options, all_page_bytes);
   if (model->checkpoint->hf() != nullptr) {
     ASSIGN_OR_RETURN(model->info.sampling, ReadGenerationConfig(*model->checkpoint->hf()));
   }
-  const int64_t kv_bytes = page_bytes * step.kv_pages;
-  model->memory = {.weight_bytes = model->ops->weight_bytes(),
-                   .kv_bytes = kv_bytes,
-                   .workspace_bytes = model->ops->buffer_bytes() - kv_bytes,
-                   .kv_pages = step.kv_pages,
-                   .page_tokens = kPageTokens};
-  if (!model->ops->uses_sources_in_place()) model->checkpoint.reset();
+  model->memory = PlanOf(*model, page_bytes);
+  if (!model->ranks[0].ops->uses_sources_in_place()) model->checkpoint.reset();
   malloc_trim(0);  // reading a vocabulary leaves tens of megabytes of freed strings behind
   return model;
 }
 
 std::string MemoryPlan::ToString() const {
   constexpr double kMiB = 1 << 20;
-  return fmt::format("weights {:9.1f} MiB\nKV      {:9.1f} MiB: {} pages of {} tokens\nsteps   {:9.1f} MiB\n",
-                     static_cast<double>(weight_bytes) / kMiB, static_cast<double>(kv_bytes) / kMiB, kv_pages,
-                     page_tokens, static_cast<double>(workspace_bytes) / kMiB);
+  const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / kMiB; };
+  if (ranks.size() <= 1) {
+    return fmt::format("weights {:9.1f} MiB\nKV      {:9.1f} MiB: {} pages of {} tokens\nsteps   {:9.1f} MiB\n",
+                       mib(weight_bytes), mib(kv_bytes), kv_pages, page_tokens, mib(workspace_bytes));
+  }
+  std::string text = fmt::format("{} ranks, {} KV pages of {} tokens\n", ranks.size(), kv_pages, page_tokens);
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    text += fmt::format("rank {:<3} weights {:9.1f} MiB, KV {:9.1f} MiB, steps {:9.1f} MiB\n", r,
+                        mib(ranks[r].weight_bytes), mib(ranks[r].kv_bytes), mib(ranks[r].workspace_bytes));
+  }
+  return text;
 }
 
 }  // namespace conclave::engine

@@ -27,7 +27,7 @@ absl::Status StepLoop::TakeRouting() {
   if (expert_counters_.layers() == 0) return absl::OkStatus();
   const bool traced = std::any_of(work_.begin(), work_.end(),
                                   [](const Work& work) { return work.sequence->request->routing != nullptr; });
-  RETURN_IF_ERROR(decoder_->LastRouting(&expert_ids_, traced ? &expert_weights_ : nullptr));
+  RETURN_IF_ERROR(model_->LastRouting(&expert_ids_, traced ? &expert_weights_ : nullptr));
   expert_counters_.CountStep(expert_ids_);
   return absl::OkStatus();
 }
@@ -54,7 +54,7 @@ void StepLoop::AccountExperts() {
 }
 
 void StepLoop::TraceRouting(const Work& work, int32_t first_token) {
-  const ModelSpec& spec = decoder_->spec();
+  const ModelSpec& spec = model_->spec();
   const int64_t slots = spec.experts->router.top_k, step_tokens = batch_.num_tokens();
   const int64_t first_position = work.sequence->table.tokens() - work.tokens;
   int64_t expert_layer = 0;

@@ -11,10 +11,10 @@
 
 namespace conclave::engine {
 
-StepLoop::StepLoop(const StepLoopOptions& options, const CostModel& costs, Decoder* decoder, const Clock* clock)
+StepLoop::StepLoop(const StepLoopOptions& options, const CostModel& costs, RankGroup* model, const Clock* clock)
     : options_(options),
       costs_(costs),
-      decoder_(decoder),
+      model_(model),
       clock_(clock),
       scheduler_({.step_tokens_max = options.step_tokens_max,
                   .sequences_max = options.sequences_max,
@@ -23,12 +23,12 @@ StepLoop::StepLoop(const StepLoopOptions& options, const CostModel& costs, Decod
       pool_(options.kv_pages, options.page_tokens),
       batch_(options.step_tokens_max, options.sequences_max,
              options.sequences_max * (options.context_tokens / options.page_tokens + 1), options.logit_rows_max),
-      logits_(decoder->host_logits()),
-      expert_counters_(decoder->spec().num_expert_layers(),
-                       decoder->spec().experts ? decoder->spec().experts->router.experts : 0) {
-  if (decoder->spec().experts) {
-    const size_t choices = static_cast<size_t>(decoder->spec().num_expert_layers()) * options.step_tokens_max *
-                           static_cast<size_t>(decoder->spec().experts->router.top_k);
+      logits_(model->host_logits()),
+      expert_counters_(model->spec().num_expert_layers(),
+                       model->spec().experts ? model->spec().experts->router.experts : 0) {
+  if (model->spec().experts) {
+    const size_t choices = static_cast<size_t>(model->spec().num_expert_layers()) * options.step_tokens_max *
+                           static_cast<size_t>(model->spec().experts->router.top_k);
     expert_ids_.reserve(choices);
     expert_weights_.reserve(choices);
   }
@@ -244,15 +244,14 @@ void StepLoop::CarryOut() {
   const int64_t now_ns = clock_->NowNs();
   PreparePlannedWork(now_ns);
   if (work_.empty()) return;
-  decoder_->CopyPages(copies_);
   batch_.Clear();
   for (Work& work : work_) {
     const Sequence& sequence = *work.sequence;
     work.logit_rows = batch_.Add(pool_, sequence.table, sequence.tokens, work.tokens, sequence.logits_from,
                                  sequence.request->experts_per_token);
   }
-  const size_t logits = static_cast<size_t>(batch_.num_logit_rows()) * decoder_->spec().vocab;
-  absl::Status status = decoder_->Forward(batch_.batch(), logits_.first(logits));
+  const size_t logits = static_cast<size_t>(batch_.num_logit_rows()) * model_->spec().vocab;
+  absl::Status status = model_->Step(copies_, batch_.batch(), logits_.first(logits));
   if (status.ok()) status = TakeRouting();
   if (!status.ok()) {
     const absl::Status fault = Unavailable("DEVICE_FAULT: {}; restart the process", Message(status));

@@ -15,7 +15,7 @@
 #include "engine/costs.h"
 #include "engine/engine.h"
 #include "engine/kv/page_pool.h"
-#include "engine/model/decoder.h"
+#include "engine/rank_group.h"
 #include "engine/request.h"
 #include "engine/routing/expert_counters.h"
 #include "engine/sched/scheduler.h"
@@ -32,8 +32,8 @@ struct StepLoopOptions {
 
 class StepLoop {
  public:
-  // `decoder` outlives the loop. Start() begins the thread; the destructor ends all requests with UNAVAILABLE.
-  StepLoop(const StepLoopOptions& options, const CostModel& costs, Decoder* decoder, const Clock* clock);
+  // `model` outlives the loop. Start() begins the thread; the destructor ends all requests with UNAVAILABLE.
+  StepLoop(const StepLoopOptions& options, const CostModel& costs, RankGroup* model, const Clock* clock);
   ~StepLoop();
   void Start();
 
@@ -97,7 +97,7 @@ class StepLoop {
 
   const StepLoopOptions options_;
   const CostModel costs_;
-  Decoder* const decoder_;
+  RankGroup* const model_;
   const Clock* const clock_;
 
   mutable Mutex mutex_;
@@ -124,7 +124,7 @@ class StepLoop {
   std::vector<std::unique_ptr<Sequence>> admitted_;  // scratch of a step
   std::vector<Work> work_;
   std::vector<PageCopy> copies_;
-  const std::span<float> logits_;  // [O, V], the decoder's
+  const std::span<float> logits_;  // [O, V], the model's
   ExpertCounters expert_counters_;
   std::vector<int32_t> expert_ids_;    // of the last step, [expert layers, T, k]
   std::vector<float> expert_weights_;  // the same, if a trace was asked for

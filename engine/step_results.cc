@@ -11,7 +11,7 @@
 namespace conclave::engine {
 
 std::span<const float> StepLoop::LogitRow(int32_t row) const {
-  const size_t vocab = decoder_->spec().vocab;
+  const size_t vocab = model_->spec().vocab;
   return logits_.subspan(row * vocab, vocab);
 }
 
@@ -93,7 +93,7 @@ void StepLoop::HarvestScore(const Work& work, int32_t first_row) {
 }
 
 void StepLoop::HarvestLogits(const Work& work, int32_t first_row) {
-  const size_t vocab = decoder_->spec().vocab;
+  const size_t vocab = model_->spec().vocab;
   const size_t begin = work.sequence->table.tokens() - work.logit_rows;
   for (int32_t i = 0; i < work.logit_rows; ++i) {
     const std::span<const float> row = LogitRow(first_row + i);

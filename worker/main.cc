@@ -69,7 +69,10 @@ void AddFlags(CLI::App* app, Flags* flags) {
       ->check(CLI::IsMember({"auto", "reference", "scalar", "avx2", "avx512"}).description(""))
       ->type_name("NAME")
       ->capture_default_str();
-  app->add_option("--kv-bytes", engine.kv_bytes, "Memory for KV pages, e.g. 512MiB")
+  app->add_option("--ranks", engine.ranks, "Split the model into as many parts, computed together; on CPUs only")
+      ->type_name("N")
+      ->capture_default_str();
+  app->add_option("--kv-bytes", engine.kv_bytes, "Memory of each rank for KV pages, e.g. 512MiB")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false).description(""))
       ->type_name("BYTES")
       ->default_str("256MiB");

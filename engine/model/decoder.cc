@@ -33,8 +33,9 @@ int64_t Decoder::KvPageBytes(const ModelSpec& spec, int32_t page_tokens, const O
 }
 
 absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(ModelSpec spec, ModelWeights weights,
-                                                         const DecoderLimits& limits, Ops* ops) {
-  std::unique_ptr<Decoder> decoder(new Decoder(std::move(spec), std::move(weights), limits, ops));
+                                                         const DecoderLimits& limits, Ops* ops,
+                                                         Communicator* communicator) {
+  std::unique_ptr<Decoder> decoder(new Decoder(std::move(spec), std::move(weights), limits, ops, communicator));
   RETURN_IF_ERROR(decoder->Allocate());
   return decoder;
 }
@@ -110,19 +111,29 @@ absl::Status Decoder::Forward(const StepBatch& batch, std::span<float> logits) {
   const View residual = residual_.Prefix(T), x = x_.Prefix(T);
 
   ops_->Embed(residual, *weights_.embedding, plan);
-  ops_->AddRmsNorm(residual, x, View{}, *weights_.layers[0].attention_norm, spec_.norm_epsilon);
-  for (int32_t layer = 0; layer < spec_.layers; ++layer) {
-    Attention(layer, residual, x, plan);
-    ops_->AddRmsNorm(residual, x, x, *weights_.layers[layer].ffn_norm, spec_.norm_epsilon);
-    const View added = FeedForward(layer, x, plan);
-    const Weight& norm = layer + 1 < spec_.layers ? *weights_.layers[layer + 1].attention_norm : *weights_.output_norm;
-    ops_->AddRmsNorm(residual, x, added, norm, spec_.norm_epsilon);
-  }
+  RETURN_IF_ERROR(Layers(residual, x, plan));
   if (O == 0) return ops_->EndStep(View{}, {});
   const View rows = rows_.Prefix(O), out = logits_.Prefix(O);
   ops_->GatherRows(rows, x, plan);
   ops_->Gemm(out, rows, *weights_.head, Accumulate::kSet);
   return ops_->EndStep(out, logits);
+}
+
+absl::Status Decoder::Layers(const View& residual, const View& x, const AttentionPlan& plan) {
+  ops_->AddRmsNorm(residual, x, View{}, *weights_.layers[0].attention_norm, spec_.norm_epsilon);
+  for (int32_t layer = 0; layer < spec_.layers; ++layer) {
+    const LayerWeights& w = weights_.layers[layer];
+    Attention(layer, residual, x, plan);
+    RETURN_IF_ERROR(Sum(x));
+    // Once, to the sum.
+    if (w.attention_out_bias != nullptr) ops_->AddBias(x, *w.attention_out_bias);
+    ops_->AddRmsNorm(residual, x, x, *w.ffn_norm, spec_.norm_epsilon);
+    const View added = FeedForward(layer, x, plan);
+    RETURN_IF_ERROR(Sum(added));
+    const Weight& norm = layer + 1 < spec_.layers ? *weights_.layers[layer + 1].attention_norm : *weights_.output_norm;
+    ops_->AddRmsNorm(residual, x, added, norm, spec_.norm_epsilon);
+  }
+  return absl::OkStatus();
 }
 
 void Decoder::Attention(int32_t layer, const View& residual, const View& x, const AttentionPlan& plan) {
@@ -147,7 +158,6 @@ void Decoder::Attention(int32_t layer, const View& residual, const View& x, cons
   ops_->Attention(heads, q, stride, kv_[layer], Terms(layer), plan);
   heads.shape = Shape{T, H * Dk};
   ops_->Gemm(x, heads, *w.attention_out, Accumulate::kSet);
-  if (w.attention_out_bias != nullptr) ops_->AddBias(x, *w.attention_out_bias);
 }
 
 // All heads share one key, latent | rotated, whose latent is also the value: queries are taken to the latent, and what
@@ -217,7 +227,10 @@ View Decoder::FeedForward(int32_t layer, const View& x, const AttentionPlan& pla
       ops_->SigmoidGate(mixed, gate);
     }
   }
-  const ExpertTerms terms = {w.experts_gate_up_bias, w.experts_down_bias, spec_.experts->activation};
+  const ExpertTerms terms = {.gate_up_bias = w.experts_gate_up_bias,
+                             .down_bias = w.experts_down_bias,
+                             .activation = spec_.experts->activation,
+                             .first_expert = weights_.first_expert};
   ops_->ExpertFfn(mixed, x, ids, weights, *w.experts_gate_up, *w.experts_down, terms,
                   shared ? Accumulate::kAdd : Accumulate::kSet);
   return mixed;

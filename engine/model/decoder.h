@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward pass of a decoder-only transformer, written once over Ops for every family that a ModelSpec describes.
+// The forward pass of a decoder-only transformer, written once over Ops for every family that a ModelSpec describes;
+// or one rank's part of it (partition.h), which adds up with the others' after attention and feed-forward networks.
 //
-// Step thread only. All memory is allocated by Create; Forward allocates nothing.
+// Step thread only, or a rank's own. All memory is allocated by Create; Forward allocates nothing.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/comm/communicator.h"
 #include "engine/kv/block_table.h"
 #include "engine/model/model_spec.h"
 #include "engine/model/weights.h"
@@ -30,9 +32,11 @@ struct DecoderLimits {
 
 class Decoder {
  public:
-  // `ops` made the weights and outlives the decoder. RESOURCE_EXHAUSTED if the buffers do not fit.
+  // `ops` made the weights and outlives the decoder. RESOURCE_EXHAUSTED if the buffers do not fit. Of several ranks,
+  // `spec` and `weights` are this one's, and `communicator`, which outlives the decoder too, is its.
   static absl::StatusOr<std::unique_ptr<Decoder>> Create(ModelSpec spec, ModelWeights weights,
-                                                         const DecoderLimits& limits, Ops* ops);
+                                                         const DecoderLimits& limits, Ops* ops,
+                                                         Communicator* communicator = nullptr);
 
   // Bytes that one KV page takes over all layers.
   static int64_t KvPageBytes(const ModelSpec& spec, int32_t page_tokens, const Ops& ops);
@@ -41,7 +45,8 @@ class Decoder {
   // Where Forward's logits go fastest: room for the largest step's, [O, V].
   std::span<float> host_logits() const { return host_logits_; }
 
-  // Computes the step and writes the logits of batch.logit_rows, [O, V], to `logits`. An error is a device fault.
+  // Computes the step and writes the logits of batch.logit_rows, [O, V], to `logits`. An error is a device fault, or
+  // the communicator's; then there are no more steps.
   absl::Status Forward(const StepBatch& batch, std::span<float> logits);
   // What the last step's tokens were routed to, layer by layer: ids and weights (may be null) [expert layers, T, k], of
   // skipped slots -1 and 0. Both are resized; for a model without experts to nothing.
@@ -50,16 +55,22 @@ class Decoder {
   void CopyPages(std::span<const PageCopy> copies);
 
  private:
-  Decoder(ModelSpec spec, ModelWeights weights, const DecoderLimits& limits, Ops* ops)
-      : spec_(std::move(spec)), weights_(std::move(weights)), limits_(limits), ops_(ops) {}
+  Decoder(ModelSpec spec, ModelWeights weights, const DecoderLimits& limits, Ops* ops, Communicator* communicator)
+      : spec_(std::move(spec)), weights_(std::move(weights)), limits_(limits), ops_(ops), communicator_(communicator) {}
   absl::Status Allocate();
-  // residual and x belong to the step's tokens; x holds what is to be added to the residual on return.
+  absl::Status Layers(const View& residual, const View& x, const AttentionPlan& plan);
+  // This rank's part of a sum becomes the sum.
+  absl::Status Sum(const View& x) {
+    return communicator_ == nullptr ? absl::OkStatus() : communicator_->AllReduceSum(x);
+  }
   AttentionTerms Terms(int32_t layer) const {
     return {.window = spec_.LayerWindow(layer), .sinks = weights_.layers[static_cast<size_t>(layer)].sinks};
   }
+  // residual and x belong to the step's tokens; x holds this rank's part of what is to be added to the residual on
+  // return.
   void Attention(int32_t layer, const View& residual, const View& x, const AttentionPlan& plan);
   void LatentAttention(int32_t layer, const View& x, const AttentionPlan& plan);
-  // Returns what is to be added: x, or another buffer.
+  // Returns this rank's part of what is to be added: x, or another buffer.
   View FeedForward(int32_t layer, const View& x, const AttentionPlan& plan);
   void DenseNetwork(const LayerWeights& w, const View& y, const View& x);
   absl::Status AllocateExperts();
@@ -68,6 +79,7 @@ class Decoder {
   const ModelWeights weights_;
   const DecoderLimits limits_;
   Ops* const ops_;
+  Communicator* const communicator_;  // null: there is one rank
   RopeSpec rope_ = {};
 
   // Activations of the largest step, f32.

@@ -177,7 +177,7 @@ TEST_P(DecoderTest, EqualsThePlainTransformer) {
     if (kernel == "cuda" && !MakeOps({.kernel = kernel}).ok()) continue;  // no such device
     for (const int32_t chunk : {53, 16, 7, 1}) {
       auto ops = *MakeOps({.kernel = kernel, .threads = 2});
-      const auto bound = BindWeights(*file, *spec, ops.get());
+      const auto bound = BindWeights(*file, *spec, WholeModel(*spec), ops.get());
       ASSERT_OK(bound);
       const DecoderLimits limits = {.tokens_max = 106,
                                     .sequences_max = 2,

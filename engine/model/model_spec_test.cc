@@ -25,7 +25,7 @@ absl::Status Load(const std::string& bytes) {
   const auto spec = ReadModelSpec(**file);
   if (!spec.ok()) return spec.status();
   auto ops = *MakeOps({.kernel = "scalar", .threads = 1});
-  return BindWeights(**file, *spec, ops.get()).status();
+  return BindWeights(**file, *spec, WholeModel(*spec), ops.get()).status();
 }
 
 // A file with the metadata of a model of 1 layer, 8 wide, 2 heads, and the given tensors.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "engine/model/hf_config.h"
 
@@ -113,6 +114,17 @@ ModelSize PlannedSize(const ModelSpec& spec, const PlannedWidths& widths) {
   size.bytes_total = static_cast<int64_t>(layers + static_cast<double>(vectors + embeddings) * widths.plain +
                                           static_cast<double>(size.params_experts) * widths.experts);
   return size;
+}
+
+int64_t PlannedRankBytes(const ModelSpec& spec, const Partition& part, const PlannedWidths& widths) {
+  const ModelSize own = PlannedSize(SpecOfRank(spec, part), widths);
+  if (part.ranks == 1) return own.bytes_total;
+  // All of the embedding, and its rows of the head, of which a tied one is a copy.
+  const int64_t others = spec.vocab - part.vocab.count + (spec.tied_head ? part.vocab.count : 0);
+  const double embedding = static_cast<double>(others * spec.hidden) * widths.plain;
+  const int64_t experts = spec.experts ? spec.experts->router.experts - part.experts.count : 0;
+  const int64_t expert_bytes = std::accumulate(own.bytes_expert.begin(), own.bytes_expert.end(), int64_t{0});
+  return own.bytes_total + static_cast<int64_t>(embedding) - experts * expert_bytes;
 }
 
 int64_t PlannedKvBytesPerToken(const ModelSpec& spec, int64_t element_bytes) {

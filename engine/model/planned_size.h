@@ -5,6 +5,7 @@
 #include "absl/status/statusor.h"
 #include "engine/format/json.h"
 #include "engine/model/model_spec.h"
+#include "engine/model/partition.h"
 #include "engine/model/weights.h"
 
 namespace conclave::engine {
@@ -25,6 +26,9 @@ absl::StatusOr<PlannedWidths> WidthsOf(const JsonObject& config, const Quantizat
 
 // Formats differ by tensor in real files, so byte figures are estimates.
 ModelSize PlannedSize(const ModelSpec& spec, const PlannedWidths& widths);
+
+// Bytes of the weights that the rank holds.
+int64_t PlannedRankBytes(const ModelSpec& spec, const Partition& part, const PlannedWidths& widths);
 
 // Bytes of a cached token with elements of `element_bytes`.
 int64_t PlannedKvBytesPerToken(const ModelSpec& spec, int64_t element_bytes);

@@ -10,11 +10,13 @@
 #include "absl/status/statusor.h"
 #include "engine/format/checkpoint.h"
 #include "engine/model/model_spec.h"
+#include "engine/model/partition.h"
 #include "engine/ops/ops.h"
 
 namespace conclave::engine {
 
-// Owned by the Ops. "?": null where the spec lacks the term.
+// Owned by the Ops. "?": null where the spec lacks the term. Of one rank of several, H, G, F and V are its own, and the
+// stacks of experts hold its own; E counts all.
 struct LayerWeights {
   const Weight* attention_norm = nullptr;  // [D]
   const Weight* qkv = nullptr;             // ? [(H + 2G) * Dk, D], rows q | k | v
@@ -40,7 +42,7 @@ struct LayerWeights {
   const Weight* selection_bias = nullptr;        // ? [E]
   const WeightStack* experts_gate_up = nullptr;  // ? E x [2F, D]
   const WeightStack* experts_down = nullptr;     // ? E x [D, F]
-  const Weight* experts_gate_up_bias = nullptr;  // ? [E * 2F]
+  const Weight* experts_gate_up_bias = nullptr;  // ? [E * 2F], of the same experts
   const Weight* experts_down_bias = nullptr;     // ? [E * D]
   const Weight* shared_router = nullptr;         // ? [1, D]
 };
@@ -49,6 +51,7 @@ struct ModelWeights {
   const Weight* embedding = nullptr;  // [V, D]
   const Weight* output_norm = nullptr;
   const Weight* head = nullptr;  // [V, D]; the embedding if tied
+  int32_t first_expert = 0;      // of those that the stacks hold
   std::vector<LayerWeights> layers;
 };
 
@@ -74,12 +77,13 @@ struct BoundModel {
   std::vector<std::vector<std::byte>> turned;
 };
 
-// Finds every tensor by spec.names, checks and repacks it. FAILED_PRECONDITION MODEL_FILE_INVALID for a missing or
-// misshapen one, UNIMPLEMENTED for a format the device lacks or a layer tensor that the family does not have; each
-// names the tensor. Where the Ops repacks, the file's pages leave memory layer by layer, so the peak is not twice the
-// weights. `progress`, if set, is told the bytes of the file that are ready, of all its tensors'.
+// Finds every tensor by spec.names, checks it and repacks what `part` says; sizes are the whole model's.
+// FAILED_PRECONDITION MODEL_FILE_INVALID for a missing or misshapen one, UNIMPLEMENTED for a format the device lacks or
+// a layer tensor that the family does not have; each names the tensor. Where the Ops repacks, the file's pages leave
+// memory layer by layer, so the peak is not twice the weights. `progress`, if set, is told the bytes of the file that
+// are ready, of all its tensors'.
 using BindProgress = std::function<void(int64_t bytes, int64_t bytes_total)>;
-absl::StatusOr<BoundModel> BindWeights(const Checkpoint& checkpoint, const ModelSpec& spec, Ops* ops,
-                                       const BindProgress& progress = {});
+absl::StatusOr<BoundModel> BindWeights(const Checkpoint& checkpoint, const ModelSpec& spec, const Partition& part,
+                                       Ops* ops, const BindProgress& progress = {});
 
 }  // namespace conclave::engine

@@ -164,7 +164,7 @@ void CheckExpertFfn(const View& y, const View& x, const View& ids, const View& w
   CONCLAVE_CHECK(ids.shape.back() <= limits.experts_per_token && x.shape[0] <= limits.tokens_max);
   CONCLAVE_CHECK(terms.gate_up_bias == nullptr || terms.gate_up_bias->columns == gate_up.count * gate_up.rows);
   CONCLAVE_CHECK(terms.down_bias == nullptr || terms.down_bias->columns == down.count * down.rows);
-  CONCLAVE_CHECK(terms.activation.limit > 0);
+  CONCLAVE_CHECK(terms.activation.limit > 0 && terms.first_expert >= 0);
 }
 
 absl::StatusOr<View> HostOps::Allocate(DType dtype, Shape shape) {

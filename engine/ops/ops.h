@@ -114,6 +114,7 @@ struct ExpertTerms {
   const Weight* gate_up_bias = nullptr;  // ? [E * 2F] kVector, per expert gate | up
   const Weight* down_bias = nullptr;     // ? [E * D]
   GatedActivation activation;
+  int32_t first_expert = 0;  // the stacks and biases hold experts from this id on; slots of all others are skipped
 };
 
 // One layer kind's key/value cache. Absorbed MLA is {1, 576, 512, true}: V is a prefix of K.

@@ -320,6 +320,36 @@ TEST_P(Experts, SkippedSlotsAreNeverRead) {
   for (const float value : Values(y)) EXPECT_TRUE(std::isfinite(value));
 }
 
+// Stacks that hold some of the experts: as if the slots of all others were skipped.
+TEST_P(Experts, OthersThanTheStacksAreSkipped) {
+  if (std::string_view(GetParam()) == "cuda") GTEST_SKIP() << "a CUDA device computes for one rank, with all experts";
+  constexpr int64_t kTokens = 23, kSlots = 4, kExperts = 9, kWidth = 64, kHidden = 32, kFirst = 3, kCount = 4;
+  const TestStack gate_up(DType::kQ4_0, kCount, 2 * kHidden, kWidth, &rng_);
+  const TestStack down(DType::kBF16, kCount, kWidth, kHidden, &rng_);
+  const WeightStack& a = gate_up.Make(ops_.get(), StackUse::kExperts);
+  const WeightStack& b = down.Make(ops_.get(), StackUse::kExperts);
+  ExpertTerms terms = {};
+  terms.gate_up_bias = NewVector(ops_.get(), Normal(&rng_, kCount * 2 * kHidden));
+  terms.down_bias = NewVector(ops_.get(), Normal(&rng_, kCount * kWidth));
+  Prepare(kSlots);
+  const std::vector<int32_t> ids = SomeIds(&rng_, kTokens, kSlots, kExperts, 0);
+  const std::vector<float> x = Normal(&rng_, kTokens * kWidth), weights = Normal(&rng_, kTokens * kSlots);
+  std::vector<float> results[2];
+  for (const bool renumbered : {false, true}) {
+    const View y = NewView(ops_.get(), {kTokens, kWidth});
+    std::vector<int32_t> own = ids;
+    for (int32_t& id : own) {
+      if (renumbered) id = id >= kFirst && id < kFirst + kCount ? id - static_cast<int32_t>(kFirst) : -1;
+    }
+    terms.first_expert = renumbered ? 0 : kFirst;
+    ops_->ExpertFfn(y, NewView(ops_.get(), {kTokens, kWidth}, x), NewIds(ops_.get(), {kTokens, kSlots}, own),
+                    NewView(ops_.get(), {kTokens, kSlots}, weights), a, b, terms, Accumulate::kSet);
+    results[renumbered ? 1 : 0] = Values(y);
+  }
+  EXPECT_EQ(results[0], results[1]);
+  EXPECT_NE(results[0], std::vector<float>(results[0].size(), 0.0f));
+}
+
 // A token's bits are the same alone and among others, on any number of threads, in one chunk or several.
 TEST_P(Experts, FfnDoesNotDependOnOtherTokensOrThreads) {
   if (cuda()) GTEST_SKIP() << "products on CUDA round differently by the number of tokens";

@@ -20,6 +20,18 @@ using ::testing::HasSubstr;
 using testing::StatusIs;
 using testing::TempDir;
 
+// Of ranks, too; or it says the same of why there cannot be any.
+void ExpectRankPlan(const std::string& config_path, EngineOptions options) {
+  options.ranks = 2;
+  const auto engine = Engine::Create(options);
+  const auto plan = PlanRank(config_path, 32, 2);
+  ASSERT_EQ(plan.status(), engine.status());
+  if (!plan.ok()) return;
+  const MemoryPlan& memory = (*engine)->memory();
+  EXPECT_EQ(plan->weight_bytes, memory.ranks[0].weight_bytes);
+  EXPECT_EQ(2 * plan->kv_bytes_per_token * memory.kv_pages * memory.page_tokens, memory.ranks[0].kv_bytes);
+}
+
 TEST(Plan, EqualsTheLoadedModel) {
   const auto golden = nlohmann::json::parse(*ReadFile(CONCLAVE_SOURCE_DIR "/tests/golden/families.json"));
   for (const auto& golden_case : golden["cases"]) {
@@ -43,6 +55,7 @@ TEST(Plan, EqualsTheLoadedModel) {
     EXPECT_EQ(plan->weight_bytes, loaded.weight_bytes);
     EXPECT_EQ(plan->weight_bytes_per_token, loaded.weight_bytes_per_token);
     EXPECT_EQ(2 * plan->kv_bytes_per_token, loaded.kv_bytes_per_token) << "the reference keeps floats";
+    ExpectRankPlan(folder.Path("config.json"), options);
   }
 }
 
@@ -102,6 +115,28 @@ TEST(Plan, QuantisedConfigsGiveTheirOwnWidth) {
     EXPECT_GT(static_cast<double>(wide->weight_bytes), 1.2 * loaded);
     EXPECT_EQ(plan->params_total, wide->params_total);
   }
+}
+
+// Qwen3-32B over four devices by hand: a quarter of everything but the embedding and the norms. DeepSeek-V3's latent is
+// on every device, so its cache does not shrink.
+TEST(Plan, OfRanks) {
+  const TempDir folder;
+  const auto plan = [&](const char* name, int32_t ranks) {
+    std::ofstream(folder.Path("config.json")) << PublishedModel(name)["config"];
+    return PlanRank(folder.Path("config.json"), 16, ranks);
+  };
+  const ModelInfo qwen = PlanOf(PublishedModel("Qwen3-32B"), 16);
+  const auto quarter = plan("Qwen3-32B", 4);
+  ASSERT_OK(quarter);
+  const int64_t D = qwen.hidden, norms = qwen.layers * (2 * D + 2 * qwen.head_dim) + D;
+  const int64_t replicated = qwen.vocab * D + norms;
+  EXPECT_EQ(quarter->weight_bytes, 2 * (replicated + (qwen.params_total - replicated) / 4));
+  EXPECT_EQ(quarter->kv_bytes_per_token, qwen.kv_bytes_per_token / 4);
+  const auto eighth = plan("DeepSeek-V3", 8);
+  ASSERT_OK(eighth);
+  EXPECT_EQ(eighth->kv_bytes_per_token, PlanOf(PublishedModel("DeepSeek-V3"), 16).kv_bytes_per_token);
+  EXPECT_THAT(plan("Qwen3-32B", 20).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("64 attention heads")));
 }
 
 // DeepSeek-V3's config as published says FP8, which all but embedding, head, norms and routers are in: the sum of both.

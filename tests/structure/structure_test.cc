@@ -20,7 +20,7 @@ struct Edge {
   std::vector<std::string> includes;  // prefixes it may include, besides its own folder
 };
 
-// DESIGN: common <- tensor <- {format, quant, tokenizer, ops, kv, routing}; ops <- {model, sampler};
+// DESIGN: common <- tensor <- {comm, format, quant, tokenizer, ops, kv, routing}; {comm, ops} <- model; ops <- sampler;
 // {kv, model, sampler, routing} <- sched <- engine.h <- worker; {common, protos} <- orchestrator;
 // {engine.h, orchestrator, protos} <- cli.
 const std::vector<Edge>& Edges() {
@@ -35,10 +35,11 @@ const std::vector<Edge>& Edges() {
       {"engine/grammar/", {"common/", "engine/tokenizer/"}},
       {"engine/ops/", {"common/", "engine/tensor/", "engine/quant/"}},
       {"engine/kv/", {"common/", "engine/tensor/"}},
+      {"engine/comm/", {"common/", "engine/tensor/"}},
       {"engine/routing/", {"common/", "engine/tensor/"}},
       {"engine/sampler/", {"common/", "engine/tensor/", "engine/ops/"}},
       {"engine/model/",
-       {"common/", "engine/tensor/", "engine/format/", "engine/ops/", "engine/kv/", "engine/routing/",
+       {"common/", "engine/tensor/", "engine/format/", "engine/ops/", "engine/comm/", "engine/kv/", "engine/routing/",
         "engine/quant/"}},
       {"engine/sched/",
        {"common/", "engine/tensor/", "engine/kv/", "engine/model/", "engine/sampler/", "engine/routing/"}},

@@ -111,10 +111,13 @@ void ExpertRunner::Sort(const Call& call) {
   const int64_t experts = call.gate_up->count;
   starts_.assign(static_cast<size_t>(experts) + 1, 0);
   const int64_t slots = call.tokens * call.slots;
+  // The stack's number of a slot's expert; skipped slots and experts of others have none.
+  const auto expert_of = [&](int64_t slot) -> int32_t {
+    const int32_t expert = call.ids[slot] - call.first_expert;
+    return call.ids[slot] >= 0 && expert >= 0 && expert < experts ? expert : -1;
+  };
   for (int64_t i = 0; i < slots; ++i) {
-    if (call.ids[i] < 0) continue;
-    CONCLAVE_CHECK(call.ids[i] < experts);
-    ++starts_[static_cast<size_t>(call.ids[i]) + 1];
+    if (const int32_t expert = expert_of(i); expert >= 0) ++starts_[static_cast<size_t>(expert) + 1];
   }
   buckets_.clear();
   for (int64_t e = 0; e < experts; ++e) {
@@ -124,9 +127,10 @@ void ExpertRunner::Sort(const Call& call) {
   }
   pairs_.resize(static_cast<size_t>(starts_.back()));
   for (int64_t i = 0; i < slots; ++i) {
-    if (call.ids[i] < 0) continue;
-    const int32_t place = starts_[static_cast<size_t>(call.ids[i])]++;
-    pairs_[static_cast<size_t>(place)] = {static_cast<int32_t>(i / call.slots), call.ids[i], call.weights[i]};
+    const int32_t expert = expert_of(i);
+    if (expert < 0) continue;
+    const int32_t place = starts_[static_cast<size_t>(expert)]++;
+    pairs_[static_cast<size_t>(place)] = {static_cast<int32_t>(i / call.slots), expert, call.weights[i]};
   }
 }
 

@@ -39,7 +39,7 @@ class ExpertRunner {
   struct Call {
     float* y;              // [T, D]
     const float* x;        // [T, D]
-    const int32_t* ids;    // [T, slots], -1: none
+    const int32_t* ids;    // [T, slots], -1: none; those that the stacks lack are skipped
     const float* weights;  // [T, slots]
     int64_t tokens, slots;
     const CpuStack* gate_up;
@@ -47,6 +47,7 @@ class ExpertRunner {
     const float* gate_up_bias;  // [E, 2F], or null
     const float* down_bias;     // [E, D], or null
     GatedActivation activation;
+    int32_t first_expert;  // of the stacks
     bool accumulate;
   };
   // `scratch(thread)` is what the kernels' products need.

@@ -125,6 +125,7 @@ void CpuOps::ExpertFfn(const View& y, const View& x, const View& ids, const View
                 .gate_up_bias = vector(terms.gate_up_bias),
                 .down_bias = vector(terms.down_bias),
                 .activation = terms.activation,
+                .first_expert = terms.first_expert,
                 .accumulate = accumulate == Accumulate::kAdd},
                [this](int thread) { return Scratch(thread); });
 }

@@ -53,6 +53,7 @@ void CudaOps::Route(const View& ids, const View& weights, const View& logits, co
 void CudaOps::ExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
                         const WeightStack& down, const ExpertTerms& terms, Accumulate accumulate) {
   CheckExpertFfn(y, x, ids, weights, gate_up, down, terms, limits_);
+  CONCLAVE_CHECK(terms.first_expert == 0);  // one rank: the loader refuses several
   OpRecord r = {
       .pointers = {y.data, x.data, ids.data, weights.data, static_cast<const CudaStack*>(&gate_up),
                    static_cast<const CudaStack*>(&down), Pointer(terms.gate_up_bias), Pointer(terms.down_bias)},

@@ -330,8 +330,8 @@ void ReferenceOps::ExpertFfn(const View& y, const View& x, const View& ids, cons
     if (accumulate == Accumulate::kAdd) sum.assign(y.row(t), y.row(t) + y.shape.back());
     const std::vector<double> input(x.row(t), x.row(t) + x.shape.back());
     for (int64_t slot = 0; slot < slots; ++slot) {
-      const int32_t expert = ids.as<int32_t>()[t * slots + slot];
-      if (expert < 0) continue;
+      const int32_t id = ids.as<int32_t>()[t * slots + slot], expert = id - terms.first_expert;
+      if (id < 0 || expert < 0 || expert >= gate_up.count) continue;
       std::vector<double> both = Cast(gate_up).Times(expert, input);
       add_bias(terms.gate_up_bias, expert, &both);
       std::vector<double> activated(static_cast<size_t>(width));
