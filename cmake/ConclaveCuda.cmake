@@ -30,20 +30,29 @@ set(CONCLAVE_NVCC_FLAGS -std=c++20 -O3 -lineinfo --expt-relaxed-constexpr -Xcomp
 if(CONCLAVE_WERROR)
   list(APPEND CONCLAVE_NVCC_FLAGS --Werror all-warnings)
 endif()
+set(CONCLAVE_NVCC_TARGETS)
 foreach(architecture ${CONCLAVE_CUDA_ARCHITECTURES})
-  list(APPEND CONCLAVE_NVCC_FLAGS -gencode arch=compute_${architecture},code=sm_${architecture})
+  list(APPEND CONCLAVE_NVCC_TARGETS -gencode arch=compute_${architecture},code=sm_${architecture})
   set(last_architecture ${architecture})
 endforeach()
-list(APPEND CONCLAVE_NVCC_FLAGS -gencode arch=compute_${last_architecture},code=compute_${last_architecture})
+list(APPEND CONCLAVE_NVCC_TARGETS -gencode arch=compute_${last_architecture},code=compute_${last_architecture})
 
-# conclave_cuda_library(NAME x SRCS a.cu b.cu): a static library of kernels, alias conclave::x.
+# conclave_cuda_library(NAME x SRCS a.cu b.cu [ARCHITECTURES 90a]): a static library of kernels, alias conclave::x. With
+# ARCHITECTURES, for these only: code that exists on one generation is chosen when it runs.
 function(conclave_cuda_library)
-  cmake_parse_arguments(A "" "NAME" "SRCS" ${ARGN})
+  cmake_parse_arguments(A "" "NAME" "SRCS;ARCHITECTURES" ${ARGN})
   set(objects)
+  set(targets ${CONCLAVE_NVCC_TARGETS})
+  if(A_ARCHITECTURES)
+    set(targets)
+    foreach(architecture ${A_ARCHITECTURES})
+      list(APPEND targets -gencode arch=compute_${architecture},code=sm_${architecture})
+    endforeach()
+  endif()
   foreach(source ${A_SRCS})
     set(object ${CMAKE_CURRENT_BINARY_DIR}/${source}.o)
     add_custom_command(OUTPUT ${object}
-      COMMAND ${CCACHE_PROGRAM} ${NVCC_PROGRAM} ${CONCLAVE_NVCC_FLAGS} -I ${CMAKE_SOURCE_DIR} -MD -MF ${object}.d
+      COMMAND ${CCACHE_PROGRAM} ${NVCC_PROGRAM} ${CONCLAVE_NVCC_FLAGS} ${targets} -I ${CMAKE_SOURCE_DIR} -MD -MF ${object}.d
               -c ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${object}
       DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source} DEPFILE ${object}.d
       COMMENT "Compiling CUDA ${source}" VERBATIM)

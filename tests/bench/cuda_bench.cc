@@ -13,6 +13,7 @@
 
 #include "common/check.h"
 #include "engine/model/decoder.h"
+#include "engine/ops/cuda/cuda_ops.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/ops_fixture.h"
 #include "tests/bench/cuda_measure.h"
@@ -218,6 +219,11 @@ class Bench {
     const double floor = std::max((WeightBytes() + kv) / copy_bytes_per_second_,
                                   blas_flops_ > 0 ? 2 * MatrixElements() * sequences / blas_flops_ : 0.0);
     Line(what, 1e3 * seconds, "ms/step", fmt::format("{:.1f} % of the floor", 100 * floor / seconds));
+    if (sequences > 1) return;
+    const absl::StatusOr<double> device = cuda::ReplaySeconds(ops_.get(), kRepeats);
+    if (!device.ok()) return Line("host gap between steps", 0, "", std::string(device.status().message()));
+    Line("host gap between steps", 1e6 * (seconds - *device), "us",
+         fmt::format("{:.3f} ms of the step on the device, logits not yet copied", 1e3 * *device));
   }
   double KvTokenBytes() const { return static_cast<double>(Decoder::KvPageBytes(spec_, kPage, *ops_)) / kPage; }
 

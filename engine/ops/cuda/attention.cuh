@@ -11,6 +11,32 @@ namespace conclave::engine::cuda {
 
 inline constexpr float kNoLogit = -1e30f;  // finite, so that differences of it are
 
+// Starts start<tiles, exact>: tiles of 16 elements that a kernel has room for, and whether heads are exactly that wide
+// (and rows of q at even places), which spares it asking before each.
+template <typename StartKernel>
+void ForHeadWidth(const AttentionArgs& a, StartKernel start) {
+  const KvShape& kv = a.kv;
+  const int tiles = kv.tiles_k > kv.tiles_v ? kv.tiles_k : kv.tiles_v;
+  const bool exact = kv.dim_k == tiles * 16 && kv.dim_v == tiles * 16 && (tiles == 4 || tiles == 8 || tiles == 16) &&
+                     a.q_stride % 2 == 0;
+  if (tiles <= 4) return exact ? start.template operator()<4, true>() : start.template operator()<4, false>();
+  if (tiles <= 8) return exact ? start.template operator()<8, true>() : start.template operator()<8, false>();
+  return exact ? start.template operator()<16, true>() : start.template operator()<16, false>();
+}
+
+// 2^x within 2 ulp; results below the normal range are zero.
+__device__ inline float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// 16 bytes into shared memory; without `exists` zeros.
+__device__ inline void CopyAsync(uint4* to, const void* from, bool exists) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(exists ? 16 : 0));
+}
+
 // A warp's rows of one item.
 struct WarpRows {
   int row[2];    // within the item, of g and g + 8
@@ -64,8 +90,8 @@ __device__ inline void MaskLogits(const WarpRows& rows, int position, int end, f
 __device__ inline float FinalScale(const AttentionArgs& a, int head, float top, float sum) {
   if (a.sinks == nullptr) return 1.0f / sum;
   constexpr float kLog2E = 1.44269504f;
-  const float sink = a.sinks[head] * kLog2E, largest = fmaxf(top, sink), mine = exp2f(top - largest);
-  return mine / (sum * mine + exp2f(sink - largest));
+  const float sink = a.sinks[head] * kLog2E, largest = fmaxf(top, sink), mine = Exp2(top - largest);
+  return mine / (sum * mine + Exp2(sink - largest));
 }
 
 // A warp's rows: elements first_element + 8 n + 2 t, of `out`, final or as partial results.
@@ -115,25 +141,56 @@ struct Attender {
   float out[2 * kTiles][4];
   float top[2], sum[2];  // of rows g, g + 8; the sum is this lane's share
 
-  __device__ void Begin(const AttentionArgs& a, const WarpRows& rows) {
+  // exact: heads are as wide as the tiles, rows of q are at even places.
+  __device__ void Begin(const AttentionArgs& a, const WarpRows& rows, bool exact) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) top[i] = kNoLogit, sum[i] = 0;
 #pragma unroll
     for (int i = 0; i < 2 * kTiles; ++i) out[i][0] = out[i][1] = out[i][2] = out[i][3] = 0;
+    // All loads before the first use, and none in a branch: rows and elements that do not exist are read from others
+    // and multiplied by zero.
+    const int t = threadIdx.x % 4, last = a.kv.dim_k - 1;
+    const float* from[2];
+    float scale[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      from[i] = a.q + max(rows.token[i], 0) * a.q_stride + int64_t{rows.head[i]} * a.kv.dim_k;
+      scale[i] = rows.token[i] < 0 ? 0.0f : a.scale_log2;
+    }
+    float values[kTiles][4][2];  // of register j: row g + 8 (j & 1), elements 8 (j / 2) + 2 t and the next
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
-      for (int j = 0; j < 4; ++j) q[tile][j] = QueryPair(a, rows, tile, j);
+      for (int j = 0; j < 4; ++j) {
+        const int d = tile * 16 + (j / 2) * 8 + 2 * t;
+        if (exact) {
+          const float2 v = *reinterpret_cast<const float2*>(from[j & 1] + d);
+          values[tile][j][0] = v.x, values[tile][j][1] = v.y;
+        } else {
+          values[tile][j][0] = from[j & 1][min(d, last)];
+          values[tile][j][1] = from[j & 1][min(d + 1, last)];
+        }
+      }
+    }
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int d = tile * 16 + (j / 2) * 8 + 2 * t;
+        q[tile][j] = PackHalf2(!exact && d > last ? 0.0f : values[tile][j][0] * scale[j & 1],
+                               !exact && d + 1 > last ? 0.0f : values[tile][j][1] * scale[j & 1]);
+      }
     }
   }
 
   // Logits of 16 positions: two results of 8 columns. load(tile): the lane's piece of a tile of keys.
   template <typename Load>
   __device__ void Logits(int tiles_k, float (&s)[2][4], Load load) const {
+    const uint4 first = load(0);
+    MmaF16Fresh(s[0], q[0], first.x, first.z);
+    MmaF16Fresh(s[1], q[0], first.y, first.w);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) s[0][i] = s[1][i] = 0;
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
+    for (int tile = 1; tile < kTiles; ++tile) {
       if (tile >= tiles_k) break;
       const uint4 k = load(tile);
       MmaF16(s[0], q[tile], k.x, k.z);
@@ -154,7 +211,7 @@ struct Attender {
       }
       largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
       largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
-      const float shrink = exp2f(top[i] - largest);
+      const float shrink = Exp2(top[i] - largest);
       top[i] = largest;
       float added = 0;
 #pragma unroll
@@ -163,12 +220,13 @@ struct Attender {
         for (int n = 0; n < 2; ++n) {
 #pragma unroll
           for (int j = 2 * i; j < 2 * i + 2; ++j) {
-            s[b][n][j] = exp2f(s[b][n][j] - largest);
+            s[b][n][j] = Exp2(s[b][n][j] - largest);
             added += s[b][n][j];
           }
         }
       }
       sum[i] = sum[i] * shrink + added;
+      if (!__any_sync(0xffffffffu, shrink != 1.0f)) continue;
 #pragma unroll
       for (int n = 0; n < 2 * kTiles; ++n) out[n][2 * i] *= shrink, out[n][2 * i + 1] *= shrink;
     }
@@ -197,7 +255,51 @@ struct Attender {
     }
   }
 
-  __device__ void Store(const AttentionArgs& a, const AttentionItem& item, const WarpRows& rows, int kv_head) const {
+  // Results of the same rows against other positions, by way of shared memory: kPutFloats rows of 32 lanes.
+  static constexpr int kPutFloats = 2 * kTiles * 4 + 4;
+  __device__ void Put(float* to) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) to[(2 * i) * 32] = top[i], to[(2 * i + 1) * 32] = sum[i];
+#pragma unroll
+    for (int n = 0; n < 2 * kTiles; ++n) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) to[(4 + n * 4 + j) * 32] = out[n][j];
+    }
+  }
+  __device__ void Merge(const float* from) {
+    float mine[2], theirs[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float other = from[(2 * i) * 32], largest = fmaxf(other, top[i]);
+      mine[i] = Exp2(top[i] - largest);
+      theirs[i] = Exp2(other - largest);
+      sum[i] = sum[i] * mine[i] + from[(2 * i + 1) * 32] * theirs[i];
+      top[i] = largest;
+    }
+#pragma unroll
+    for (int n = 0; n < 2 * kTiles; ++n) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) out[n][j] = out[n][j] * mine[j / 2] + from[(4 + n * 4 + j) * 32] * theirs[j / 2];
+    }
+  }
+
+  __device__ void Store(const AttentionArgs& a, const AttentionItem& item, const WarpRows& rows, int kv_head,
+                        bool exact) const {
+    const int t = threadIdx.x % 4;
+    if (exact && item.partial >= 0) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (rows.token[i] < 0) continue;
+        const int64_t partial = int64_t{item.partial} + int64_t{kv_head} * item.partial_rows + rows.row[i];
+        float* to = a.partial_values + partial * (kTiles * 16) + 2 * t;
+        if (t == 0) a.partial_sums[partial] = make_float2(top[i], sum[i]);
+#pragma unroll
+        for (int n = 0; n < 2 * kTiles; ++n) {
+          *reinterpret_cast<float2*>(to + n * 8) = make_float2(out[n][2 * i], out[n][2 * i + 1]);
+        }
+      }
+      return;
+    }
     StoreRows(a, item, rows, kv_head, out, top, sum, 0);
   }
 };
@@ -219,13 +321,15 @@ struct KvBlocks {
         tiles_k(a.kv.tiles_k),
         tiles_v(a.kv.tiles_v) {}
 
-  __device__ const std::byte* Keys(int position) const {
-    return pages + page_list[position / page_tokens] * page_bytes + head_at +
-           position % page_tokens / 16 * int64_t{tiles_k} * 512;
+  __device__ int Page(int position) const { return page_list[position / page_tokens]; }
+  __device__ const std::byte* Keys(int position) const { return Keys(Page(position), position); }
+  __device__ const std::byte* Values(int position) const { return Values(Page(position), position); }
+  // With the page of the position.
+  __device__ const std::byte* Keys(int page, int position) const {
+    return pages + page * page_bytes + head_at + position % page_tokens / 16 * int64_t{tiles_k} * 512;
   }
-  __device__ const std::byte* Values(int position) const {
-    return pages + page_list[position / page_tokens] * page_bytes + head_at + values_at +
-           position % page_tokens / 16 * int64_t{tiles_v} * 512;
+  __device__ const std::byte* Values(int page, int position) const {
+    return pages + page * page_bytes + head_at + values_at + position % page_tokens / 16 * int64_t{tiles_v} * 512;
   }
 };
 

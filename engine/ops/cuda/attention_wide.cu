@@ -9,11 +9,6 @@ namespace {
 constexpr int kWarps = kRowsOfWideItem / 16;
 constexpr int kThreads = kWarps * 32;
 
-__device__ void CopyAsync(uint4* to, const void* from, bool exists) {
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(exists ? 16 : 0));
-}
-
 // The tile with the first position that one of the block's rows attends to.
 __device__ int FirstOfBlock(const AttentionArgs& a, const WarpRows& rows, int kv_begin) {
   if (a.window <= 0) return kv_begin;
@@ -27,7 +22,8 @@ __device__ int FirstOfBlock(const AttentionArgs& a, const WarpRows& rows, int kv
   return least;
 }
 
-template <int kTiles, int kBlocks>
+// LONG FUNCTION: one pipeline.
+template <int kTiles, int kBlocks, bool kExact>
 __global__ void __launch_bounds__(kThreads) WideKernel(AttentionArgs a) {
   extern __shared__ uint4 stages[];  // [2][kBlocks][tiles_k + tiles_v][32]
   AwaitPrevious();
@@ -39,7 +35,8 @@ __global__ void __launch_bounds__(kThreads) WideKernel(AttentionArgs a) {
   const int kv_head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const WarpRows rows = FindRows(a, item, warp * 16, kv_head);
   const KvBlocks kv(a, item, kv_head);
-  const int tiles = kv.tiles_k + kv.tiles_v;
+  const int tiles_k = kExact ? kTiles : kv.tiles_k, tiles_v = kExact ? kTiles : kv.tiles_v;
+  const int tiles = tiles_k + tiles_v;
   // A sequence's positions ascend, so its last row sees the furthest; those who share a prefix see all of it.
   const int last_token = a.step[a.offsets.order + (item.first_row + item.rows - 1) / a.group];
   const int end = min(item.kv_end, a.step[a.offsets.positions + last_token] + 1);
@@ -52,16 +49,16 @@ __global__ void __launch_bounds__(kThreads) WideKernel(AttentionArgs a) {
       uint4* to = stages + (int64_t{stage} * kBlocks + block) * tiles * 32 + lane;
       const std::byte* keys = exists ? kv.Keys(at) + lane * 16 : a.pages;
       const std::byte* values = exists ? kv.Values(at) + lane * 16 : a.pages;
-      for (int tile = 0; tile < kv.tiles_k; ++tile) CopyAsync(to + tile * 32, keys + tile * 512, exists);
-      to += kv.tiles_k * 32;
-      for (int tile = 0; tile < kv.tiles_v; ++tile) CopyAsync(to + tile * 32, values + tile * 512, exists);
+      for (int tile = 0; tile < tiles_k; ++tile) CopyAsync(to + tile * 32, keys + tile * 512, exists);
+      to += tiles_k * 32;
+      for (int tile = 0; tile < tiles_v; ++tile) CopyAsync(to + tile * 32, values + tile * 512, exists);
     }
     asm volatile("cp.async.commit_group;");
   };
   Attender<kTiles> attender;
   const int begin = FirstOfBlock(a, rows, item.kv_begin);
   if (begin < end) fetch(begin, 0);
-  attender.Begin(a, rows);
+  attender.Begin(a, rows, kExact);
   const int limit = max(rows.limit[0], rows.limit[1]);
   const int warp_limit = __reduce_max_sync(0xffffffffu, limit);
   const int first_limit = __reduce_min_sync(
@@ -80,7 +77,7 @@ __global__ void __launch_bounds__(kThreads) WideKernel(AttentionArgs a) {
       float s[kBlocks][2][4];
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) {
-        attender.Logits(kv.tiles_k, s[b], [&](int tile) { return from[(b * tiles + tile) * 32]; });
+        attender.Logits(tiles_k, s[b], [&](int tile) { return from[(b * tiles + tile) * 32]; });
       }
       if (position + kStep > end || position + kStep - 1 > first_limit || a.window > 0) {
 #pragma unroll
@@ -89,30 +86,27 @@ __global__ void __launch_bounds__(kThreads) WideKernel(AttentionArgs a) {
       attender.template Softmax<kBlocks>(s);
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) {
-        attender.Values(kv.tiles_v, s[b], [&](int tile) { return from[(b * tiles + kv.tiles_k + tile) * 32]; });
+        attender.Values(tiles_v, s[b], [&](int tile) { return from[(b * tiles + tiles_k + tile) * 32]; });
       }
     }
     __syncthreads();
   }
   attender.End();
-  attender.Store(a, item, rows, kv_head);
+  attender.Store(a, item, rows, kv_head, kExact);
 }
 
-template <int kTiles, int kBlocks>
+template <int kTiles, int kBlocks, bool kExact>
 void Start(const Stream& s, const AttentionArgs& a) {
   const int bytes = 2 * kBlocks * (a.kv.tiles_k + a.kv.tiles_v) * 512;
-  cudaFuncSetAttribute(WideKernel<kTiles, kBlocks>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+  cudaFuncSetAttribute(WideKernel<kTiles, kBlocks, kExact>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                        2 * kBlocks * 2 * kTiles * 512);
-  Launch(s, WideKernel<kTiles, kBlocks>, dim3(a.wide_items, a.kv.kv_heads), dim3(kThreads), bytes, a);
+  Launch(s, WideKernel<kTiles, kBlocks, kExact>, dim3(a.wide_items, a.kv.kv_heads), dim3(kThreads), bytes, a);
 }
 
 }  // namespace
 
 void AttendWide(const Stream& s, const AttentionArgs& args) {
-  const int tiles = args.kv.tiles_k > args.kv.tiles_v ? args.kv.tiles_k : args.kv.tiles_v;
-  if (tiles <= 4) return Start<4, 4>(s, args);
-  if (tiles <= 8) return Start<8, 4>(s, args);
-  Start<16, 2>(s, args);
+  ForHeadWidth(args, [&]<int kTiles, bool kExact>() { Start<kTiles, (kTiles <= 8 ? 4 : 2), kExact>(s, args); });
 }
 
 }  // namespace conclave::engine::cuda

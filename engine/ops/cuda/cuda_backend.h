@@ -56,6 +56,7 @@ class CudaOps final : public Ops {
   void ExpertFfn(const View& y, const View& x, const View& ids, const View& weights, const WeightStack& gate_up,
                  const WeightStack& down, const ExpertTerms& terms, Accumulate accumulate) override;
   void GatherRows(const View& y, const View& x, const AttentionPlan& plan) override;
+  absl::StatusOr<double> ReplaySeconds(int repeats);
 
  private:
   struct Plan : AttentionPlan {};
@@ -82,6 +83,7 @@ class CudaOps final : public Ops {
   // ---- Recording (cuda_ops.cc, steps.cc)
   void Do(const OpRecord& record);
   void Abandon();  // enqueues the calls that were held back, and holds no more back
+  void StartReplay();
   void RecordStep();
   absl::Status Capture(Recorded* recorded);
   void Note(const absl::Status& status);
@@ -148,6 +150,7 @@ class CudaOps final : public Ops {
   bool recordable_ = false;
   const Recorded* expected_ = nullptr;  // calls are held back while they equal these
   size_t held_ = 0;
+  bool replaying_ = false;  // their graph is on the stream
   std::vector<OpRecord> records_;
   std::list<Recorded> recorded_;  // most recently used first
 };

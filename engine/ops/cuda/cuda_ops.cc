@@ -35,6 +35,11 @@ KvShape KvShapeOf(const KvLayout& layout) {
 
 absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps() { return CudaOps::Create(); }
 
+absl::StatusOr<double> ReplaySeconds(Ops* ops, int repeats) {
+  CONCLAVE_CHECK(ops->name() == "cuda");
+  return static_cast<CudaOps*>(ops)->ReplaySeconds(repeats);
+}
+
 void CopyBytes(void* to, const void* from, size_t bytes) {
   static const bool has_device = FindDevice().ok();
   if (!has_device) {
@@ -49,6 +54,7 @@ void CopyBytes(void* to, const void* from, size_t bytes) {
 
 CudaOps::CudaOps(const DeviceFacts& facts) {
   stream_.overlap = facts.major >= kOverlapComputeCapabilityMajor;
+  stream_.hopper = facts.major == 9 && facts.minor == 0;
   stream_.multiprocessors = facts.multiprocessors;
   stream_.block_shared_bytes_max = facts.block_shared_bytes_max;
 }
@@ -161,7 +167,9 @@ absl::Status CudaOps::PrepareWorkspaces() {
                  .kv_heads = layout_.kv_heads,
                  .page_tokens = layout_.page_tokens,
                  .multiprocessors = stream_.multiprocessors,
-                 .partial_rows_max = PartialRowsMax(limits_, stream_.multiprocessors)};
+                 .partial_rows_max = PartialRowsMax(limits_, stream_.multiprocessors),
+                 .trunk_items = !layout_.v_in_k && stream_.block_shared_bytes_max >= kTrunkSharedBytes &&
+                                std::max(layout_.dim_k, layout_.dim_v) <= kTrunkHeadElementsMax};
   step_words_max_ = WordsMax(limits_, plan_shape_);
   RETURN_IF_ERROR(AllocateArray(&step_words_, step_words_max_, "step plans"));
   RETURN_IF_ERROR(staged_step_.Reserve(step_words_max_ * static_cast<int64_t>(sizeof(int32_t))));

@@ -15,6 +15,7 @@ namespace conclave::engine::cuda {
 struct Stream {
   cudaStream_t stream;
   bool overlap;
+  bool hopper;  // sm_90: kernels compiled for exactly that
   int multiprocessors;
   int64_t block_shared_bytes_max;
 };
@@ -57,7 +58,7 @@ struct Product {
 };
 inline constexpr int kGemvRowsMax = 2;       // of plain formats
 inline constexpr int kQuantGemvRowsMax = 8;  // of block formats
-inline constexpr int kQuantGemmRowsMax = 32;
+inline constexpr int kQuantGemmRowsMax = 64;
 inline constexpr int64_t kQuantGemmPartialElements = int64_t{8} << 20;
 void PlainGemv(const Stream& s, const Product& p, const WeightPart& part);
 void QuantGemv(const Stream& s, const Product& p, const WeightPart& part);
@@ -136,16 +137,20 @@ struct AttentionArgs {
   const float* sinks;   // ? [H]
   const int32_t* step;  // the step's block
   StepOffsets offsets;
-  int32_t narrow_items, wide_items;  // room
-  float* partial_values;             // [partial rows, Dv]
-  float2* partial_sums;              // [partial rows]: largest logit, sum
-  Shadow shadow;                     // of y
+  int32_t narrow_items, wide_items, trunk_items;  // room
+  float* partial_values;                          // [partial rows, Dv]
+  float2* partial_sums;                           // [partial rows]: largest logit, sum
+  Shadow shadow;                                  // of y
 };
 void AttendNarrow(const Stream& s, const AttentionArgs& args);
 void AttendWide(const Stream& s, const AttentionArgs& args);
 // Both, with v_in_k. Shared memory of a block: what the device must offer.
 void AttendLatent(const Stream& s, const AttentionArgs& args);
 int64_t LatentSharedBytes(const KvShape& kv);
+// What AttendTrunk takes: the width of heads, and shared memory of a block that the device must offer.
+inline constexpr int kTrunkHeadElementsMax = 128;
+inline constexpr int64_t kTrunkSharedBytes = 128 << 10;
+void AttendTrunk(const Stream& s, const AttentionArgs& args);
 // Tokens with partial results; and the shadow of all.
 void MergePartials(const Stream& s, const AttentionArgs& args);
 

@@ -13,4 +13,6 @@ absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps() {
 
 void CopyBytes(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 
+absl::StatusOr<double> ReplaySeconds(Ops* /*ops*/, int /*repeats*/) { return NotFound("a build without CUDA"); }
+
 }  // namespace conclave::engine::cuda

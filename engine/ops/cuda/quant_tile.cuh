@@ -19,6 +19,11 @@ struct QuantArgs {
   bool add;
 };
 
+// d times byte `index` of `word`, exact for any half d: the byte is put below the ones of 2^23 instead of converted.
+__device__ inline float TimesByte(float d, uint32_t word, int index) {
+  return __fmaf_rn(__uint_as_float(__byte_perm(word, 0x4b000000u, 0x7550 + index)), d, -8388608.0f * d);
+}
+
 // What a lane holds of one tile.
 template <int kBits, ScaleKind kScale>
 struct Tile {
@@ -58,23 +63,35 @@ struct Tile {
       return {dm.x, dm.y};
     } else if constexpr (kScale == ScaleKind::kSuper) {
       const float2 dm = __half22float2(reinterpret_cast<const __half2&>(super[high]));
-      const uint32_t pair = scales[high] >> (16 * i);
-      return {dm.x * static_cast<float>(pair & 255u), -dm.y * static_cast<float>((pair >> 8) & 255u)};
+      return {TimesByte(dm.x, scales[high], 2 * i), -TimesByte(dm.y, scales[high], 2 * i + 1)};
     } else {
       const float d = HalfBits(static_cast<uint16_t>(super[0] >> (16 * high)));
-      return {d * static_cast<float>(static_cast<int8_t>(scales[high] >> (8 * i))), 0.0f};
+      const uint32_t shifted = scales[high] ^ 0x80808080u;  // bytes plus 128, unsigned
+      return {d * (__uint_as_float(__byte_perm(shifted, 0x4b000000u, 0x7550 + i)) - 8388736.0f), 0.0f};
     }
+  }
+
+  // 4-bit codes of row g + 8 * `high` in group of 32 `i`.
+  __device__ uint32_t Word(int high, int i) const {
+    return high == 0 ? (i == 0 ? codes[0].x : codes[0].y) : (i == 0 ? codes[0].z : codes[0].w);
+  }
+  // Columns 2 j, 2 j + 1 of a word as bf16, each stored code plus kRawOffset.
+  static constexpr float kRawOffset = 128.0f;
+  __device__ static uint32_t Raw(uint32_t word, int j) {
+    uint32_t pair;  // (word >> 4 j & 0x000f000f) | 0x43004300, which is 128 and the code, in one instruction
+    asm("lop3.b32 %0, %1, 0x000f000f, %2, 0xea;" : "=r"(pair) : "r"(word >> (4 * j)), "r"(0x43004300u));
+    return pair;
   }
 
   // Codes of row g + 8 * `high` in group of 32 `i`: 8 columns as four bf16 pairs.
   template <int kBias>
   __device__ void Codes(int high, int i, uint32_t (&pairs)[4]) const {
     if constexpr (kBits == 4) {
-      const uint32_t word = high == 0 ? (i == 0 ? codes[0].x : codes[0].y) : (i == 0 ? codes[0].z : codes[0].w);
-      const __nv_bfloat162 offset = __float2bfloat162_rn(128.0f + kBias);
+      const uint32_t word = Word(high, i);
+      const __nv_bfloat162 offset = __float2bfloat162_rn(kRawOffset + kBias);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const uint32_t bits = ((word >> (4 * j)) & 0x000f000fu) | 0x43004300u;  // 128 + code
+        const uint32_t bits = Raw(word, j);
         const __nv_bfloat162 v = __hsub2(reinterpret_cast<const __nv_bfloat162&>(bits), offset);
         pairs[j] = reinterpret_cast<const uint32_t&>(v);
       }
@@ -154,7 +171,7 @@ __device__ void MultiplyTile(const Tile<kBits, kScale>& tile, const uint4 (&b)[2
 // The sums of a group's activations, where the format has mins: the product with ones.
 __device__ inline void SumActivations(const uint4& b, float (&sums)[4]) {
   constexpr uint32_t kOnes = 0x3f803f80u;
-  MmaBf16(sums, kOnes, kOnes, kOnes, kOnes, b.x, b.y);
+  MmaBf16Fresh(sums, kOnes, kOnes, kOnes, kOnes, b.x, b.y);
   MmaBf16(sums, kOnes, kOnes, kOnes, kOnes, b.z, b.w);
 }
 

@@ -12,6 +12,9 @@ namespace {
 
 // Blocks per multiprocessor that a step's attention aims at.
 constexpr int32_t kBlocksPerMultiprocessor = 4;
+// Those of shared prefixes fill a multiprocessor, and divide positions at a multiple of what they take at a time.
+constexpr int32_t kTrunkBlocksPerMultiprocessor = 1;
+constexpr int32_t kTrunkSplitMultiple = 64;
 // A narrow item covers at least this many positions: shorter ones cost more in merging than they gain.
 constexpr int32_t kSplitPositionsMin = 128;
 // A prefix shorter than this is not worth a pass of its own.
@@ -32,7 +35,8 @@ int64_t Align4(int64_t words) { return (words + 3) / 4 * 4; }
 struct Range {
   int32_t order_begin, order_end;
   int32_t pages_at, kv_begin, kv_end;
-  bool more;  // other ranges of the same tokens follow or went before: the result is partial
+  bool more;    // other ranges of the same tokens follow or went before: the result is partial
+  bool shared;  // every token sees every position
 };
 
 class Planner {
@@ -100,10 +104,12 @@ class Planner {
       const int32_t prefix = shared * shape_.page_tokens;
       int32_t tokens = 0;
       for (size_t j = i; j < end; ++j) tokens += Tokens(sequences_[j]);
-      if (prefix > 0) ranges_.push_back({order, order + tokens, batch_.page_indptr[sequences_[i]], 0, prefix, true});
+      if (prefix > 0)
+        ranges_.push_back({order, order + tokens, batch_.page_indptr[sequences_[i]], 0, prefix, true, true});
       for (size_t j = i; j < end; ++j) {
         const int32_t s = sequences_[j];
-        ranges_.push_back({order, order + Tokens(s), batch_.page_indptr[s], prefix, batch_.kv_len[s], prefix > 0});
+        ranges_.push_back(
+            {order, order + Tokens(s), batch_.page_indptr[s], prefix, batch_.kv_len[s], prefix > 0, false});
         order += Tokens(s);
       }
       i = end;
@@ -111,35 +117,47 @@ class Planner {
   }
 
   int32_t Rows(const Range& range) const { return (range.order_end - range.order_begin) * group_; }
-  bool IsNarrow(const Range& range) const { return Rows(range) <= kRowsOfNarrowItem; }
-  int32_t RowTiles(const Range& range) const {
-    return IsNarrow(range) ? 1 : (Rows(range) + kRowsOfWideItem - 1) / kRowsOfWideItem;
+  bool IsTrunk(const Range& range) const { return shape_.trunk_items && range.shared && Rows(range) > kRowsOfWideItem; }
+  int32_t RowsOfItem(const Range& range) const {
+    return IsTrunk(range) ? kRowsOfTrunkItem : Rows(range) <= kRowsOfNarrowItem ? kRowsOfNarrowItem : kRowsOfWideItem;
+  }
+  std::vector<AttentionItem>& ItemsOf(const Range& range) const {
+    return IsTrunk(range) ? plan_->trunk : Rows(range) <= kRowsOfNarrowItem ? plan_->narrow : plan_->wide;
   }
 
-  // Positions per split, so that all items together keep the device busy.
-  int32_t PositionsPerSplit() const {
+  // Positions per block, so that all items together (of shared prefixes, or the rest) keep the device busy.
+  int64_t PositionsPerBlock(bool trunk, int32_t blocks_per_multiprocessor) const {
     int64_t work = 0;  // positions, weighted by row tiles
-    for (const Range& range : ranges_) work += int64_t{range.kv_end - range.kv_begin} * RowTiles(range);
-    const int64_t blocks = std::max<int64_t>(1, kBlocksPerMultiprocessor * shape_.multiprocessors / shape_.kv_heads);
-    const int64_t per_block = (work + blocks - 1) / blocks;
-    int64_t positions = kSplitPositionsMin;
-    while (positions < per_block) positions *= 2;
-    return static_cast<int32_t>(std::min<int64_t>(positions, 1 << 30));
+    for (const Range& range : ranges_) {
+      const int32_t tile = RowsOfItem(range);
+      if (IsTrunk(range) == trunk) work += int64_t{range.kv_end - range.kv_begin} * ((Rows(range) + tile - 1) / tile);
+    }
+    const int64_t blocks = std::max<int64_t>(1, blocks_per_multiprocessor * shape_.multiprocessors / shape_.kv_heads);
+    return (work + blocks - 1) / blocks;
   }
 
   // Longer splits where the partial results would not fit; unsplit ranges always do.
   void Split() {
-    int32_t positions = PositionsPerSplit();
-    while (!TrySplit(positions)) positions *= 2;
+    int64_t positions = kSplitPositionsMin;
+    while (positions < PositionsPerBlock(false, kBlocksPerMultiprocessor)) positions *= 2;
+    int64_t trunk = std::max<int64_t>(kSplitPositionsMin, PositionsPerBlock(true, kTrunkBlocksPerMultiprocessor));
+    trunk = (trunk + kTrunkSplitMultiple - 1) / kTrunkSplitMultiple * kTrunkSplitMultiple;
+    constexpr int64_t kMost = 1 << 30;
+    while (!TrySplit(static_cast<int32_t>(std::min(positions, kMost)), static_cast<int32_t>(std::min(trunk, kMost)))) {
+      positions *= 2;
+      trunk *= 2;
+    }
   }
 
-  bool TrySplit(int32_t positions) {
+  bool TrySplit(int32_t positions_of_rest, int32_t positions_of_trunk) {
     plan_->narrow.clear();
     plan_->wide.clear();
+    plan_->trunk.clear();
     plan_->partial_rows = 0;
     partials_.assign(plan_->order.size(), {});
     bool any_split = false;
     for (const Range& range : ranges_) {
+      const int32_t positions = IsTrunk(range) ? positions_of_trunk : positions_of_rest;
       const int32_t splits = std::max(1, (range.kv_end - range.kv_begin + positions - 1) / positions);
       any_split = any_split || splits > 1;
       for (int32_t split = 0; split < splits; ++split) {
@@ -161,11 +179,11 @@ class Planner {
       }
       plan_->partial_rows += int64_t{rows} * shape_.kv_heads;
     }
-    const int32_t tile = IsNarrow(range) ? kRowsOfNarrowItem : kRowsOfWideItem;
+    const int32_t tile = RowsOfItem(range);
     for (int32_t row = 0; row < rows; row += tile) {
       const AttentionItem item = {first + row, std::min(tile, rows - row), range.pages_at, kv_begin,
                                   kv_end,      partial ? base + row : -1,  rows,           0};
-      (IsNarrow(range) ? plan_->narrow : plan_->wide).push_back(item);
+      ItemsOf(range).push_back(item);
     }
   }
 
@@ -210,7 +228,7 @@ StepOffsets OffsetsOf(const StepKey& key) {
     at = Align4(at + words);
     return here;
   };
-  o.counts = take(2);
+  o.counts = take(3);
   o.tokens = take(key.tokens);
   o.positions = take(key.tokens);
   o.kv_slots = take(key.tokens);
@@ -220,6 +238,7 @@ StepOffsets OffsetsOf(const StepKey& key) {
   o.merge_of_token = take(key.tokens + 1);
   o.narrow = take(key.narrow_items * kItemWords);
   o.wide = take(key.wide_items * kItemWords);
+  o.trunk = take(key.trunk_items * kItemWords);
   o.merges = take(int64_t{key.merges} * 2);
   o.pages = take(key.pages);
   o.words = at;
@@ -243,7 +262,7 @@ int64_t WordsMax(const Ops::StepLimits& limits, const PlanShape& shape) {
   key.pages = PowerOfTwo(limits.pages_max);
   key.merges = PowerOfTwo(static_cast<int32_t>(shape.partial_rows_max / shape.query_heads));
   key.narrow_items = PowerOfTwo(static_cast<int32_t>(ranges + blocks));
-  key.wide_items = PowerOfTwo(static_cast<int32_t>(ranges + tiles + blocks));
+  key.wide_items = key.trunk_items = PowerOfTwo(static_cast<int32_t>(ranges + tiles + blocks));
   return OffsetsOf(key).words;
 }
 
@@ -254,6 +273,7 @@ void PlanStep(const StepBatch& batch, const PlanShape& shape, StepPlan* plan) {
                .pages = PowerOfTwo(static_cast<int32_t>(batch.pages.size())),
                .narrow_items = PowerOfTwo(static_cast<int32_t>(plan->narrow.size())),
                .wide_items = PowerOfTwo(static_cast<int32_t>(plan->wide.size())),
+               .trunk_items = PowerOfTwo(static_cast<int32_t>(plan->trunk.size())),
                .merges = PowerOfTwo(static_cast<int32_t>(plan->merges.size() / 2))};
   plan->offsets = OffsetsOf(plan->key);
 }
@@ -265,6 +285,7 @@ void WriteStep(const StepBatch& batch, const StepPlan& plan, int32_t* words) {
   };
   words[o.counts] = static_cast<int32_t>(plan.narrow.size());
   words[o.counts + 1] = static_cast<int32_t>(plan.wide.size());
+  words[o.counts + 2] = static_cast<int32_t>(plan.trunk.size());
   put(o.tokens, batch.tokens);
   put(o.positions, batch.positions);
   put(o.kv_slots, batch.kv_slots);
@@ -277,6 +298,7 @@ void WriteStep(const StepBatch& batch, const StepPlan& plan, int32_t* words) {
   put(o.merge_of_token, plan.merge_of_token);
   put(o.narrow, plan.narrow);
   put(o.wide, plan.wide);
+  put(o.trunk, plan.trunk);
   put(o.merges, plan.merges);
   put(o.pages, batch.pages);
 }

@@ -17,6 +17,7 @@ namespace conclave::engine::cuda {
 
 inline constexpr int kRowsOfNarrowItem = 16;  // one mma tile of rows; warps divide the positions
 inline constexpr int kRowsOfWideItem = 64;    // warps divide the rows
+inline constexpr int kRowsOfTrunkItem = 128;  // of a shared prefix: every row sees every position
 inline constexpr int kPositionsOfTile = 16;   // item ranges begin at a multiple
 
 // Mirrored by the kernels.
@@ -32,20 +33,20 @@ struct AttentionItem {
 // What the shape of a step's launches depends on.
 struct StepKey {
   int32_t tokens = 0, logit_rows = 0;
-  int32_t pages = 0, narrow_items = 0, wide_items = 0, merges = 0;  // room, in powers of two
+  int32_t pages = 0, narrow_items = 0, wide_items = 0, trunk_items = 0, merges = 0;  // room, in powers of two
   friend bool operator==(const StepKey&, const StepKey&) = default;
 };
 
 // Word offsets into the block.
 struct StepOffsets {
-  int64_t counts;  // [2]: narrow items, wide items
+  int64_t counts;  // [3]: narrow, wide and trunk items
   int64_t tokens, positions, kv_slots;
   int64_t logit_rows;
-  int64_t experts;         // [T] experts of the token; 0: the router's own
-  int64_t order;           // [T] token at each place of the order
-  int64_t merge_of_token;  // [T + 1]: into merges
-  int64_t narrow, wide;    // AttentionItem
-  int64_t merges;          // of one token: the partial row of its head 0, for KV head 0, and partial_rows; pairs
+  int64_t experts;              // [T] experts of the token; 0: the router's own
+  int64_t order;                // [T] token at each place of the order
+  int64_t merge_of_token;       // [T + 1]: into merges
+  int64_t narrow, wide, trunk;  // AttentionItem
+  int64_t merges;               // of one token: the partial row of its head 0, for KV head 0, and partial_rows; pairs
   int64_t pages;
   int64_t words;
 };
@@ -55,12 +56,13 @@ struct PlanShape {
   int32_t query_heads, kv_heads, page_tokens;
   int32_t multiprocessors;
   int64_t partial_rows_max;  // over all KV heads
+  bool trunk_items;          // shared prefixes have a kernel of their own
 };
 
 struct StepPlan {
   StepKey key;
   StepOffsets offsets = {};
-  std::vector<AttentionItem> narrow, wide;
+  std::vector<AttentionItem> narrow, wide, trunk;
   std::vector<int32_t> order, merge_of_token, merges;
   int64_t partial_rows = 0;  // over all KV heads
 };

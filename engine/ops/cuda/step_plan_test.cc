@@ -42,9 +42,11 @@ void CheckCoverage(const StepBatch& batch, const PlanShape& shape, const StepPla
   std::map<int32_t, std::vector<int>> seen;
   std::map<int64_t, int> written;
   std::map<int32_t, std::vector<int64_t>> partials_of;  // row: partial rows
-  for (const auto* items : {&plan.narrow, &plan.wide}) {
+  for (const auto* items : {&plan.narrow, &plan.wide, &plan.trunk}) {
     for (const AttentionItem& item : *items) {
-      ASSERT_LE(item.rows, items == &plan.narrow ? kRowsOfNarrowItem : kRowsOfWideItem);
+      ASSERT_LE(item.rows, items == &plan.narrow  ? kRowsOfNarrowItem
+                           : items == &plan.trunk ? kRowsOfTrunkItem
+                                                  : kRowsOfWideItem);
       ASSERT_EQ(item.kv_begin % kPositionsOfTile, 0);
       for (int32_t row = item.first_row; row < item.first_row + item.rows; ++row) {
         const int32_t token = plan.order[static_cast<size_t>(row / group)];
@@ -52,6 +54,9 @@ void CheckCoverage(const StepBatch& batch, const PlanShape& shape, const StepPla
         positions.resize(static_cast<size_t>(batch.positions[token]) + 1);
         int32_t s = 0;
         while (batch.q_indptr[s + 1] <= token) ++s;
+        if (items == &plan.trunk) {
+          ASSERT_LE(item.kv_end, batch.positions[token]);  // nothing is masked
+        }
         for (int32_t p = item.kv_begin; p < std::min(item.kv_end, batch.positions[token] + 1); ++p) {
           ++positions[static_cast<size_t>(p)];
           ASSERT_EQ(batch.pages[item.pages_at + p / kPage], batch.pages[batch.page_indptr[s] + p / kPage]);
@@ -82,7 +87,7 @@ void CheckCoverage(const StepBatch& batch, const PlanShape& shape, const StepPla
 }
 
 PlanShape ShapeFor(const Ops::StepLimits& limits, int32_t kv_heads, int32_t multiprocessors) {
-  return {limits.query_heads, kv_heads, kPage, multiprocessors, PartialRowsMax(limits, multiprocessors)};
+  return {limits.query_heads, kv_heads, kPage, multiprocessors, PartialRowsMax(limits, multiprocessors), true};
 }
 
 void Check(const std::vector<Sequence>& sequences, int32_t query_heads, int32_t kv_heads, StepPlan* plan) {
@@ -126,12 +131,26 @@ TEST(StepPlan, BranchesReadTheirTrunkOnce) {
   for (int32_t s = 0; s < 32; ++s) sequences.push_back({4100 + s, 1, Table(0, 128, 1000 * (s + 1), 4200)});
   StepPlan plan;
   ASSERT_NO_FATAL_FAILURE(Check(sequences, 64, 8, &plan));
-  // 32 tokens x 8 heads of a group = 256 rows: 4 wide tiles pass over the trunk, each position once per tile.
+  // 32 tokens x 8 heads of a group = 256 rows: 2 tiles pass over the trunk, each position once per tile.
   int64_t trunk = 0, suffixes = 0;
-  for (const AttentionItem& item : plan.wide) trunk += item.kv_end - item.kv_begin;
+  for (const AttentionItem& item : plan.trunk) trunk += item.kv_end - item.kv_begin;
   for (const AttentionItem& item : plan.narrow) suffixes += item.kv_end - item.kv_begin;
-  EXPECT_EQ(trunk, 4 * 4096);
+  EXPECT_EQ(trunk, 2 * 4096);
+  EXPECT_LE(plan.trunk.size() * 8, 132u);  // one block per multiprocessor
+  EXPECT_GE(plan.trunk.size() * 8, 120u);
+  EXPECT_TRUE(plan.wide.empty());
   EXPECT_EQ(suffixes, 32 * 5 + 31 * 32 / 2);
+}
+
+TEST(StepPlan, FewSharersUseNarrowAndWideItems) {
+  for (const int32_t count : {2, 3, 8, 9}) {
+    std::vector<Sequence> sequences;
+    for (int32_t s = 0; s < count; ++s) sequences.push_back({4100 + s, 1, Table(0, 128, 1000 * (s + 1), 4200)});
+    StepPlan plan;
+    ASSERT_NO_FATAL_FAILURE(Check(sequences, 64, 8, &plan));
+    EXPECT_EQ(plan.wide.empty(), count == 2 || count == 9) << count;
+    EXPECT_EQ(plan.trunk.empty(), count < 9) << count;  // more than 64 rows
+  }
 }
 
 TEST(StepPlan, OneLongSequenceFillsTheDevice) {
