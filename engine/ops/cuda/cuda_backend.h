@@ -104,9 +104,17 @@ class CudaOps final : public Ops {
   void IssueAttention(const OpRecord& r);
   // issue_grouped.cc
   void IssueRoute(const OpRecord& r);
-  // With `norm`, the AddRmsNorm that follows and adds what the experts made: in one with their sum.
-  void IssueExpertFfn(const OpRecord& r, const OpRecord* norm);
-  void IssueExperts(const OpRecord& r, const OpRecord* norm, const Shadow& shadow, int64_t token, int64_t tokens);
+  // With `route` (RoutesInside) and `norm`, what stands before and behind it in the same kernels.
+  void IssueExpertFfn(const OpRecord& r, const OpRecord* route, const OpRecord* norm);
+  bool RoutesInside(const ExpertFusion& fusion) const;  // or it has no Route
+  RouteArgs RouteArgsOf(const OpRecord& r) const;
+  struct ExpertPart {  // some tokens of a call
+    int64_t token, tokens;
+    const OpRecord *route, *norm;
+    Shadow shadow;
+  };
+  void IssueExperts(const OpRecord& r, const ExpertPart& part);
+  void CombineExperts(const OpRecord& r, const ExpertPart& part);
   void IssueHeadGemm(const OpRecord& r);
   void Multiply(const GroupedProduct& product, const StackPart& part);
   // A shadow for rows that are about to be written at `y`; empty if no product would use it.

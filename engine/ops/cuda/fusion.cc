@@ -35,13 +35,25 @@ HeadFusion MatchHeads(std::span<const OpRecord> records, int64_t query_heads, co
   return fusion;
 }
 
-bool IsExpertsAndNorm(std::span<const OpRecord> records) {
-  if (records.size() < 2 || records[0].kind != OpKind::kExpertFfn || records[1].kind != OpKind::kAddRmsNorm) {
-    return false;
+ExpertFusion MatchExperts(std::span<const OpRecord> records) {
+  ExpertFusion fusion;
+  size_t i = 0;
+  if (records[i].kind == OpKind::kRoute) fusion.route = &records[i++];
+  if (i >= records.size() || records[i].kind != OpKind::kExpertFfn) return {};
+  fusion.experts = &records[i++];
+  // pointers of Route: ids, weights; of ExpertFfn: y, x, ids, weights; of AddRmsNorm: residual, y, x. sizes[0]: tokens.
+  const OpRecord& experts = *fusion.experts;
+  if (fusion.route != nullptr && (fusion.route->pointers[0] != experts.pointers[2] ||
+                                  fusion.route->pointers[1] != experts.pointers[3] || experts.sizes[0] != 1)) {
+    return {};
   }
-  const OpRecord& norm = records[1];  // pointers: residual, y, x
-  const void* y = records[0].pointers[0];
-  return norm.pointers[2] == y && norm.pointers[0] != y && norm.sizes[0] == records[0].sizes[0];
+  if (i < records.size() && records[i].kind == OpKind::kAddRmsNorm && records[i].pointers[2] == experts.pointers[0] &&
+      records[i].pointers[0] != experts.pointers[0] && records[i].sizes[0] == experts.sizes[0]) {
+    fusion.norm = &records[i++];
+  }
+  if (fusion.route == nullptr && fusion.norm == nullptr) return {};
+  fusion.calls = i;
+  return fusion;
 }
 
 }  // namespace conclave::engine::cuda

@@ -18,7 +18,13 @@ struct HeadFusion {
 };
 HeadFusion MatchHeads(std::span<const OpRecord> records, int64_t query_heads, const KvShape& kv);
 
-// ExpertFfn, and the AddRmsNorm that adds its result.
-bool IsExpertsAndNorm(std::span<const OpRecord> records);
+// An ExpertFfn, the Route before it whose choice it is (of one token: found by the products themselves), and the
+// AddRmsNorm behind it that adds its result.
+struct ExpertFusion {
+  size_t calls = 0;  // 0: none of these
+  const OpRecord *route = nullptr, *norm = nullptr;
+  const OpRecord* experts = nullptr;
+};
+ExpertFusion MatchExperts(std::span<const OpRecord> records);
 
 }  // namespace conclave::engine::cuda

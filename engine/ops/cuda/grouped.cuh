@@ -24,7 +24,7 @@ __device__ inline Group GroupOf(const Groups& groups, int item) {
 }
 
 __device__ inline int PairOf(const Groups& groups, const Group& group, int i) {
-  if (groups.how == Grouping::kDirect) return group.first;
+  if (groups.how == Grouping::kDirect || groups.how == Grouping::kRouted) return group.first;
   if (groups.how == Grouping::kHeads) return (group.first + i) * groups.matrices + group.matrix;
   return groups.order[group.first + i];
 }
@@ -127,16 +127,31 @@ __device__ Vec Combined(const CombineArgs& a, int64_t token, int64_t at) {
   Vec sum = {};
   float* sums = reinterpret_cast<float*>(&sum);
   if (a.add) sum = reinterpret_cast<const Vec*>(a.y)[token * pieces + at];
-  for (int64_t slot = 0; slot < a.slots; ++slot) {
-    const int64_t pair = token * a.slots + slot;
-    const int expert = a.ids[pair];
-    if (expert < 0) continue;
-    const float weight = a.weights[pair];
-    const Vec values = reinterpret_cast<const Vec*>(a.pairs)[pair * pieces + at];
-    const Vec bias = a.bias != nullptr ? reinterpret_cast<const Vec*>(a.bias)[expert * pieces + at] : Vec{};
+  constexpr int kAtOnce = 8;  // slots whose pieces are on their way together
+  for (int64_t first = 0; first < a.slots; first += kAtOnce) {
+    int experts[kAtOnce];
+    float weights[kAtOnce];
+    Vec values[kAtOnce];
 #pragma unroll
-    for (int j = 0; j < kLanes; ++j) {
-      sums[j] += weight * (reinterpret_cast<const float*>(&values)[j] + reinterpret_cast<const float*>(&bias)[j]);
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64_t pair = token * a.slots + first + i;
+      experts[i] = first + i < a.slots ? a.ids[pair] : -1;
+      weights[i] = experts[i] >= 0 ? a.weights[pair] : 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (experts[i] < 0) continue;
+      values[i] = reinterpret_cast<const Vec*>(a.pairs)[(token * a.slots + first + i) * pieces + at];
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (experts[i] < 0) continue;
+      const Vec bias = a.bias != nullptr ? reinterpret_cast<const Vec*>(a.bias)[experts[i] * pieces + at] : Vec{};
+#pragma unroll
+      for (int j = 0; j < kLanes; ++j) {
+        sums[j] +=
+            weights[i] * (reinterpret_cast<const float*>(&values[i])[j] + reinterpret_cast<const float*>(&bias)[j]);
+      }
     }
   }
   return sum;

@@ -23,9 +23,19 @@ struct GroupItem {
   int32_t matrix, first, count;  // pairs: order[first ..]
 };
 
+struct RouteArgs {
+  int32_t* ids;
+  float* weights;
+  const float* logits;
+  const float* bias;                // ? [E]
+  const int32_t* experts_of_token;  // [T], 0: the router's own
+  int64_t tokens;
+  RouterSpec router;
+};
 enum class Grouping : int32_t {
   kSorted,  // pairs of `order`, as the items say
   kDirect,  // an item is a pair; ids[pair] is its matrix, negative: none
+  kRouted,  // as kDirect, of one token that every warp routes itself (CanRouteInside), so that no kernel stands before
   kHeads,   // pair = token * matrices + matrix
 };
 
@@ -39,6 +49,8 @@ struct Groups {
   int32_t* order;
   GroupItem* sorted_items;
   int32_t* num_items;
+  RouteArgs route;    // kRouted
+  bool writes_route;  // the first block writes ids and weights
 };
 
 struct GroupedProduct {
@@ -60,6 +72,11 @@ struct GroupedProduct {
   GatedActivation activation;
 };
 
+// Whether kRouted does a router: its warps have an expert per lane eight times, and no room for groups.
+CONCLAVE_HD bool CanRouteInside(const RouterSpec& router) {
+  return router.experts <= 8 * 32 && router.top_groups == router.groups;
+}
+
 // Fills order, sorted_items and num_items from ids [pairs]: pairs of a matrix in rising order.
 void SortGroups(const Stream& s, const Groups& groups, int64_t pairs);
 void GroupedGemv(const Stream& s, const GroupedProduct& p, const StackPart& part);
@@ -67,15 +84,6 @@ void GroupedGemm(const Stream& s, const GroupedProduct& p, const StackPart& part
 void GroupedF32(const Stream& s, const GroupedProduct& p, const StackPart& part);
 
 // ---- Mixtures of experts (router.cu, experts.cu)
-struct RouteArgs {
-  int32_t* ids;
-  float* weights;
-  const float* logits;
-  const float* bias;                // ? [E]
-  const int32_t* experts_of_token;  // [T], 0: the router's own
-  int64_t tokens;
-  RouterSpec router;
-};
 void RouteTokens(const Stream& s, const RouteArgs& args);
 
 struct ActivateArgs {

@@ -2,6 +2,7 @@
 // Grouped products of few pairs, on the matrix units: the warps of a block hold row tiles of the item's matrix and go
 // over its columns once, for up to 16 pairs. Bound by memory: each matrix that has pairs is read once, others never.
 #include "engine/ops/cuda/grouped.cuh"
+#include "engine/ops/cuda/router.cuh"
 
 namespace conclave::engine::cuda {
 namespace {
@@ -56,11 +57,29 @@ __device__ void Store(const float (&parts)[kWarps][kRowTiles][kPairTiles * kPair
   }
 }
 
+// The group of slot blockIdx.x of the only token.
+__device__ Group RoutedGroup(const Groups& groups) {
+  const int slot = static_cast<int>(blockIdx.x);
+  if (groups.writes_route && slot == 0 && blockIdx.y == 0 && threadIdx.x < 32) {
+    RouteToken<8>(groups.route, 0, groups.route.router.top_k, true, nullptr);
+  }
+  return {RouteToken<8>(groups.route, 0, slot + 1, false, nullptr), slot, 1};
+}
+
+template <bool kMayRoute>
+__device__ Group FindGroup(const GroupedProduct& p) {
+  if (!p.early) AwaitPrevious();
+  const Group group = kMayRoute && p.groups.how == Grouping::kRouted ? RoutedGroup(p.groups)
+                                                                     : GroupOf(p.groups, static_cast<int>(blockIdx.x));
+  // So that who waits for this kernel has waited for the one before.
+  if (group.matrix < 0 && p.early) AwaitPrevious();
+  return group;
+}
+
 template <typename Weights, int kPairTiles>
 __global__ void __launch_bounds__(kThreads, 2) GroupedGemvKernel(GroupedProduct p, StackPart stack, int split) {
   __shared__ float parts[kWarps][kRowTiles][kPairTiles * kPairs * kTileRows];
-  if (!p.early) AwaitPrevious();
-  const Group group = GroupOf(p.groups, static_cast<int>(blockIdx.x));
+  const Group group = FindGroup<kPairTiles == 1>(p);
   if (group.matrix < 0) return;
   const Places places(split);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;

@@ -104,7 +104,7 @@ void CudaOps::Issue(const OpRecord& r) {
       IssueRoute(r);
       break;
     case OpKind::kExpertFfn:
-      IssueExpertFfn(r, nullptr);
+      IssueExpertFfn(r, nullptr, nullptr);
       break;
   }
   NoteLast("starting a kernel");
@@ -178,10 +178,10 @@ void CudaOps::MultiplyLarge(const Product& product, const WeightPart& part) {
 
 void CudaOps::IssueAll(std::span<const OpRecord> records) {
   while (!records.empty()) {
-    if (IsExpertsAndNorm(records)) {
-      if (fault_.ok()) IssueExpertFfn(records[0], &records[1]);
+    if (const ExpertFusion experts = MatchExperts(records); experts.calls > 0 && RoutesInside(experts)) {
+      if (fault_.ok()) IssueExpertFfn(*experts.experts, experts.route, experts.norm);
       NoteLast("starting a kernel");
-      records = records.subspan(2);
+      records = records.subspan(experts.calls);
       continue;
     }
     const HeadFusion heads = MatchHeads(records, limits_.query_heads, kv_);

@@ -64,7 +64,7 @@ void CudaOps::ExpertFfn(const View& y, const View& x, const View& ids, const Vie
   Do(r);
 }
 
-void CudaOps::IssueRoute(const OpRecord& r) {
+RouteArgs CudaOps::RouteArgsOf(const OpRecord& r) const {
   RouteArgs a = {};
   a.ids = Mutable<int32_t>(r.pointers[0]);
   a.weights = Mutable(r.pointers[1]);
@@ -73,9 +73,19 @@ void CudaOps::IssueRoute(const OpRecord& r) {
   a.experts_of_token = step_words_ + step_.offsets.experts;
   a.tokens = r.sizes[0];
   a.router = routers_[static_cast<size_t>(r.flag)];
-  Wrote(a.ids);
-  Wrote(a.weights);
-  RouteTokens(stream_, a);
+  return a;
+}
+
+void CudaOps::IssueRoute(const OpRecord& r) {
+  Wrote(r.pointers[0]);
+  Wrote(r.pointers[1]);
+  RouteTokens(stream_, RouteArgsOf(r));
+}
+
+bool CudaOps::RoutesInside(const ExpertFusion& fusion) const {
+  if (fusion.route == nullptr) return true;
+  const CudaStack &gate_up = StackOf(fusion.experts->pointers[4]), &down = StackOf(fusion.experts->pointers[5]);
+  return CanRouteInside(routers_[static_cast<size_t>(fusion.route->flag)]) && !gate_up.has_f32() && !down.has_f32();
 }
 
 void CudaOps::Multiply(const GroupedProduct& product, const StackPart& part) {
@@ -84,34 +94,39 @@ void CudaOps::Multiply(const GroupedProduct& product, const StackPart& part) {
   GroupedGemv(stream_, product, part);
 }
 
-void CudaOps::IssueExpertFfn(const OpRecord& r, const OpRecord* norm) {
+void CudaOps::IssueExpertFfn(const OpRecord& r, const OpRecord* route, const OpRecord* norm) {
   const CudaStack& gate_up = StackOf(r.pointers[4]);
   const int64_t tokens = r.sizes[0], width = gate_up.columns;
-  const Shadow shadow = gate_up.has_bf16() ? ShadowOf(r.pointers[1], tokens, width) : Shadow{};
-  for (int64_t token = 0; token < tokens; token += room_.expert_tokens) {
-    IssueExperts(r, norm, shadow, token, std::min(room_.expert_tokens, tokens - token));
+  ExpertPart part = {};
+  part.route = route;
+  part.norm = norm;
+  if (gate_up.has_bf16()) part.shadow = ShadowOf(r.pointers[1], tokens, width);
+  for (part.token = 0; part.token < tokens; part.token += part.tokens) {
+    part.tokens = std::min(room_.expert_tokens, tokens - part.token);
+    IssueExperts(r, part);
   }
   Wrote(r.pointers[0]);
 }
 
-void CudaOps::IssueExperts(const OpRecord& r, const OpRecord* norm, const Shadow& shadow, int64_t token,
-                           int64_t tokens) {
+void CudaOps::IssueExperts(const OpRecord& r, const ExpertPart& part) {
   const CudaStack &gate_up = StackOf(r.pointers[4]), &down = StackOf(r.pointers[5]);
-  const int64_t slots = r.sizes[1], pairs = tokens * slots, hidden = down.columns;
+  const int64_t token = part.token, tokens = part.tokens, slots = r.sizes[1], pairs = tokens * slots;
+  const int64_t hidden = down.columns;
   GroupedProduct p = {};
   p.groups = expert_groups_;
   p.groups.matrices = static_cast<int32_t>(gate_up.count);
   p.groups.ids = Ids(r, token);
   p.groups.tile = GroupedTile(tokens, pairs, gate_up.count);
-  p.groups.how = tokens == 1 ? Grouping::kDirect : Grouping::kSorted;
+  p.groups.how = tokens > 1 ? Grouping::kSorted : part.route != nullptr ? Grouping::kRouted : Grouping::kDirect;
   p.groups.items = static_cast<int32_t>(tokens == 1 ? pairs : GroupedItemsMax(pairs, gate_up.count, p.groups.tile));
   CONCLAVE_CHECK(pairs <= room_.pairs && p.groups.items <= std::max(room_.items, pairs));
   if (tokens > 1) SortGroups(stream_, p.groups, pairs);
+  if (part.route != nullptr) p.groups.route = RouteArgsOf(*part.route);
 
   p.activation = {r.numbers[0], r.numbers[1], r.numbers[2]};
   p.bias = Floats(r.pointers[6]);
-  p.x = shadow.data == nullptr ? nullptr : shadow.data + token * shadow.stride;
-  p.x_stride = shadow.stride;
+  p.x = part.shadow.data == nullptr ? nullptr : part.shadow.data + token * part.shadow.stride;
+  p.x_stride = part.shadow.stride;
   p.x_f32 = Floats(r.pointers[1]) + token * gate_up.columns;
   p.x_f32_stride = gate_up.columns;
   p.x_divisor = static_cast<int32_t>(slots);
@@ -121,7 +136,11 @@ void CudaOps::IssueExperts(const OpRecord& r, const OpRecord* norm, const Shadow
   const bool gated = gate_up.parts.size() == 1 && gate_up.has_bf16() && !down.has_f32() &&
                      p.groups.tile != kGroupedTileLarge && CanGate(gate_up.parts[0].part.rows);
   if (gated) p.activated = activated_, p.activated_stride = stride;
-  for (const StackPart& part : gate_up.parts) Multiply(p, part);
+  for (size_t i = 0; i < gate_up.parts.size(); ++i) {
+    p.groups.writes_route = i == 0;
+    Multiply(p, gate_up.parts[i]);
+  }
+  p.groups.writes_route = false;
   if (!gated) {
     ActivatePairs(stream_, {.gate_up = pair_values_,
                             .ids = p.groups.ids,
@@ -142,23 +161,30 @@ void CudaOps::IssueExperts(const OpRecord& r, const OpRecord* norm, const Shadow
   p.x_divisor = 1;
   p.early = true;  // gate | up stand between
   p.y_stride = down.rows;
-  for (const StackPart& part : down.parts) Multiply(p, part);
-  const CombineArgs combine = {.y = Mutable(r.pointers[0]) + token * down.rows,
+  for (const StackPart& some : down.parts) Multiply(p, some);
+  CombineExperts(r, part);
+}
+
+void CudaOps::CombineExperts(const OpRecord& r, const ExpertPart& part) {
+  const int64_t token = part.token, tokens = part.tokens, slots = r.sizes[1];
+  const int64_t width = StackOf(r.pointers[5]).rows;
+  const CombineArgs combine = {.y = Mutable(r.pointers[0]) + token * width,
                                .pairs = pair_values_,
-                               .ids = p.groups.ids,
+                               .ids = Ids(r, token),
                                .weights = Floats(r.pointers[3]) + token * slots,
                                .bias = Floats(r.pointers[7]),
                                .tokens = tokens,
                                .slots = slots,
-                               .width = down.rows,
+                               .width = width,
                                .add = r.flag != 0};
-  if (norm == nullptr) return CombinePairs(stream_, combine);
-  float *residual = Mutable(norm->pointers[0]) + token * down.rows, *y = Mutable(norm->pointers[1]) + token * down.rows;
-  Wrote(norm->pointers[0]);
-  Wrote(norm->pointers[1]);
+  if (part.norm == nullptr) return CombinePairs(stream_, combine);
+  const OpRecord& norm = *part.norm;
+  float *residual = Mutable(norm.pointers[0]) + token * width, *y = Mutable(norm.pointers[1]) + token * width;
+  Wrote(norm.pointers[0]);
+  Wrote(norm.pointers[1]);
   const bool whole = tokens == r.sizes[0];
-  CombineAddRmsNormRows(stream_, combine, residual, y, static_cast<const CudaWeight*>(norm->pointers[3])->vector,
-                        norm->numbers[0], whole ? NewShadow(norm->pointers[1], tokens, down.rows) : Shadow{});
+  CombineAddRmsNormRows(stream_, combine, residual, y, static_cast<const CudaWeight*>(norm.pointers[3])->vector,
+                        norm.numbers[0], whole ? NewShadow(norm.pointers[1], tokens, width) : Shadow{});
 }
 
 void CudaOps::IssueHeadGemm(const OpRecord& r) {
