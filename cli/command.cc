@@ -78,4 +78,9 @@ absl::StatusOr<std::string> ReadStdin(int64_t bytes_max) {
   return text;
 }
 
+std::string EnvironmentVariable(const std::string& name) {
+  const char* value = std::getenv(name.c_str());  // NOLINT(concurrency-mt-unsafe)
+  return value == nullptr ? "" : value;
+}
+
 }  // namespace conclave::cli

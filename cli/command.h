@@ -70,4 +70,7 @@ void AddRoofline(CLI::App* app, Chosen* chosen);
 // Reads all of standard input, at most bytes_max; RESOURCE_EXHAUSTED beyond.
 absl::StatusOr<std::string> ReadStdin(int64_t bytes_max = int64_t{64} << 20);
 
+// Its value, or "" where it is not set.
+std::string EnvironmentVariable(const std::string& name);
+
 }  // namespace conclave::cli

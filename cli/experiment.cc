@@ -4,7 +4,9 @@
 
 #include <fmt/format.h>
 #include <google/protobuf/text_format.h>
+#include <algorithm>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -162,6 +164,13 @@ Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::Lo
                     {"sha256", FileHash(member.recorded().path())}});
     }
     if (member.has_worker_address()) entry["worker"] = member.worker_address();
+    if (member.has_openai()) {
+      const bool seeds = std::count(member.openai().capability().begin(), member.openai().capability().end(),
+                                    deliberation::v1::OpenAi::SEED) > 0;
+      entry.update({{"url", member.openai().url()},
+                    {"as", member.openai().model().empty() ? member.name() : member.openai().model()},
+                    {"reproducible", seeds}});
+    }
     members.push_back(std::move(entry));
   }
   Json arms = ArmsForManifest(loaded, graph_hashes);

@@ -61,6 +61,7 @@ class LocalSession final : public Session, public experiment::Deliberator {
     orchestrator::LaunchOptions options;
     options.worker_binary = flags.worker_binary.empty() ? BinaryDirectory() + "/conclave-worker" : flags.worker_binary;
     options.cores = static_cast<int32_t>(std::thread::hardware_concurrency());
+    options.variable = EnvironmentVariable;
     options.on_worker_end = [](const std::string& what) { fmt::print(stderr, "{}\n", what); };
     ASSIGN_OR_RETURN(launched_, orchestrator::LaunchedFleet::Launch(fleet_, options));
     const auto workers = launched_->workers();

@@ -49,6 +49,7 @@ absl::StatusOr<std::vector<Served>> MembersOfFleet(const Arguments& a) {
   ASSIGN_OR_RETURN(const auto fleet, orchestrator::LoadFleet(a.fleet, home));
   orchestrator::LaunchOptions options;
   options.worker_binary = a.worker_binary.empty() ? BinaryDirectory() + "/conclave-worker" : a.worker_binary;
+  options.variable = EnvironmentVariable;
   options.cores = static_cast<int32_t>(std::thread::hardware_concurrency());
   ASSIGN_OR_RETURN(const auto launched, orchestrator::LaunchedFleet::Launch(fleet, options));
   std::vector<Served> members;

@@ -78,15 +78,25 @@ class CallSink {
   virtual void OnDone(CallId id, CallOutcome outcome) = 0;
 };
 
+// What a member can do beyond answering. What is missing is refused before a run begins (fleet/abilities.h).
+struct MemberAbilities {
+  bool seed = true;               // the same seed gives the same text
+  bool logprobs = true;           // CallOutcome::trace
+  bool p_true = true;             // CallRequest::p_true
+  bool extended_sampling = true;  // top_k, min_p, repetition_penalty
+  bool experts = true;            // experts_per_token, where it is a mixture
+};
+
 // What is known of a member, for bindings, ledgers and listings.
 struct MemberFacts {
   std::string name = {};
-  std::string backend = {};   // "worker", "recorded", "fake"
-  std::string location = {};  // host:port, or the recording's path
+  std::string backend = {};   // "worker", "recorded", "openai", "fake"
+  std::string location = {};  // host:port, the recording's path or the server's URL
   bool available = false;
   double weight = 1.0;                              // in weighted votes
   std::optional<inference::v1::Model> model = {};   // measured: from a worker
   std::optional<deliberation::v1::Card> card = {};  // declared: from the fleet file
+  MemberAbilities abilities = {};
 };
 
 // Thread-safe. Outlives every call it started.

@@ -39,6 +39,36 @@ TEST_F(DoorTest, ErrorsHaveTheFormThatCallersKnow) {
   ErrorOf(421, Exchange("GET /v1/models HTTP/1.1\r\nHost: evil.example:80\r\nConnection: close\r\n\r\n"));
 }
 
+// A member behind a server that honours nothing special.
+class PlainServer final : public Backend {
+ public:
+  void Start(CallRequest request, CallSink* sink) override { sink->OnDone(request.id, Says("yes").outcome); }
+  void Cancel(CallId) override {}
+  std::vector<MemberFacts> Describe() const override {
+    MemberFacts facts;
+    facts.name = "hosted";
+    facts.abilities.seed = facts.abilities.extended_sampling = false;
+    return {facts};
+  }
+};
+
+TEST_F(DoorTest, WhatAMembersServerDoesNotHonourIsRefused) {
+  PlainServer plain;
+  graphs_ = *GraphLibrary::Open(CONCLAVE_SOURCE_DIR "/graphs");
+  executor_ = *Executor::Start({.store = store_.get(), .backend = &plain});
+  DoorOptions options;
+  options.openai = {.executor = executor_.get(), .backend = &plain, .graphs = graphs_.get(), .bindings = {}};
+  door_ = *Door::Start(options);
+  port_ = std::stoi(door_->address().substr(door_->address().rfind(':') + 1));
+  EXPECT_EQ(StatusOf(Exchange(PostText(kChat, Ask("hosted")))), 200);
+  for (const char* field : {"seed", "top_k", "min_p", "repetition_penalty"}) {
+    const std::string body =
+        Ask("hosted", std::string("\"") + field + (std::string_view(field) == "min_p" ? "\": 0.5" : "\": 1"));
+    EXPECT_EQ(ErrorOf(400, Exchange(PostText(kChat, body)))["param"], field);
+  }
+  EXPECT_EQ(ErrorOf(400, Exchange(PostText(kChat, Ask("hosted", R"("ignore_eos": true)"))))["param"], "ignore_eos");
+}
+
 TEST_F(DoorTest, AnErrorInTheMiddleOfAStreamIsNoWholeAnswer) {
   Serve([](const CallRequest&) {
     FakeAnswer answer = Fails(Unavailable("the worker was lost"), /*retryable=*/true);

@@ -34,6 +34,20 @@ absl::Status WrongField(const std::string& field, const std::string& what) {
   return rpc::WithViolations(InvalidArgument("{}: {}", field, what), {&violation, 1});
 }
 
+// Whether a member can do what it is asked directly.
+absl::Status CheckMember(const OpenAiRequest& request, const MemberAbilities& can) {
+  if (!request.inputs.empty()) return WrongField("inputs", "are for graphs; a member reads the messages alone");
+  if (request.seed.has_value() && !can.seed) return WrongField("seed", "is not honoured by this member's server");
+  if (can.extended_sampling) return absl::OkStatus();
+  const pb::SamplingDefaults& sampling = request.sampling;
+  for (const auto& [name, wanted] : {std::pair("top_k", sampling.has_top_k()), std::pair("min_p", sampling.has_min_p()),
+                                     std::pair("repetition_penalty", sampling.has_repetition_penalty()),
+                                     std::pair("ignore_eos", request.ignore_eos)}) {
+    if (wanted) return WrongField(name, "is not honoured by this member's server");
+  }
+  return absl::OkStatus();
+}
+
 http::Json ModelJson(const std::string& name, int64_t created) {
   return {{"id", name},
           {"object", "model"},
@@ -152,10 +166,10 @@ absl::StatusOr<OpenAi::Begun> OpenAi::Begin(const OpenAiRequest& request, OpenAi
     }
     return begun;
   }
-  if (std::none_of(members.begin(), members.end(), [&](const MemberFacts& m) { return m.name == request.model; })) {
-    return ModelNotFound(request.model);
-  }
-  if (!request.inputs.empty()) return WrongField("inputs", "are for graphs; a member reads the messages alone");
+  const auto member =
+      std::find_if(members.begin(), members.end(), [&](const MemberFacts& m) { return m.name == request.model; });
+  if (member == members.end()) return ModelNotFound(request.model);
+  RETURN_IF_ERROR(CheckMember(request, member->abilities));
   for (int32_t i = 0; i < request.choices; ++i) {
     begun.speakers.push_back(
         AskMember(options_.backend, CallFor(request, api, seed + static_cast<uint64_t>(i)), {begun.mailbox, i}));

@@ -10,7 +10,9 @@
 #include "common/file.h"
 #include "common/status.h"
 #include "orchestrator/graph/binding.h"
+#include "orchestrator/http/http_client.h"
 #include "orchestrator/pick/confidence.h"
+#include "protos/rpc_endpoint.h"
 #include "protos/textproto.h"
 
 namespace conclave::orchestrator {
@@ -20,6 +22,7 @@ using deliberation::v1::DevelopmentWeights;
 using deliberation::v1::Fleet;
 using deliberation::v1::LocalModel;
 using deliberation::v1::Member;
+using deliberation::v1::OpenAi;
 
 constexpr std::string_view kNameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.@/-";
 
@@ -57,7 +60,8 @@ class FleetCheck {
     }
     switch (member.source_case()) {
       case Member::SOURCE_NOT_SET:
-        Add(line, "member \"{}\": says not where answers come from; add model, worker_address or recorded", name);
+        Add(line, "member \"{}\": says not where answers come from; add model, worker_address, recorded or openai",
+            name);
         break;
       case Member::kModel:
         CheckModel(member.model(), name, line);
@@ -69,6 +73,9 @@ class FleetCheck {
         break;
       case Member::kRecorded:
         if (member.recorded().path().empty()) Add(line, "member \"{}\": recorded needs a path", name);
+        break;
+      case Member::kOpenai:
+        CheckOpenAi(member.openai(), name, line);
         break;
     }
     if (member.has_weight() && !(member.weight() >= 0 && member.weight() <= 1e6)) {
@@ -124,6 +131,26 @@ class FleetCheck {
     }
   }
 
+  void CheckOpenAi(const OpenAi& openai, const std::string& name, int line) {
+    if (const auto url = http::ParseUrl(openai.url()); !url.ok()) {
+      Add(line, "member \"{}\": {}", name, Message(url.status()));
+    } else if (!url->tls && !openai.api_key_env().empty() && !rpc::IsLoopback({url->host, url->port})) {
+      Add(line, "member \"{}\": {} would carry its key in plaintext over a network; use https", name, openai.url());
+    }
+    if (openai.has_parallel_calls() && (openai.parallel_calls() < 1 || openai.parallel_calls() > kParallelCallsMax)) {
+      Add(line, "member \"{}\": parallel_calls is {}; 1 to {} are allowed", name, openai.parallel_calls(),
+          kParallelCallsMax);
+    }
+    std::set<int> seen;
+    for (const int capability : openai.capability()) {
+      if (capability == OpenAi::CAPABILITY_UNSPECIFIED) Add(line, "member \"{}\": capability is unspecified", name);
+      if (!seen.insert(capability).second) {
+        Add(line, "member \"{}\": capability {} is there twice", name,
+            OpenAi::Capability_Name(static_cast<OpenAi::Capability>(capability)));
+      }
+    }
+  }
+
   void CheckBind(int i) {
     const auto& bind = fleet_.bind(i);
     const int line = lines_.LineOf(fleet_, "bind", i);
@@ -161,6 +188,11 @@ void ResolvePaths(const std::string& directory, const std::string& home, Fleet* 
     if (!member.development().path().empty()) {
       member.mutable_development()->set_path(Resolve(member.development().path(), directory, home));
     }
+  }
+  for (Member& member : *fleet->mutable_member()) {
+    if (!member.has_openai()) continue;
+    auto* authorities = member.mutable_openai()->mutable_authorities();
+    *authorities = Resolve(*authorities, directory, home);
   }
   auto* store = fleet->mutable_orchestrator()->mutable_store();
   *store = Resolve(*store, directory, home);

@@ -15,6 +15,7 @@ namespace conclave::orchestrator {
 // ---- Limits, tested at the limit and one above.
 inline constexpr int kFleetMembersMax = 256;
 inline constexpr int kReplicasMax = 64;
+inline constexpr int kParallelCallsMax = 256;
 inline constexpr int kMemberNameMax = 128;
 
 // A checked fleet; paths are relative to the working directory or absolute, "~/" expanded with `home`.

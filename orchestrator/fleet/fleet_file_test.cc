@@ -110,5 +110,28 @@ TEST(FleetFile, HoldsItsLimits) {
   EXPECT_THAT(name(kMemberNameMax + 1), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
+TEST(FleetFile, ServersOfOthersAreChecked) {
+  const auto good = Load(R"(member { name: "a" openai { url: "https://api.example.com/v1" model: "m" api_key_env: "KEY"
+    capability: SEED capability: LOGPROBS parallel_calls: 256 authorities: "ca.pem" } }
+member { name: "b" openai { url: "http://10.0.0.1:8000/v1" } }
+member { name: "c" openai { url: "http://127.0.0.1:8000/v1" api_key_env: "KEY" parallel_calls: 1 } })");
+  ASSERT_OK(good);
+  EXPECT_THAT(good->fleet.member(0).openai().authorities(), HasSubstr("/ca.pem"));
+  const auto bad = Load(R"(member { name: "a" openai { url: "api.example.com" } }
+member { name: "b" openai { url: "http://10.0.0.1:8000/v1" api_key_env: "KEY" } }
+member { name: "c" openai { url: "http://h/v1" parallel_calls: 257 } }
+member { name: "d" openai { url: "http://h/v1" parallel_calls: 0 } }
+member { name: "e" openai { url: "http://h/v1" capability: SEED capability: SEED } }
+member { name: "f" openai { url: "http://h/v1" capability: CAPABILITY_UNSPECIFIED } }
+)");
+  ASSERT_THAT(bad, StatusIs(absl::StatusCode::kInvalidArgument));
+  const std::string text(bad.status().message());
+  for (const char* part : {":1: member \"a\": url", ":2: member \"b\": http://10.0.0.1:8000/v1 would carry its key",
+                           ":3: member \"c\": parallel_calls is 257; 1 to 256", ":4: member \"d\": parallel_calls is 0",
+                           ":5: member \"e\": capability SEED is there twice", ":6: member \"f\": capability"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+}
+
 }  // namespace
 }  // namespace conclave::orchestrator

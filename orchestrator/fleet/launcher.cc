@@ -11,6 +11,7 @@
 
 #include "common/mutex.h"
 #include "common/status.h"
+#include "orchestrator/backend/openai_backend.h"
 #include "orchestrator/backend/recorded_backend.h"
 #include "orchestrator/backend/router.h"
 #include "orchestrator/backend/worker_backend.h"
@@ -85,6 +86,40 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenRecordings(const deliberation::v1::
   }
   if (recorded.empty()) return std::unique_ptr<Backend>();
   return NewRecordedBackend(std::move(recorded));
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> OpenServers(const deliberation::v1::Fleet& fleet,
+                                                     const LaunchOptions& options) {
+  using deliberation::v1::OpenAi;
+  std::vector<OpenAiMember> members;
+  for (const Member& member : fleet.member()) {
+    if (!member.has_openai()) continue;
+    const OpenAi& server = member.openai();
+    const auto declares = [&server](OpenAi::Capability capability) {
+      return std::count(server.capability().begin(), server.capability().end(), capability) > 0;
+    };
+    OpenAiMember& out = members.emplace_back();
+    out.name = member.name();
+    out.url = server.url();
+    out.model = server.model().empty() ? member.name() : server.model();
+    out.authorities = server.authorities();
+    if (server.has_parallel_calls()) out.parallel_calls = server.parallel_calls();
+    out.abilities = {.seed = declares(OpenAi::SEED),
+                     .logprobs = declares(OpenAi::LOGPROBS),
+                     .p_true = false,
+                     .extended_sampling = declares(OpenAi::EXTENDED_SAMPLING),
+                     .experts = false};
+    if (member.has_weight()) out.weight = member.weight();
+    if (member.has_card()) out.card = member.card();
+    if (server.api_key_env().empty()) continue;
+    out.api_key = options.variable ? options.variable(server.api_key_env()) : "";
+    if (out.api_key.empty()) {
+      return FailedPrecondition("member \"{}\": its key is wanted in the environment variable {}, which is not set",
+                                member.name(), server.api_key_env());
+    }
+  }
+  if (members.empty()) return std::unique_ptr<Backend>();
+  return NewOpenAiBackend(std::move(members), {});
 }
 
 }  // namespace
@@ -180,6 +215,8 @@ class LaunchedFleet::Impl {
     }
     ASSIGN_OR_RETURN(auto recorded, OpenRecordings(fleet.fleet));
     if (recorded != nullptr) backends.push_back(std::move(recorded));
+    ASSIGN_OR_RETURN(auto servers, OpenServers(fleet.fleet, options_));
+    if (servers != nullptr) backends.push_back(std::move(servers));
     ASSIGN_OR_RETURN(backend_, NewRouter(std::move(backends), fleet.MemberNames()));
     return absl::OkStatus();
   }

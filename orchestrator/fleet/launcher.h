@@ -21,6 +21,8 @@ struct LaunchOptions {
   int64_t connect_timeout_ns = 5'000'000'000;  // to workers that serve, those that were started and those that were not
   int restarts_max = 3;                        // of one worker that dies
   std::string log_level = "warn";
+  // The value of an environment variable, "" where it is not set: members name those that hold their keys.
+  std::function<std::string(const std::string&)> variable = {};
   // Told in a sentence that a worker ended unasked, and what is done about it. On a thread of the fleet.
   std::function<void(const std::string&)> on_worker_end = {};
 };

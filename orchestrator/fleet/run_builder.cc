@@ -9,6 +9,7 @@
 
 #include "common/file.h"
 #include "common/status.h"
+#include "orchestrator/fleet/abilities.h"
 #include "orchestrator/graph/binding.h"
 #include "orchestrator/graph/compile.h"
 #include "protos/textproto.h"
@@ -86,6 +87,7 @@ absl::StatusOr<RunSpec> BuildRunSpec(const CompiledGraph& graph, const deliberat
   spec.seed = request.seed();
   spec.sampling = request.sampling();
   spec.item_id = request.item_id();
+  RETURN_IF_ERROR(CheckAbilities(graph, spec, members));
   if (request.has_budget()) spec.budgets.push_back({"request", request.budget()});
   return spec;
 }

@@ -46,7 +46,8 @@ class GraphLibrary {
 };
 
 // Everything of a RunSpec but its id. `fleet_bindings` come before the request's own. A fleet of one member sits in
-// every seat that no binding names. INVALID_ARGUMENT names every seat that is left empty.
+// every seat that no binding names. INVALID_ARGUMENT names every seat that is left empty; FAILED_PRECONDITION
+// CAPABILITY_MISSING what a member cannot do that its seat needs.
 absl::StatusOr<RunSpec> BuildRunSpec(const CompiledGraph& graph, const deliberation::v1::RunRequest& request,
                                      std::span<const deliberation::v1::Binding> fleet_bindings,
                                      std::span<const MemberFacts> members);

@@ -19,7 +19,10 @@ constexpr size_t kReadBytes = 16 << 10;
 bool EdgeStream::Wait(int16_t events, int64_t until_ns) const {
   while (true) {
     const int64_t left_ns = until_ns - clock_.NowNs();
-    if (left_ns <= 0) return false;
+    if (left_ns <= 0) {
+      silent_ = true;
+      return false;
+    }
     pollfd ready = {socket_, events, 0};
     const int count = poll(&ready, 1, static_cast<int>(std::min<int64_t>(left_ns / kNsPerMs + 1, 60'000)));
     if (count > 0) return true;

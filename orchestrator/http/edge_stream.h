@@ -34,6 +34,8 @@ class EdgeStream final : public httplib::Stream {
   std::string_view head() const { return std::string_view(buffer_).substr(0, head_size_); }
   // The other end has closed, at least its sending half, or the connection is broken.
   bool gone() const;
+  // What ended a read or write was that nothing moved for too long.
+  bool silent() const { return silent_; }
   // For a stream whose user does not read heads by itself: read() does.
   void ReadHeadFirst() { head_wanted_ = true; }
 
@@ -48,7 +50,7 @@ class EdgeStream final : public httplib::Stream {
 
  private:
   // Waits until the socket is ready for `events`, no longer than `until_ns`.
-  bool Wait(int16_t events, int64_t until_ns) const;
+  bool Wait(int16_t events, int64_t until_ns) const;  // false: it was not
   ssize_t Receive(char* to, size_t size, int64_t until_ns);
 
   const socket_t socket_;
@@ -60,6 +62,7 @@ class EdgeStream final : public httplib::Stream {
   size_t given_ = 0;  // of buffer_
   int64_t body_bytes_ = 0;
   bool head_wanted_ = false;
+  mutable bool silent_ = false;
 };
 
 }  // namespace conclave::http

@@ -259,7 +259,8 @@ class Server::Impl final : public httplib::Server {
       if (head == EdgeStream::Head::kTooLarge) WriteError(431, &stream);
       if (head == EdgeStream::Head::kTooSlow) WriteError(408, &stream);
       if (head != EdgeStream::Head::kWhole) break;
-      // httplib matches the ranges with a recursive regular expression, which overflows the stack; nothing here has ranges.
+      // httplib matches the ranges with a recursive regular expression, which overflows the stack; nothing here has
+      // ranges.
       if (HasHeader(stream.head(), "range")) {
         WriteError(416, &stream);
         break;

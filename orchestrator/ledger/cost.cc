@@ -61,20 +61,24 @@ double EstimateFlops(const CostModel& cost, int64_t prompt_tokens, int64_t cache
   return computed * cost.flops_per_token + attended * cost.attention_flops_per_token_and_position;
 }
 
-inference::v1::Usage EstimateUsage(const CostModel& cost, int64_t prompt_bytes, int64_t output_bytes) {
+inference::v1::Usage UsageOf(const CostModel& cost, int64_t prompt_tokens, int64_t cached_tokens,
+                             int64_t output_tokens) {
   inference::v1::Usage usage;
-  const int64_t prompt = EstimateTokens(cost, prompt_bytes);
-  const int64_t output = EstimateTokens(cost, output_bytes);
-  usage.set_prompt_token_count(prompt);
-  usage.set_output_token_count(output);
-  usage.set_flop_count(ToCount(EstimateFlops(cost, prompt, 0, output)));
+  usage.set_prompt_token_count(prompt_tokens);
+  usage.set_cached_prompt_token_count(cached_tokens);
+  usage.set_output_token_count(output_tokens);
+  usage.set_flop_count(ToCount(EstimateFlops(cost, prompt_tokens, cached_tokens, output_tokens)));
   // Alone in its batch: the weights are read once for the prompt and once per further token; every such step reads the
   // keys and values so far.
-  const double steps = static_cast<double>(std::max<int64_t>(1, output));
+  const double steps = static_cast<double>(std::max<int64_t>(1, output_tokens));
   usage.set_weight_byte_count(ToCount(steps * cost.weight_bytes_per_token));
-  const double positions = steps * static_cast<double>(prompt) + steps * (steps - 1) / 2;
+  const double positions = steps * static_cast<double>(prompt_tokens) + steps * (steps - 1) / 2;
   usage.set_kv_byte_count(ToCount(positions * cost.kv_bytes_per_token));
   return usage;
+}
+
+inference::v1::Usage EstimateUsage(const CostModel& cost, int64_t prompt_bytes, int64_t output_bytes) {
+  return UsageOf(cost, EstimateTokens(cost, prompt_bytes), 0, EstimateTokens(cost, output_bytes));
 }
 
 }  // namespace conclave::orchestrator

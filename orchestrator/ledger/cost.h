@@ -32,6 +32,9 @@ int64_t EstimateTokens(const CostModel& cost, int64_t text_bytes);
 // every computed token costs flops_per_token plus the attention over the positions before it.
 double EstimateFlops(const CostModel& cost, int64_t prompt_tokens, int64_t cached_tokens, int64_t output_tokens);
 
+// Usage of a call whose tokens were counted and whose work was not.
+inference::v1::Usage UsageOf(const CostModel& cost, int64_t prompt_tokens, int64_t cached_tokens,
+                             int64_t output_tokens);
 // Usage of a call that nobody measured: token counts from text lengths, work from the cost model.
 inference::v1::Usage EstimateUsage(const CostModel& cost, int64_t prompt_bytes, int64_t output_bytes);
 

@@ -96,10 +96,12 @@ int Fail(int exit_code, const absl::Status& status) {
   return Fail(exit_code, std::string(conclave::Message(status)));
 }
 
-std::string Home() {
-  const char* home = std::getenv("HOME");  // NOLINT(concurrency-mt-unsafe)
-  return home == nullptr ? "" : home;
+std::string Variable(const std::string& name) {
+  const char* value = std::getenv(name.c_str());  // NOLINT(concurrency-mt-unsafe)
+  return value == nullptr ? "" : value;
 }
+
+std::string Home() { return Variable("HOME"); }
 
 // Installed: ../share/conclave/graphs. Built: the checkout above build/PRESET/bin.
 std::string FindGraphs(const fs::path& program) {
@@ -142,6 +144,15 @@ absl::StatusOr<std::unique_ptr<orchestrator::Door>> OpenDoor(const Flags& flags,
   return orchestrator::Door::Start(door);
 }
 
+orchestrator::LaunchOptions HowToLaunch(const Flags& flags) {
+  orchestrator::LaunchOptions launch;
+  launch.worker_binary = flags.worker_binary;
+  launch.variable = Variable;
+  launch.on_worker_end = [](const std::string& what) { spdlog::warn("{}", what); };
+  launch.cores = static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
+  return launch;
+}
+
 void AwaitSignal(conclave::TerminationSignals* signals) {
   std::optional<int> signal;
   while (!signal.has_value()) signal = signals->Wait(absl::InfiniteDuration());
@@ -167,11 +178,7 @@ int Run(Flags flags) {
   auto store = orchestrator::OpenSqliteStore({.path = flags.store});
   if (!store.ok()) return Fail(conclave::kExitBadInput, store.status());
 
-  orchestrator::LaunchOptions launch;
-  launch.worker_binary = flags.worker_binary;
-  launch.on_worker_end = [](const std::string& what) { spdlog::warn("{}", what); };
-  launch.cores = static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
-  auto launched = orchestrator::LaunchedFleet::Launch(*fleet, launch);
+  auto launched = orchestrator::LaunchedFleet::Launch(*fleet, HowToLaunch(flags));
   if (!launched.ok()) return Fail(conclave::kExitBadInput, launched.status());
   for (const orchestrator::LaunchedWorker& worker : (*launched)->workers()) {
     spdlog::info("worker {} on {} (process {})", worker.model_path, worker.address, worker.pid);

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/fleet/abilities.h"
+
+#include <set>
+#include <string>
+
+#include "common/status.h"
+#include "protos/rpc_status.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+namespace pb = deliberation::v1;
+
+// Whether some sampling asks for more than every server honours.
+bool IsExtended(const pb::SamplingDefaults& sampling) {
+  return sampling.top_k() > 0 || sampling.min_p() > 0 ||
+         (sampling.has_repetition_penalty() && sampling.repetition_penalty() != 1);
+}
+
+class Check {
+ public:
+  Check(const CompiledGraph& graph, const RunSpec& spec, std::span<const MemberFacts> members)
+      : graph_(graph), spec_(spec), members_(members) {}
+
+  absl::Status Run() {
+    for (const CompiledNode& node : graph_.nodes()) {
+      std::set<int32_t> seen;  // a member may have several names in one node
+      for (const std::string& name : node.members) {
+        const auto bound = spec_.binding.find(name);
+        if (bound == spec_.binding.end()) continue;
+        for (const int32_t member : bound->second) {
+          if (seen.insert(member).second) CheckSeat(node, members_[static_cast<size_t>(member)]);
+        }
+      }
+    }
+    if (text_.empty()) return absl::OkStatus();
+    return rpc::WithReason(MakeStatus(absl::StatusCode::kFailedPrecondition, text_), "CAPABILITY_MISSING");
+  }
+
+ private:
+  void CheckSeat(const CompiledNode& node, const MemberFacts& member) {
+    const MemberAbilities& can = member.abilities;
+    Require(can.seed || !graph_.proto().needs_seeds(), node, member, "does not honour seeds, which needs_seeds wants",
+            "SEED");
+    Require(can.logprobs || node.confidence_window == 0, node, member,
+            "tells no log-probabilities, which confidence_window needs", "LOGPROBS");
+    Require(can.p_true || node.kind != NodeKind::kJudge || node.method != pb::Judge::P_TRUE, node, member,
+            "cannot compare the probabilities of two continuations, which P_TRUE needs", "");
+    Require(can.extended_sampling || !(IsExtended(node.sampling) || IsExtended(spec_.sampling)), node, member,
+            "does not honour top_k, min_p or repetition_penalty", "EXTENDED_SAMPLING");
+    Require(can.experts || !(node.sampling.has_experts_per_token() || spec_.sampling.has_experts_per_token()), node,
+            member, "does not let experts_per_token be chosen", "");
+  }
+
+  void Require(bool holds, const CompiledNode& node, const MemberFacts& member, std::string_view what,
+               std::string_view capability) {
+    if (holds) return;
+    if (!text_.empty()) text_ += '\n';
+    text_ += fmt::format("graph \"{}\": node \"{}\": member \"{}\" {}; bind another", graph_.name(), node.name,
+                         member.name, what);
+    if (!capability.empty() && member.backend == "openai") {
+      text_ += fmt::format(", or, where its server does, declare capability: {} in the fleet", capability);
+    }
+  }
+
+  const CompiledGraph& graph_;
+  const RunSpec& spec_;
+  const std::span<const MemberFacts> members_;
+  std::string text_;
+};
+
+}  // namespace
+
+absl::Status CheckAbilities(const CompiledGraph& graph, const RunSpec& spec, std::span<const MemberFacts> members) {
+  return Check(graph, spec, members).Run();
+}
+
+}  // namespace conclave::orchestrator

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "orchestrator/fleet/abilities.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/check.h"
+#include "common/status.h"
+#include "orchestrator/fleet/run_builder.h"
+#include "orchestrator/graph/compile.h"
+#include "protos/rpc_status.h"
+#include "tests/testing/status_matchers.h"
+
+namespace conclave::orchestrator {
+namespace {
+
+using ::conclave::testing::IsOk;
+using ::conclave::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::shared_ptr<const CompiledGraph> Graph(const std::string& nodes) {
+  RoleLibrary roles;
+  CONCLAVE_CHECK(roles.AddText("name: \"solver\" task: \"{{ question }}\" answer {}", "solver.textproto").empty());
+  CONCLAVE_CHECK(
+      roles.AddText("name: \"cool\" task: \"{{ question }}\" answer {} sampling { top_k: 5 }", "cool.textproto")
+          .empty());
+  auto graph = CompileGraphText("name: \"g\" input { name: \"question\" } " + nodes, "g.textproto", roles).ToStatusOr();
+  CONCLAVE_CHECK_MSG(graph.ok(), graph.status().ToString().c_str());
+  return *std::move(graph);
+}
+
+// What a run of two members, of which "hosted" can nothing, says.
+absl::Status Check(const std::string& nodes, const deliberation::v1::SamplingDefaults& sampling = {}) {
+  const auto graph = Graph(nodes);
+  std::vector<MemberFacts> members(2);
+  members[0].name = "own";
+  members[1].name = "hosted";
+  members[1].backend = "openai";
+  members[1].abilities = {
+      .seed = false, .logprobs = false, .p_true = false, .extended_sampling = false, .experts = false};
+  deliberation::v1::RunRequest request;
+  *request.mutable_sampling() = sampling;
+  return BuildRunSpec(*graph, request, {}, members).status();
+}
+
+TEST(Abilities, WhatNobodyNeedsIsNotAsked) {
+  EXPECT_OK(Check(R"(node { name: "a" speak { role: "solver" members: "*" samples: 3 } })"));
+  EXPECT_OK(
+      Check(R"(node { name: "a" speak { role: "cool" members: "own" confidence_window: 8 } } needs_seeds: true)"));
+}
+
+TEST(Abilities, EverySeatThatNeedsMoreIsNamedBeforeTheRun) {
+  const absl::Status status =
+      Check(R"(node { name: "a" speak { role: "solver" members: "*" confidence_window: 8 } } needs_seeds: true)");
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kFailedPrecondition,
+                               AllOf(HasSubstr("node \"a\": member \"hosted\" does not honour seeds"),
+                                     HasSubstr("declare capability: SEED"), HasSubstr("confidence_window"),
+                                     HasSubstr("LOGPROBS"), Not(HasSubstr("\"own\"")))));
+  EXPECT_EQ(rpc::Reason(status), "CAPABILITY_MISSING");
+  EXPECT_THAT(Check(R"(node { name: "a" speak { role: "cool" members: "hosted" } })"),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("EXTENDED_SAMPLING")));
+}
+
+TEST(Abilities, TheRunsOwnSamplingCounts) {
+  deliberation::v1::SamplingDefaults sampling;
+  sampling.set_experts_per_token(4);
+  const std::string nodes = R"(node { name: "a" speak { role: "solver" members: "hosted" } })";
+  EXPECT_THAT(Check(nodes, sampling), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("experts_per_token")));
+  sampling.clear_experts_per_token();
+  sampling.set_repetition_penalty(1);  // asks for nothing
+  EXPECT_OK(Check(nodes, sampling));
+  sampling.set_repetition_penalty(1.1f);
+  EXPECT_THAT(Check(nodes, sampling), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("repetition_penalty")));
+}
+
+}  // namespace
+}  // namespace conclave::orchestrator
