@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python client, and callers of the HTTP door, against a live orchestrator whose members are recordings.
 
-    PYTHONPATH=build/release/python clients/python/client_test.py build/release/bin/conclave-orchestrator
+    PYTHONPATH=build/release/python:tests/integration clients/python/client_test.py build/release/bin/conclave-orchestrator
 """
 
 import http.client
@@ -19,6 +19,7 @@ import grpc
 from conclave.deliberation.v1 import deliberation_pb2 as pb
 from conclave.deliberation.v1 import graph_pb2
 from conclave_client import Client, RunFailed, reason
+from live_orchestrator import Orchestrator
 
 EXAMPLES = pathlib.Path(__file__).parent / "examples"
 
@@ -29,41 +30,11 @@ ANSWERS = {
 }
 
 
-class Orchestrator:
-    """A served one, with everything it needs in a folder of its own."""
-
-    def __init__(self, folder: pathlib.Path):
-        self.folder = folder
-        lines = [
-            json.dumps({"id": item, "model": model, "text": text})
-            for item, texts in ANSWERS.items()
-            for model, text in texts.items()
-        ]
-        (folder / "recorded.jsonl").write_text("\n".join(lines) + "\n")
-        members = "".join(f'member {{ name: "{m}" recorded {{ path: "recorded.jsonl" }} }}\n' for m in "abc")
-        binds = 'bind { name: "dense/*" member: "*" } bind { name: "solver" member: "a" }\n'
-        (folder / "fleet.textproto").write_text(members + binds)
-        (folder / "token").write_text("sesame\n")
-        self.start()
-
-    def start(self, listen: str = "127.0.0.1:0") -> None:
-        self.process = subprocess.Popen(
-            [BINARY, "--fleet", self.folder / "fleet.textproto", "--store", self.folder / "runs.sqlite", "--listen",
-             listen, "--http", "127.0.0.1:0", "--http-token-file", self.folder / "token", "--log-level", "off"],
-            stdout=subprocess.PIPE, text=True)
-        self.address, self.door = (self.process.stdout.readline().split()[-1] for _ in range(2))
-
-    def stop(self, how: int = signal.SIGTERM) -> None:
-        self.process.send_signal(how)
-        self.process.wait(30)
-        self.process.stdout.close()
-
-
 class ClientTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
-        cls.server = Orchestrator(pathlib.Path(cls.folder.name))
+        cls.server = Orchestrator(BINARY, cls.folder.name, ANSWERS, token="sesame")
         cls.client = Client(cls.server.address)
 
     @classmethod
@@ -122,7 +93,7 @@ class ClientTest(unittest.TestCase):
 
     def test_a_stream_goes_on_after_a_restart(self):
         with tempfile.TemporaryDirectory() as folder:
-            server = Orchestrator(pathlib.Path(folder))
+            server = Orchestrator(BINARY, folder, ANSWERS)
             with Client(server.address) as client:
                 events = client.events("q", "member_vote", item_id="hard")
                 run_id = next(events).run_id

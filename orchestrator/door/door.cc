@@ -17,6 +17,7 @@ constexpr std::string_view kChatPath = "/v1/chat/completions";
 constexpr std::string_view kCompletionsPath = "/v1/completions";
 constexpr std::string_view kModelsPath = "/v1/models";
 constexpr std::string_view kHealthPath = "/healthz";
+constexpr std::string_view kApiPrefix = "/api/";
 constexpr std::string_view kBearer = "Bearer ";
 
 // As long for a wrong token as for a right one.
@@ -41,7 +42,8 @@ bool IsPost(std::string_view path) { return path == kChatPath || path == kComple
 Door::Door(const DoorOptions& options)
     : options_(options),
       token_sha256_(options.token.empty() ? "" : Sha256Hex(options.token)),
-      openai_(options.openai) {}
+      openai_(options.openai),
+      page_(options.openai.executor, options.openai.graphs, options.openai.clock, &draining_) {}
 
 absl::StatusOr<std::unique_ptr<Door>> Door::Start(const DoorOptions& options) {
   ASSIGN_OR_RETURN(const rpc::HostPort where, rpc::ParseAddress(options.listen));
@@ -83,7 +85,7 @@ std::optional<http::Reply> Door::Refuse(const http::Request& head) {
       return WithStatus(421, InvalidArgument("host \"{}\" is not this machine's loopback", head.host));
     }
   }
-  if (head.path == kHealthPath) return std::nullopt;
+  if (head.path == kHealthPath || Page::File(head.path).has_value()) return std::nullopt;
   if (!token_sha256_.empty()) {
     const bool bearer =
         absl::StartsWithIgnoreCase(head.authorization, absl::string_view(kBearer.data(), kBearer.size()));
@@ -117,6 +119,8 @@ http::Reply Door::Answer(const http::Request& request) {
     reply.text = draining_ ? "{\"status\":\"draining\"}" : "{\"status\":\"ok\"}";
     return reply;
   }
+  if (reads && path.starts_with(kApiPrefix)) return page_.Api(request);
+  if (std::optional<http::Reply> file = Page::File(path); reads && file.has_value()) return *std::move(file);
   if (reads && path == kModelsPath) return openai_.Models();
   if (reads && path.starts_with(kModelsPath) && path.size() > kModelsPath.size() + 1 &&
       path[kModelsPath.size()] == '/') {

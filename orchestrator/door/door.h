@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "orchestrator/door/openai.h"
+#include "orchestrator/door/page.h"
 #include "orchestrator/http/http_server.h"
 #include "protos/rpc_endpoint.h"
 
@@ -49,6 +50,7 @@ class Door final : public http::Handler {
   const std::string token_sha256_;  // "" without a token
   bool loopback_ = false;
   OpenAi openai_;
+  const Page page_;
   std::atomic<bool> draining_ = false;
   std::string address_;
   std::unique_ptr<http::Server> server_;

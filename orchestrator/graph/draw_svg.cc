@@ -164,9 +164,9 @@ class SvgDrawing {
     const KindColours colours = ColoursOf(node.kind);
     const bool result = node.index == graph_.result();
     out_ += fmt::format(
-        "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"7\" fill=\"{}\" stroke=\"{}\" "
-        "stroke-width=\"{}\"{}/>\n",
-        box.x, box.y, box.width, box.height, colours.fill, colours.edge, result ? 2.4 : 1.2,
+        "<rect data-node=\"{}\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"7\" fill=\"{}\" "
+        "stroke=\"{}\" stroke-width=\"{}\"{}/>\n",
+        XmlEscaped(node.name), box.x, box.y, box.width, box.height, colours.fill, colours.edge, result ? 2.4 : 1.2,
         IsFrame(node) ? " stroke-dasharray=\"6 4\"" : "");
     double y = box.y + 17;
     out_ += fmt::format(
@@ -240,9 +240,9 @@ class SvgDrawing {
       }
     }
     out_ += fmt::format(
-        "<path d=\"M{:.1f} {:.1f} C{:.1f} {:.1f} {:.1f} {:.1f} {:.1f} {:.1f}\" fill=\"none\" stroke=\"#5b6570\" "
-        "stroke-width=\"1.3\"{} marker-end=\"url(#arrow)\"/>\n",
-        x1, y1, cx1, cy1, cx2, cy2, x2, y2, dash);
+        "<path data-from=\"{}\" data-to=\"{}\" d=\"M{:.1f} {:.1f} C{:.1f} {:.1f} {:.1f} {:.1f} {:.1f} {:.1f}\" "
+        "fill=\"none\" stroke=\"#5b6570\" stroke-width=\"1.3\"{} marker-end=\"url(#arrow)\"/>\n",
+        XmlEscaped(graph_.node(line.from).name), XmlEscaped(graph_.node(line.to).name), x1, y1, cx1, cy1, cx2, cy2, x2, y2, dash);
     if (line.label.empty()) return;
     // At the middle of the curve, on a white ground.
     out_ += fmt::format(

@@ -135,7 +135,7 @@ grpc::ServerUnaryReactor* Service::ListRuns(Context* context, const grpc::ByteBu
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   pb::ListRunsRequest request;
   absl::Status status = rpc::ParseSmall(*bytes, &request);
-  absl::StatusOr<Page> page = status.ok() ? Validate(request) : status;
+  absl::StatusOr<RunsPage> page = status.ok() ? Validate(request) : status;
   if (!page.ok()) {
     rpc::Finish(reactor, page.status(), pb::ListRunsResponse(), reply);
     return reactor;

@@ -124,9 +124,9 @@ absl::Status Validate(const pb::ValidateGraphRequest& request) {
   return out.ToStatus("ValidateGraphRequest");
 }
 
-absl::StatusOr<Page> Validate(const pb::ListRunsRequest& request) {
+absl::StatusOr<RunsPage> Validate(const pb::ListRunsRequest& request) {
   Violations out;
-  Page page;
+  RunsPage page;
   if (request.has_page_size()) {
     out.Require(request.page_size() >= 1 && request.page_size() <= kPageSizeMax, "page_size",
                 fmt::format("{} is not in [1, {}]", request.page_size(), kPageSizeMax));

@@ -29,11 +29,11 @@ absl::Status Validate(const deliberation::v1::RunRequest& request);
 absl::Status Validate(const deliberation::v1::WatchRequest& request);
 absl::Status Validate(const deliberation::v1::ValidateGraphRequest& request);
 
-struct Page {
+struct RunsPage {
   int32_t size = kPageSizeDefault;
   int64_t before_number = 0;
 };
-absl::StatusOr<Page> Validate(const deliberation::v1::ListRunsRequest& request);
+absl::StatusOr<RunsPage> Validate(const deliberation::v1::ListRunsRequest& request);
 std::string PageToken(int64_t before_number);
 
 }  // namespace conclave::orchestrator
