@@ -66,6 +66,7 @@ void AddReport(CLI::App* app, Chosen* chosen);
 void AddItems(CLI::App* app, Chosen* chosen);
 void AddCompare(CLI::App* app, Chosen* chosen);
 void AddRoofline(CLI::App* app, Chosen* chosen);
+void AddImport(CLI::App* app, Chosen* chosen);
 
 // Reads all of standard input, at most bytes_max; RESOURCE_EXHAUSTED beyond.
 absl::StatusOr<std::string> ReadStdin(int64_t bytes_max = int64_t{64} << 20);

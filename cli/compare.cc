@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "common/status.h"
 #include "orchestrator/experiment/contrast.h"
+#include "orchestrator/experiment/import.h"
 #include "orchestrator/experiment/outcome.h"
 #include "orchestrator/experiment/summary.h"
 
@@ -47,8 +48,9 @@ void Print(const experiment::Contrast& c, const stats::Estimate& a, const stats:
 }
 
 absl::Status Compare(const Arguments& args) {
-  ASSIGN_OR_RETURN(const auto rows_a, experiment::ReadOutcomes(args.a, args.a, args.cluster));
-  ASSIGN_OR_RETURN(const auto rows_b, experiment::ReadOutcomes(args.b, args.b, args.cluster));
+  ASSIGN_OR_RETURN(const auto imported_a, experiment::ImportOutcomes(args.a, args.a, args.cluster));
+  ASSIGN_OR_RETURN(const auto imported_b, experiment::ImportOutcomes(args.b, args.b, args.cluster));
+  const std::vector<experiment::Outcome>&rows_a = imported_a.rows, &rows_b = imported_b.rows;
   const auto arms_a = experiment::SplitByArm(rows_a), arms_b = experiment::SplitByArm(rows_b);
   for (const auto* arms : {&arms_a, &arms_b}) {
     if (arms->size() == 1) continue;
@@ -73,7 +75,8 @@ void AddCompare(CLI::App* app, Chosen* chosen) {
   auto* command = app->add_subcommand("compare", "Paired statistics of two outcome files");
   command->footer(
       "Example: conclave compare a.jsonl b.jsonl --cluster passage --margin 0.02\n"
-      "Rows need \"id\" and \"outcome\" (or \"correct\", or a \"score\" of 0 or 1).");
+      "Also reads lm-evaluation-harness samples and Inspect logs as JSON. Rows need \"id\" and \"outcome\" (or "
+      "\"correct\", or a \"score\" of 0 or 1).");
   auto args = std::make_shared<Arguments>();
   command->add_option("A", args->a, "Outcomes (JSONL)")->required();
   command->add_option("B", args->b, "Outcomes (JSONL)")->required();

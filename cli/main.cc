@@ -43,6 +43,7 @@ int main(int argc, char** argv) {
   conclave::cli::AddReport(&app, &chosen);
   conclave::cli::AddCompare(&app, &chosen);
   conclave::cli::AddRoofline(&app, &chosen);
+  conclave::cli::AddImport(&app, &chosen);
   conclave::cli::AddGraph(&app, &chosen);
   conclave::cli::AddGenerate(&app, &chosen);
   conclave::cli::AddModels(&app, &chosen);

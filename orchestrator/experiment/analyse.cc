@@ -12,6 +12,7 @@
 #include "common/status.h"
 #include "orchestrator/experiment/detail.h"
 #include "orchestrator/experiment/matched.h"
+#include "orchestrator/experiment/parse_json.h"
 
 namespace conclave::experiment {
 namespace {
@@ -78,7 +79,7 @@ absl::StatusOr<Declared> DeclaredIn(const std::string& directory, std::span<cons
   const std::string path = directory + "/manifest.json";
   if (!std::filesystem::exists(path)) return Undeclared(directory, rows);
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  const Json manifest = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json manifest = ParseJson(text);
   if (!manifest.is_object()) return DataLoss("{}: is not a JSON object", path);
   if (!manifest.contains("declaration")) return Undeclared(directory, rows);
   auto declared = FromJson(manifest["declaration"]);

@@ -5,6 +5,7 @@
 
 #include "common/status.h"
 #include "orchestrator/experiment/benchmark/line_reader.h"
+#include "orchestrator/experiment/parse_json.h"
 
 namespace conclave::experiment {
 namespace {
@@ -80,7 +81,7 @@ absl::Status TakeTalk(const Json& row, Talk* talk) {
 }
 
 absl::StatusOr<RunVotes> ParseRun(std::string_view line) {
-  const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const Json row = ParseJson(line);
   if (!row.is_object()) return InvalidArgument("is not a JSON object");
   RunVotes run;
   RETURN_IF_ERROR(Take(row, "arm", &run.arm));

@@ -4,6 +4,7 @@
 
 #include "common/file.h"
 #include "common/status.h"
+#include "orchestrator/experiment/parse_json.h"
 #include "orchestrator/experiment/report/csv.h"
 #include "orchestrator/experiment/report/report.h"
 #include "orchestrator/experiment/report/words.h"
@@ -13,7 +14,7 @@ namespace {
 
 absl::StatusOr<Json> ReadJson(const std::string& path) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  Json json = experiment::ParseJson(text);
   if (json.is_discarded()) return DataLoss("{}: is not JSON", path);
   return json;
 }
