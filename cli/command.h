@@ -66,6 +66,8 @@ void AddReport(CLI::App* app, Chosen* chosen);
 void AddItems(CLI::App* app, Chosen* chosen);
 void AddCompare(CLI::App* app, Chosen* chosen);
 void AddRoofline(CLI::App* app, Chosen* chosen);
+void AddMerge(CLI::App* app, Chosen* chosen);
+void AddRegrade(CLI::App* app, Chosen* chosen);
 void AddImport(CLI::App* app, Chosen* chosen);
 
 // Reads all of standard input, at most bytes_max; RESOURCE_EXHAUSTED beyond.

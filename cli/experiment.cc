@@ -14,14 +14,15 @@
 #include "cli/command.h"
 #include "cli/engine_flags.h"
 #include "cli/experiment_arms.h"
+#include "cli/experiment_fleet.h"
 #include "cli/progress.h"
+#include "cli/run_directory.h"
 #include "cli/session.h"
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/hash.h"
 #include "common/status.h"
 #include "orchestrator/experiment/analyse.h"
-#include "orchestrator/experiment/benchmark/examples.h"
 #include "orchestrator/experiment/report/report.h"
 #include "orchestrator/fleet/run_builder.h"
 #include "protos/textproto.h"
@@ -33,25 +34,12 @@ using Json = nlohmann::ordered_json;
 
 struct Arguments {
   std::string file, out;
+  std::string manifest;  // directory of the manifest to repeat; instead of a file
   bool resume = false, no_baselines = false, dry_run = false;
   experiment::LoadOptions load;
   SessionFlags session;
   Output output;
 };
-
-std::string Home() { return ExpandHome("~/").substr(0, ExpandHome("~/").size() - 1); }
-
-// What members cost by the list.
-void AddPrices(const orchestrator::LoadedFleet& fleet, experiment::Plan* plan) {
-  for (const auto& member : fleet.fleet.member()) {
-    if (member.card().has_price()) plan->prices[member.name()] = member.card().price();
-  }
-}
-
-absl::StatusOr<orchestrator::LoadedFleet> FleetOf(const experiment::LoadedExperiment& loaded) {
-  if (!loaded.fleet_path.empty()) return orchestrator::LoadFleet(loaded.fleet_path, Home());
-  return orchestrator::CheckFleet(loaded.file.fleet(), loaded.path, loaded.directory, Home());
-}
 
 // SHA-256 of a file, or null where it cannot be read whole (a remote worker's model, say).
 Json FileHash(const std::string& path) {
@@ -141,6 +129,22 @@ std::string WithoutBudget(const std::string& text) {
   return out;
 }
 
+// The members where they were found, so that nothing but this file is needed to find them again.
+experiment::LoadedExperiment WithMembers(experiment::LoadedExperiment loaded, const orchestrator::LoadedFleet& fleet) {
+  loaded.file.clear_fleet_path();
+  loaded.fleet_path.clear();
+  *loaded.file.mutable_fleet() = fleet.fleet;
+  const auto absolute = [](std::string* path) { *path = std::filesystem::absolute(*path).string(); };
+  for (auto& member : *loaded.file.mutable_fleet()->mutable_member()) {
+    if (member.has_model()) absolute(member.mutable_model()->mutable_path());
+    if (member.has_recorded()) absolute(member.mutable_recorded()->mutable_path());
+    if (member.has_development() && !member.development().path().empty()) {
+      absolute(member.mutable_development()->mutable_path());
+    }
+  }
+  return loaded;
+}
+
 Json ArmsForManifest(const experiment::LoadedExperiment& loaded, const Json& graph_hashes) {
   Json arms = Json::array();
   for (const auto& arm : loaded.plan.arms) {
@@ -152,7 +156,7 @@ Json ArmsForManifest(const experiment::LoadedExperiment& loaded, const Json& gra
 }
 
 Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::LoadedFleet& fleet,
-              const Json& graph_hashes) {
+              const Json& graph_hashes, const Arguments& a, const std::string& declared) {
   Json members = Json::array();
   for (const auto& member : fleet.fleet.member()) {
     Json entry = {{"name", member.name()}};
@@ -179,13 +183,14 @@ Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::Lo
           {"binary_sha256", FileHash("/proc/self/exe")},
           {"experiment", loaded.path},
           {"experiment_sha256", FileHash(loaded.path)},
+          {"experiment_text", declared},
           {"started_unix_seconds", Clock::System().UnixNs() / 1'000'000'000},
           {"benchmark",
            {{"name", d.benchmark},
             {"path", loaded.benchmark_path.empty() ? Json() : Json(loaded.benchmark_path)},
             {"sha256", loaded.benchmark_path.empty() ? Json() : FileHash(loaded.benchmark_path)},
-            {"items", loaded.plan.items.size()},
-            {"items_sha256", benchmark::ItemsSha256(loaded.plan.items)},
+            {"items", loaded.items_total},
+            {"items_sha256", loaded.items_sha256},
             {"split", loaded.file.benchmark().split()},
             {"examples", loaded.file.benchmark().examples().path()},
             {"grader", d.grader}}},
@@ -193,6 +198,7 @@ Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::Lo
           {"seed", d.seed},
           {"baselines", d.baselines_added},
           {"declaration", experiment::ToJson(d, loaded.plan.group)},
+          {"options", OptionsJson(a.load)},
           {"members", std::move(members)},
           {"arms", std::move(arms)}};
 }
@@ -221,11 +227,22 @@ absl::Status PrepareDirectory(const Arguments& a, const orchestrator::LoadedFlee
   const std::string copy = AbsoluteCopy(arms->experiment());
   if (begun) {
     RETURN_IF_ERROR(CheckSameGraphs(a.out + "/manifest.json", graph_hashes));
+    ASSIGN_OR_RETURN(const experiment::LoadOptions as_begun, OptionsOf(a.out));
+    if (as_begun.shard != a.load.shard) {
+      return FailedPrecondition("{}: was begun as shard {}/{}; go on with the same one", a.out, as_begun.shard.index,
+                                as_begun.shard.count);
+    }
     return before.ok() && *before == copy ? absl::OkStatus() : WriteFileAtomically(kept, copy);
   }
+  const Json manifest =
+      Manifest(arms->experiment(), fleet, graph_hashes, a, AbsoluteCopy(WithMembers(arms->declared(), fleet)));
+  if (!a.manifest.empty()) {
+    ASSIGN_OR_RETURN(const Json original, ReadManifest(a.manifest));
+    RETURN_IF_ERROR(
+        CheckSameExperiment(original, manifest, fmt::format("{} cannot be repeated as it was", a.manifest)));
+  }
   RETURN_IF_ERROR(WriteFileAtomically(kept, copy));
-  return WriteFileAtomically(a.out + "/manifest.json",
-                             Manifest(arms->experiment(), fleet, graph_hashes).dump(2) + "\n");
+  return WriteFileAtomically(a.out + "/manifest.json", manifest.dump(2) + "\n");
 }
 
 // Arms were added since: the run directory's experiment and manifest say so.
@@ -281,8 +298,19 @@ absl::StatusOr<std::string> RunArms(const Arguments& a, const experiment::Plan& 
   return used_up;
 }
 
-absl::Status RunExperiment(const Arguments& a) {
+// With --from-manifest, what is in the manifest takes the place of file and options.
+absl::Status TakeManifest(Arguments* a) {
+  if (a->manifest.empty() == a->file.empty()) return UsageError("an experiment FILE or --from-manifest DIR is needed");
+  if (a->manifest.empty()) return absl::OkStatus();
+  if (a->out.empty()) return UsageError("--from-manifest: a run directory is needed as --out");
+  a->file = a->out + "/repeated.textproto";
+  ASSIGN_OR_RETURN(a->load, OptionsOf(a->manifest));
+  return WriteExperimentOf(a->manifest, a->file);
+}
+
+absl::Status RunExperiment(Arguments a) {
   StopFlag();
+  RETURN_IF_ERROR(TakeManifest(&a));
   if (a.out.empty() && !a.dry_run) return UsageError("--out: a run directory is needed, or --dry-run");
   if (!a.session.OrchestratorAddress().empty()) {
     fmt::print(stderr, "note: {} is not used by an experiment, see its --help\n", kOrchestratorVariable);
@@ -312,7 +340,7 @@ absl::Status RunExperiment(const Arguments& a) {
       ASSIGN_OR_RETURN(used_up, RunArms(a, arms.experiment().plan, *session));
     }
   }
-  const absl::Status exported = experiment::Export(arms.experiment().plan, session->deliberator(), a.out);
+  const absl::Status exported = ExportAnnotated(arms.experiment().plan, session->deliberator(), a.out);
   const bool nothing = absl::IsFailedPrecondition(exported) && !used_up.empty();
   if (!nothing) {
     RETURN_IF_ERROR(exported);
@@ -324,44 +352,6 @@ absl::Status RunExperiment(const Arguments& a) {
   return ResourceExhausted(
       "{}: budget: {}; what is done is kept: raise it there and go on with conclave experiment {} --out {} --resume",
       a.file, used_up, a.file, a.out);
-}
-
-// Rows of two outcomes files that differ in their verdict.
-void PrintChanges(const std::vector<experiment::Outcome>& before, const std::vector<experiment::Outcome>& after) {
-  std::map<std::tuple<std::string, std::string, int32_t>, const experiment::Outcome*> old;
-  for (const auto& row : before) old[{row.arm, row.id, row.replicate}] = &row;
-  int64_t changed = 0;
-  for (const auto& row : after) {
-    const auto it = old.find({row.arm, row.id, row.replicate});
-    if (it == old.end() || (it->second->kind == row.kind && it->second->answer == row.answer)) continue;
-    ++changed;
-    fmt::print("{} {} replicate {}: {} ({}) -> {} ({})\n", row.arm, row.id, row.replicate,
-               grade::OutcomeName(it->second->kind), it->second->answer, grade::OutcomeName(row.kind), row.answer);
-  }
-  fmt::print("{} of {} verdicts changed\n", changed, after.size());
-}
-
-absl::Status Regrade(const std::string& directory, SessionFlags flags) {
-  const auto before = experiment::ReadOutcomes(directory + "/outcomes.jsonl", "");
-  ASSIGN_OR_RETURN(auto loaded, experiment::LoadExperiment(directory + "/experiment.textproto", {}));
-  // A fleet that is no longer there took its prices with it; verdicts do not need them.
-  if (const auto fleet = FleetOf(loaded); fleet.ok()) AddPrices(*fleet, &loaded.plan);
-  flags.store = directory + "/store.sqlite";
-  ASSIGN_OR_RETURN(auto session, Session::OpenStored(flags));
-  RETURN_IF_ERROR(experiment::Export(loaded.plan, session->deliberator(), directory));
-  RETURN_IF_ERROR(report::WriteReport(directory).status());
-  ASSIGN_OR_RETURN(const auto after, experiment::ReadOutcomes(directory + "/outcomes.jsonl", ""));
-  PrintChanges(before.ok() ? *before : std::vector<experiment::Outcome>(), after);
-  return absl::OkStatus();
-}
-
-void AddRegrade(CLI::App* app, Chosen* chosen) {
-  auto* command =
-      app->add_subcommand("regrade", "Grade the stored texts of a run directory again, and say what changed");
-  command->footer("Example: conclave regrade runs/gsm8k");
-  auto directory = std::make_shared<std::string>();
-  command->add_option("DIR", *directory, "The run directory")->required();
-  command->callback([=] { chosen->action = [=] { return Report(Regrade(*directory, {})); }; });
 }
 
 }  // namespace
@@ -378,10 +368,13 @@ void AddExperiment(CLI::App* app, Chosen* chosen) {
       "graded again and audited. So it starts its own orchestrator and there is no --orchestrator here, whose members\n"
       "and store are not the experiment's; workers that already serve take part as members with a worker_address.");
   auto a = std::make_shared<Arguments>();
-  command->add_option("FILE", a->file, "Experiment file")->required();
+  command->add_option("FILE", a->file, "Experiment file");
+  command->add_option("--from-manifest", a->manifest,
+                      "Repeat what this directory's manifest.json holds; models, data and graphs must have its hashes");
   command->add_option("--out", a->out, "Run directory");
   command->add_flag("--resume", a->resume, "Go on with the experiment in --out");
   command->add_option("--limit", a->load.limit, "First items only; 0: all")->check(CLI::NonNegativeNumber);
+  AddShardOption(command, &a->load.shard);
   command->add_option("--arm", a->load.arms, "This arm only, without baselines (repeatable)");
   command->add_flag("--no-baselines", a->no_baselines, "Add no arms to those declared; the report says so");
   command->add_flag("--dry-run", a->dry_run,
@@ -390,7 +383,6 @@ void AddExperiment(CLI::App* app, Chosen* chosen) {
   command->add_option("--worker-binary", a->session.worker_binary, "conclave-worker; default: beside this program");
   AddOutputFlags(command, &a->output);
   command->callback([=] { chosen->action = [=] { return Report(RunExperiment(*a)); }; });
-  AddRegrade(app, chosen);
 }
 
 }  // namespace conclave::cli

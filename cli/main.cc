@@ -40,10 +40,12 @@ int main(int argc, char** argv) {
   conclave::cli::AddFork(&app, &chosen);
   conclave::cli::AddUp(&app, &chosen);
   conclave::cli::AddExperiment(&app, &chosen);
+  conclave::cli::AddRegrade(&app, &chosen);
   conclave::cli::AddReport(&app, &chosen);
   conclave::cli::AddCompare(&app, &chosen);
   conclave::cli::AddRoofline(&app, &chosen);
   conclave::cli::AddImport(&app, &chosen);
+  conclave::cli::AddMerge(&app, &chosen);
   conclave::cli::AddGraph(&app, &chosen);
   conclave::cli::AddGenerate(&app, &chosen);
   conclave::cli::AddModels(&app, &chosen);

@@ -190,6 +190,21 @@ absl::StatusOr<std::vector<benchmark::Item>> LoadItems(const LoadedExperiment& l
   return items;
 }
 
+absl::Status TakeShard(const Shard& shard, LoadedExperiment* loaded) {
+  std::vector<benchmark::Item>& items = loaded->plan.items;
+  loaded->items_total = items.size();
+  loaded->items_sha256 = benchmark::ItemsSha256(items);
+  if (shard.count == 1) return absl::OkStatus();
+  std::vector<benchmark::Item> own;
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (shard.Has(i)) own.push_back(std::move(items[i]));
+  }
+  items = std::move(own);
+  if (!items.empty()) return absl::OkStatus();
+  return InvalidArgument("{}: shard {}/{} is empty, for there are {} items", loaded->path, shard.index, shard.count,
+                         loaded->items_total);
+}
+
 deliberation::v1::RunRequest RequestOf(const LoadedExperiment& loaded, const Arm& arm) {
   deliberation::v1::RunRequest request;
   const bool is_path = arm.graph().find('/') != std::string::npos || arm.graph().ends_with(".textproto");
@@ -297,6 +312,7 @@ absl::StatusOr<LoadedExperiment> LoadExperiment(const std::string& path, const L
   const std::string grader = file.benchmark().grader().empty() ? "gsm8k" : file.benchmark().grader();
   ASSIGN_OR_RETURN(plan.grader, grade::MakeGrader(grader));
   ASSIGN_OR_RETURN(plan.items, LoadItems(loaded, options.limit));
+  RETURN_IF_ERROR(TakeShard(options.shard, &loaded));
   Declaration& d = plan.declaration;
   d.name = file.name(), d.question = file.question(), d.selection_rule = file.selection_rule();
   d.benchmark = !file.benchmark().name().empty() ? file.benchmark().name()

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "conclave/deliberation/v1/experiment.pb.h"
 #include "orchestrator/experiment/runner.h"
+#include "orchestrator/experiment/shard.h"
 
 namespace conclave::experiment {
 
@@ -22,6 +23,7 @@ inline constexpr size_t kGeneratedNameMax = 256;  // of arms that the tool adds
 struct LoadOptions {
   int32_t limit = 0;              // first items only, over the file's own limit; 0: as the file says
   std::vector<std::string> arms;  // these only; empty: all
+  Shard shard = {};               // these of the items only
 };
 
 struct LoadedExperiment {
@@ -34,6 +36,9 @@ struct LoadedExperiment {
   // The fleet: the file's own, or "" and fleet_path.
   std::string fleet_path;      // relative to the working directory, or "" for the file's own fleet
   std::string benchmark_path;  // likewise, or "" for the generator
+  // Of all items, before a shard is taken.
+  size_t items_total = 0;
+  std::string items_sha256;
 };
 
 // Every error at once, one per line: "file:line: what; fix". INVALID_ARGUMENT; NOT_FOUND for a missing file.

@@ -182,6 +182,28 @@ TEST(ExperimentFile, TheRecordedStudyLoads) {
   EXPECT_EQ(loaded->plan.items.size() + static_cast<size_t>(development), 1319u);
 }
 
+TEST(ExperimentFile, ShardsTakeEveryItemOnce) {
+  const std::string path = CONCLAVE_SOURCE_DIR "/graphs/experiments/scale_model.textproto";
+  LoadOptions options;
+  options.limit = 7;
+  const auto whole = LoadExperiment(path, options);
+  ASSERT_OK(whole);
+  std::vector<std::string> found(7);
+  for (options.shard = {1, 3}; options.shard.index <= 3; ++options.shard.index) {
+    const auto part = LoadExperiment(path, options);
+    ASSERT_OK(part);
+    EXPECT_EQ(part->items_total, 7u);
+    EXPECT_EQ(part->items_sha256, whole->items_sha256);
+    for (size_t k = 0; k < part->plan.items.size(); ++k) {
+      found[static_cast<size_t>(options.shard.index) - 1 + 3 * k] = part->plan.items[k].id;
+    }
+  }
+  for (size_t i = 0; i < 7; ++i) EXPECT_EQ(found[i], whole->plan.items[i].id);
+  options.shard = {8, 8};
+  EXPECT_THAT(LoadExperiment(path, options),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("there are 7 items")));
+}
+
 TEST(ExperimentFile, HoldsItsLimits) {
   const auto with = [](const std::string& more) { return Load(fmt::format("{}{}", kGood, more)); };
   EXPECT_OK(with(fmt::format("replicates: {}", kReplicatesMax)));

@@ -140,7 +140,8 @@ absl::Status Export(const Plan& plan, Deliberator& deliberator, const std::strin
   RETURN_IF_ERROR(votes.Finish());
   RETURN_IF_ERROR(transcripts.Finish());
   if (rows.empty()) return FailedPrecondition("{}: no run has finished yet, there is nothing to summarize", directory);
-  ASSIGN_OR_RETURN(const Json summary, Analyse(plan.declaration, rows, gatherer));
+  ASSIGN_OR_RETURN(Json summary, Analyse(plan.declaration, rows, gatherer));
+  for (const std::string& note : plan.notes) summary["warnings"].push_back(note);
   return WriteFileAtomically(directory + "/summary.json", summary.dump(2) + "\n");
 }
 

@@ -265,6 +265,11 @@ Graded GradeRun(const Plan& plan, const RunKey& key, const RunRecord& record) {
   FillCost(record, &out);
   out.usd = UsdOf(record, plan.prices);
   GradeResult(plan, item, record, &out);
+  if (const auto it = plan.verdicts.find({out.arm, out.id, out.replicate}); it != plan.verdicts.end()) {
+    out.kind = it->second;
+    out.strict = it->second;
+    out.rule = "annotated";
+  }
 
   GradeCalls(plan, item, record, &graded);
   graded.talk = TalkOf(record, item, *plan.grader);

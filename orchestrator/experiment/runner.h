@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -29,6 +30,9 @@ struct ArmPlan {
   bool generated = false;
 };
 
+// Verdicts set by hand, by (arm, item, replicate).
+using Verdicts = std::map<std::tuple<std::string, std::string, int32_t>, OutcomeKind>;
+
 struct Plan {
   Declaration declaration;
   std::vector<benchmark::Item> items;
@@ -38,6 +42,8 @@ struct Plan {
   int32_t concurrency = 4;
   deliberation::v1::Budget budget;                             // of the whole; see spending.h
   std::map<std::string, deliberation::v1::Price> prices = {};  // of members; empty: nothing is priced
+  Verdicts verdicts = {};                                      // over the grader's, see annotations.h
+  std::vector<std::string> notes = {};                         // for the reader of the summary
 };
 
 // One run of the plan.
