@@ -97,12 +97,6 @@ std::string ComputeFigure(const ReportInput& input) {
       "Numbered points are arms with their 95&nbsp;% intervals; lines are majorities of k of an arm's votes over all "
       "subsets "
       "of size k, with 95&nbsp;% bands. The cost axis is logarithmic.";
-  for (const Json& m : List(input.summary, "matched")) {
-    if (!Ends(At(m, "ci95"))) continue;
-    caption += fmt::format(" At the cost of {} ({}) it differs from the votes of {} by {} points {}.",
-                           Escape(Text(m, "arm")), Escape(Text(m, "unit")), Escape(Text(m, "against")),
-                           SignedPercent(At(m, "difference")), Interval(At(m, "ci95"), true));
-  }
   return Heading("compute", "F1", "Accuracy against compute") +
          Figure([&](double width) { return LineSvg(chart, series, width); }, caption);
 }
@@ -276,6 +270,37 @@ std::string GroupFigure(const ReportInput& input) {
              "wrong.");
 }
 
+namespace {
+
+// How answers moved, and how far verifiers were right, where the run has revisions and verdicts.
+std::string TalkTables(const Json& summary) {
+  const Json flips = List(summary, "flips"), verifiers = List(summary, "verifiers");
+  std::string out;
+  if (!flips.empty()) {
+    Table table(
+        {"Arm", ">right to wrong", ">wrong to right", ">stayed right", ">stayed wrong", ">follows the crowd, %"});
+    for (const Json& f : flips) {
+      table.Row({Escape(Text(f, "arm")), Count(At(f, "right_to_wrong")), Count(At(f, "wrong_to_right")),
+                 Count(At(f, "stayed_right")), Count(At(f, "stayed_wrong")), Percent(At(f, "conformity"))});
+    }
+    out += "<h3>Answers that were revised</h3>\n" + table.Html();
+  }
+  if (!verifiers.empty()) {
+    Table table({"Arm", "verifier", ">of right answers accepted, %", ">95 % interval", ">of wrong answers accepted, %",
+                 ">95 % interval", ">area under ROC"});
+    for (const Json& v : verifiers) {
+      const auto area = Number(v, "auc");
+      table.Row({Escape(Text(v, "arm")), Escape(Text(v, "node")), Percent(At(v, "true_positive")),
+                 Interval(At(v, "true_positive95"), false), Percent(At(v, "false_positive")),
+                 Interval(At(v, "false_positive95"), false), area ? fmt::format("{:.3f}", *area) : "–"});
+    }
+    out += "<h3>Verifiers</h3>\n" + table.Html();
+  }
+  return out;
+}
+
+}  // namespace
+
 std::string FlowFigure(const ReportInput& input) {
   std::vector<std::pair<std::string, std::string>> tabs;
   for (const Json& flow : List(input.summary, "flows")) {
@@ -309,7 +334,9 @@ std::string FlowFigure(const ReportInput& input) {
                            "tokens per run.",
                            Escape(Text(flow, "arm")), Count(mended), Count(spoiled))));
   }
-  return tabs.empty() ? "" : Heading("flow", "F6", "What deliberation changes") + Tabs("flow", tabs);
+  const std::string talk = TalkTables(input.summary);
+  if (tabs.empty() && talk.empty()) return "";
+  return Heading("flow", "F6", "What deliberation changes") + Tabs("flow", tabs) + talk;
 }
 
 }  // namespace conclave::report

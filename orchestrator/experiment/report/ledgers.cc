@@ -8,6 +8,8 @@
 namespace conclave::report {
 namespace {
 
+constexpr size_t kClaimsShown = 12;
+
 // Seconds as a person says them.
 std::string Seconds(const Json& value) {
   if (!value.is_number()) return "–";
@@ -122,16 +124,29 @@ std::string AuditTable(const ReportInput& input) {
 std::string ClaimTable(const ReportInput& input) {
   const std::vector<Claim> claims = Claims(input.summary);
   if (claims.empty()) return "";
-  Table table({"~Claim", "verdict", "~decided by"});
+  // Of many claims the primary contrast's stand alone, and the rest folded below them.
+  const bool many = claims.size() > kClaimsShown;
+  Table shown({"~Claim", "verdict", "~decided by"}), folded = shown;
+  size_t hidden = 0;
   for (const Claim& claim : claims) {
     const std::string_view style = claim.verdict == Verdict::kSupported      ? "yes"
                                    : claim.verdict == Verdict::kContradicted ? "no"
                                                                              : "open";
-    table.Row({Escape(claim.text), fmt::format("<span class=\"{}\">{}</span>", style, VerdictName(claim.verdict)),
-               Escape(claim.test)},
-              claim.primary ? "primary" : "");
+    const bool fold = many && !claim.primary;
+    hidden += fold ? 1 : 0;
+    (fold ? folded : shown)
+        .Row({Escape(claim.text), fmt::format("<span class=\"{}\">{}</span>", style, VerdictName(claim.verdict)),
+              Escape(claim.test)},
+             claim.primary ? "primary" : "");
   }
-  return "<h2 id=\"claims\"><span class=\"label\">T7</span>Claims and what became of them</h2>\n" + table.Html() +
+  std::string out = "<h2 id=\"claims\"><span class=\"label\">T7</span>Claims and what became of them</h2>\n";
+  if (hidden < claims.size()) out += shown.Html();
+  if (hidden > 0) {
+    out +=
+        fmt::format("<details><summary>{} claims of other contrasts</summary><div class=\"item\">{}</div></details>\n",
+                    hidden, folded.Html());
+  }
+  return out +
          "<p class=\"note\">Each declared contrast is a test of three claims. Undecided is not “no difference”.</p>\n";
 }
 

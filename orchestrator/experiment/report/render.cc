@@ -114,9 +114,10 @@ std::string Render(const ReportInput& input) {
                      Count(At(design, "replicates")), At(design, "replicates") == 1 ? "" : "s",
                      Escape(Text(design, "seed")));
   const std::string body = ForestFigure(input) + ContrastTable(input) + ArmTable(input) + ComputeFigure(input) +
-                           ParetoFigure(input) + VoteFigure(input) + GroupFigure(input) + FlowFigure(input) +
-                           AblationTable(input) + CostTable(input) + PowerTable(input) + AuditTable(input) +
-                           ClaimTable(input) + Items(input.index) + Method(s) + ManifestTable(input);
+                           MatchedTable(input) + ParetoFigure(input) + VoteFigure(input) + GroupFigure(input) +
+                           FlowFigure(input) + AblationTable(input) + CostTable(input) + PowerTable(input) +
+                           AuditTable(input) + ClaimTable(input) + Items(input.index) + Method(s) +
+                           ManifestTable(input);
   const std::string files =
       "<p class=\"soft screen\">Data: <a href=\"summary.json\">summary.json</a> · <a "
       "href=\"summary.txt\">summary.txt</a> · <a "

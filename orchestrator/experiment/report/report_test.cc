@@ -76,6 +76,28 @@ TEST(Render, HoldsEveryFigureAndTableThatTheDataHave) {
   EXPECT_THAT(page, Not(HasSubstr("https://")));
 }
 
+TEST(Render, EqualCostAblationsAndVerifiersWhereThereAreAny) {
+  Json summary = Summary();
+  summary["matched"] = Json::parse(R"([
+    {"arm": "group", "against": "moe x20", "unit": "flops", "primary": true, "cost": 5.4e13, "range": "inside", "votes": 6.25,
+     "accuracy": 0.87, "difference": 0.03, "ci95": [0.01, 0.05]},
+    {"arm": "group", "against": "moe x20", "unit": "calls", "primary": false, "cost": 6, "range": "above", "votes": null,
+     "accuracy": null, "difference": null, "ci95": null}])");
+  summary["baselines"] = Json::parse(
+      R"({"added": true, "list": [{"of": "group", "kind": "without_role", "subject": "critic", "arm": "moe"}]})");
+  summary["verifiers"] = Json::parse(R"([{"arm": "group", "node": "verify", "true_positive": 0.9,
+    "true_positive95": [0.8, 0.95], "false_positive": 0.4, "false_positive95": [0.3, 0.5], "auc": 0.81}])");
+  const std::string page = Render({summary, Json(), {}});
+  EXPECT_THAT(page,
+              HasSubstr("At equal cost (flops), group is more accurate than the vote curve of moe x20: +3.0 points"));
+  EXPECT_THAT(page, HasSubstr("out of range: above"));
+  EXPECT_THAT(page, HasSubstr("What each role adds"));
+  EXPECT_THAT(page, HasSubstr("<td>critic</td>"));
+  EXPECT_THAT(page, HasSubstr("<td class=\"r\">0.810</td>"));
+  summary["matched"][0]["ci95"] = {-0.01, 0.05};
+  EXPECT_THAT(Render({summary, Json(), {}}), HasSubstr("neither shown to be more nor less accurate"));
+}
+
 TEST(Render, TextOfAModelIsNeverMarkup) {
   Json summary = Summary();
   summary["arms"][0]["name"] = "<script>alert(1)</script>";

@@ -13,6 +13,7 @@ std::string ArmTable(const ReportInput& input);       // each arm's accuracy and
 std::string ContrastTable(const ReportInput& input);  // T1
 std::string PowerTable(const ReportInput& input);     // T2
 std::string AblationTable(const ReportInput& input);  // T3
+std::string MatchedTable(const ReportInput& input);   // beside F1
 // ledgers.cc
 std::string CostTable(const ReportInput& input);      // T4
 std::string AuditTable(const ReportInput& input);     // T5

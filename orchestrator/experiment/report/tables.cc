@@ -99,25 +99,47 @@ std::string PowerTable(const ReportInput& input) {
 std::string AblationTable(const ReportInput& input) {
   Table table({"Arm", "left out", ">Δ accuracy, points", ">95 % interval", ">Holm", ">Δ GFLOP", ">points per GFLOP"});
   bool any = false;
-  for (const Json& arm : List(input.summary, "arms")) {
-    const std::string of = Text(arm, "ablation_of"), without = Text(arm, "without"), name = Text(arm, "name");
-    if (of.empty()) continue;
+  for (const Json& baseline : List(At(input.summary, "baselines"), "list")) {
+    const std::string of = Text(baseline, "of"), arm = Text(baseline, "arm");
+    if (Text(baseline, "kind") != "without_role" || arm.empty()) continue;
     for (const Json& c : List(input.summary, "contrasts")) {
-      if (Text(c, "a") != of || Text(c, "b") != name) continue;
+      if (Text(c, "a") != of || Text(c, "b") != arm) continue;
       any = true;
       const auto difference = Number(c, "difference");
-      const auto with = Number(At(ArmNamed(input.summary, of), "cost"), "flops"),
-                 less = Number(At(arm, "cost"), "flops");
+      const auto with = Number(At(ArmNamed(input.summary, of), "cost"), "flops");
+      const auto less = Number(At(ArmNamed(input.summary, arm), "cost"), "flops");
       const bool priced = with && less && difference;
       const double gflop = priced ? (*with - *less) / 1e9 : 0;
-      table.Row({Escape(of), Escape(without), SignedPercent(At(c, "difference"), 2), Interval(At(c, "ci95"), true),
-                 PValue(At(c, "p_holm")), priced ? fmt::format("{:.4g}", gflop) : "–",
+      table.Row({Escape(of), Escape(Text(baseline, "subject")), SignedPercent(At(c, "difference"), 2),
+                 Interval(At(c, "ci95"), true), PValue(At(c, "p_holm")), priced ? fmt::format("{:.4g}", gflop) : "–",
                  priced && gflop > 0 ? fmt::format("{:.3g}", 100 * *difference / gflop) : "–"});
     }
   }
   if (!any) return "";
   return "<h3><span class=\"label\">T3</span>What each role adds</h3>\n" + table.Html() +
          "<p class=\"note\">Δ: with the role less without it, on the same items.</p>\n";
+}
+
+std::string MatchedTable(const ReportInput& input) {
+  Table table({"Arm", "against votes of", "equal", ">at", ">votes it buys", ">accuracy there, %", ">difference, points",
+               ">95 % interval"});
+  bool any = false;
+  for (const Json& m : List(input.summary, "matched")) {
+    any = true;
+    const auto votes = Number(m, "votes");
+    const bool inside = Ends(At(m, "ci95")).has_value();
+    const std::string range = Text(m, "range");
+    table.Row({Escape(Text(m, "arm")), Escape(Text(m, "against")), Escape(Text(m, "unit")), Quantity(At(m, "cost")),
+               votes ? fmt::format("{:.1f}", *votes) : "–", Percent(At(m, "accuracy")),
+               inside ? SignedPercent(At(m, "difference"), 2) : "out of range: " + Escape(range),
+               Interval(At(m, "ci95"), true)},
+              Flag(m, "primary") ? "primary" : "");
+  }
+  if (!any) return "";
+  return "<h3>At equal cost</h3>\n" + table.Html() +
+         "<p class=\"note\">Each arm against a vote curve read at the arm's own mean cost, between measured sizes "
+         "only: out of "
+         "range nothing is extrapolated. Bold: the declared unit.</p>\n";
 }
 
 }  // namespace conclave::report
