@@ -42,16 +42,17 @@ void ExpectDone(const Words& arguments) {
 }
 
 // outcomes.jsonl without what is measured or timed.
-std::vector<Json> Outcomes(const std::string& directory) {
+Words Outcomes(const std::string& directory) {
   const auto text = ReadFile(directory + "/outcomes.jsonl");
   EXPECT_OK(text);
-  std::vector<Json> rows;
+  Words rows;
   for (size_t begin = 0; text.ok() && begin < text->size();) {
     const size_t end = text->find('\n', begin);
     Json row = Json::parse(text->substr(begin, end - begin));
-    for (const char* key : {"seconds", "cached_tokens", "flops", "weight_bytes", "kv_bytes"})
+    for (const char* key : {"seconds", "cached_tokens", "flops", "weight_bytes", "kv_bytes"}) {
       EXPECT_EQ(row.erase(key), 1u);
-    rows.push_back(std::move(row));
+    }
+    rows.push_back(row.dump());
     begin = end + 1;
   }
   return rows;
@@ -95,7 +96,7 @@ int64_t KilledExperiment::undisturbed_ns_ = 0;
 TEST_F(KilledExperiment, EndsAsTheUndisturbedOne) {
   const char* wanted = std::getenv("CONCLAVE_KILLS");  // NOLINT(concurrency-mt-unsafe): no thread yet
   const int kills_wanted = wanted == nullptr ? kKills : std::atoi(wanted);
-  const std::vector<Json> whole = Outcomes(Path("whole"));
+  const Words whole = Outcomes(Path("whole"));
   std::mt19937 random(kSeed);
   int kills = 0, rounds = 0;
   while (kills < kills_wanted) {
