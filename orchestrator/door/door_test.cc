@@ -113,7 +113,7 @@ class SlowSpeaker final : public Backend {
   void Start(CallRequest request, CallSink* sink) override {
     MutexLock lock(&mutex_);
     ++attempts_;
-    if (request.stream_tokens) sink->OnDelta(request.id, "I say ", 2);
+    if (request.stream_tokens && request.partial == nullptr) sink->OnDelta(request.id, "I say ", 2);
     sink_ = sink;
     call_ = request.id;
     changed_.SignalAll();
@@ -125,8 +125,8 @@ class SlowSpeaker final : public Backend {
     MutexLock lock(&mutex_);
     while (attempts_ < count) changed_.Wait(&mutex_);
   }
-  // Ends the attempt in hand; OK: with all words.
-  void End(const absl::Status& status) {
+  // Ends the attempt in hand; OK: with all words. A loss may leave what was said for the next to go on from.
+  void End(const absl::Status& status, bool goes_on = false) {
     CallSink* sink = nullptr;
     CallId call = 0;
     {
@@ -137,6 +137,10 @@ class SlowSpeaker final : public Backend {
     CallOutcome outcome = Says("I say 42").outcome;
     outcome.status = status;
     outcome.retryable = !status.ok();
+    if (goes_on) {
+      outcome.partial.set_text("I say ");
+      outcome.partial.add_token_ids(1);
+    }
     if (status.ok()) sink->OnDelta(call, "42", 1);
     sink->OnDone(call, std::move(outcome));
   }
@@ -163,9 +167,11 @@ TEST_F(DoorTest, TheFinalSpeakerIsHeardWhileItSpeaks) {
   std::string answer;
   while (answer.find("I say ") == answer.npos) answer += connection.Read("\n\n\r\n");
   EXPECT_THAT(answer, Not(HasSubstr("42")));
-  // Lost in the middle: the second attempt begins again, and nothing is told twice.
+  // Lost in the middle: the second attempt begins again, the third goes on from there, and nothing is told twice.
   slow.End(Unavailable("gone"));
   slow.AwaitAttempt(2);
+  slow.End(Unavailable("gone"), /*goes_on=*/true);
+  slow.AwaitAttempt(3);
   slow.End(absl::OkStatus());
   answer += connection.Read();
   EXPECT_EQ(Hear(BodyOf(answer)).text, "I say 42");

@@ -133,6 +133,8 @@ class GraphSpeaker final : public Speaker, public RunObserver, public std::enabl
       live_ = event->node_started().kind() == "speak" && event->node_started().call_count() == 1;
     } else if (event->has_token_delta() && live_ && event->node_path() == result_) {
       Hear(event->token_delta());
+    } else if (event->has_call_lost() && event->node_path() == result_) {
+      goes_on_from_ = event->call_lost().partial().text();
     } else if (event->has_call_finished()) {
       const pb::CallFinished& call = event->call_finished();
       tokens_of_[Fnv1a64(call.text())] = call.usage().output_token_count();
@@ -146,11 +148,12 @@ class GraphSpeaker final : public Speaker, public RunObserver, public std::enabl
   }
 
  private:
-  // A call that was lost begins again with the same seed: what was told already is compared and not told twice.
+  // A call that was lost goes on where it stopped, or begins again with the same seed: what was told already is
+  // compared and not told twice.
   void Hear(const pb::TokenDelta& delta) {
     if (delta.key().attempt() != attempt_) {
       attempt_ = delta.key().attempt();
-      attempt_text_.clear();
+      attempt_text_ = goes_on_from_;
     }
     attempt_text_ += delta.text();
     Tell(attempt_text_);
@@ -209,7 +212,8 @@ class GraphSpeaker final : public Speaker, public RunObserver, public std::enabl
   bool ended_ = false;
   int32_t attempt_ = 0;
   std::string attempt_text_;
-  std::string told_;  // before stops cut it
+  std::string goes_on_from_;  // what the next attempt's first words follow
+  std::string told_;          // before stops cut it
 };
 
 }  // namespace
