@@ -63,6 +63,8 @@ class OpenAiBackend final : public Backend {
     absl::Status refused;
     if (found == by_name_.end()) {
       refused = NotFound("MEMBER_NOT_FOUND: no member \"{}\" among the OpenAI-compatible servers", request.member);
+    } else if (request.beside.has_value()) {
+      refused = FailedPrecondition("NO_OTHER_WORKER: member \"{}\" has one server", request.member);
     } else if (request.ignore_eos && !found->second->member.abilities.extended_sampling) {
       refused = FailedPrecondition("CAPABILITY_MISSING: member \"{}\" does not honour ignore_eos", request.member);
     } else if (request.p_true.has_value() || request.plain) {

@@ -248,6 +248,10 @@ TEST_F(OpenAiBackendTest, RefusesWhatItCannotAsk) {
   request.p_true.emplace();
   backend_->Start(request, &sink_);
   EXPECT_THAT(sink_.Await(1).status, StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("CAPABILITY_MISSING")));
+  request = Request(3);
+  request.beside = 1;
+  backend_->Start(request, &sink_);
+  EXPECT_THAT(sink_.Await(3).status, StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("NO_OTHER_WORKER")));
   request = Request(2);
   request.member = "other";
   backend_->Start(request, &sink_);

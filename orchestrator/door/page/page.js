@@ -192,7 +192,7 @@ function finished(run, path, event) {
 function lost(run, path, gone) {
   const one = call(run, path, gone.key);
   one.head.textContent = `${gone.key.member}: ${gone.will_retry ? "lost, asked again" : "lost"}: ${gone.message || ""}`;
-  one.text.textContent = "";
+  one.text.textContent = (gone.partial && gone.partial.text) || "";  // what it goes on from
   if (!gone.will_retry) node(run, path).ended += 1;
 }
 
