@@ -12,6 +12,7 @@
 #include "common/status.h"
 #include "orchestrator/experiment/report/report.h"
 #include "orchestrator/run/copy_runs.h"
+#include "orchestrator/run/stored_run.h"
 #include "orchestrator/store/sqlite_store.h"
 
 namespace conclave::cli {
@@ -52,11 +53,12 @@ absl::StatusOr<std::vector<Part>> ReadParts(const std::vector<std::string>& dire
 absl::Status CopyPart(const Part& part, orchestrator::Store* to) {
   ASSIGN_OR_RETURN(const auto loaded,
                    experiment::LoadExperiment(part.directory + "/experiment.textproto", part.options));
-  std::vector<std::string> ids;
+  std::vector<orchestrator::AskedRequest> asked;
   for (size_t arm = 0; arm < loaded.plan.arms.size(); ++arm) {
     for (size_t item = 0; item < loaded.plan.items.size(); ++item) {
       for (int32_t replicate = 0; replicate < loaded.plan.declaration.replicates; ++replicate) {
-        ids.push_back(RequestId(loaded.plan, {arm, item, replicate}));
+        const auto request = RequestFor(loaded.plan, {arm, item, replicate});
+        asked.push_back({request.request_id(), orchestrator::RequestHash(request)});
       }
     }
   }
@@ -65,7 +67,7 @@ absl::Status CopyPart(const Part& part, orchestrator::Store* to) {
   orchestrator::SqliteOptions options;
   options.path = path;
   ASSIGN_OR_RETURN(const auto from, orchestrator::OpenSqliteStore(options));
-  const absl::Status copied = orchestrator::CopyFinishedRuns(*from, ids, to);
+  const absl::Status copied = orchestrator::CopyFinishedRuns(*from, asked, to);
   if (!absl::IsFailedPrecondition(copied)) return copied;
   return FailedPrecondition("{}: is not finished ({}); go on with it by --resume --shard {}/{}", part.directory,
                             Message(copied), part.options.shard.index, part.options.shard.count);

@@ -2,7 +2,6 @@
 #include "orchestrator/run/copy_runs.h"
 
 #include "common/status.h"
-#include "orchestrator/run/stored_run.h"
 
 namespace conclave::orchestrator {
 namespace {
@@ -12,9 +11,7 @@ constexpr int64_t kBytesAtATime = int64_t{16} << 20;
 constexpr size_t kOpsPerBatch = 256;
 
 // Adds the operations that make the run to `batch`.
-absl::Status ReadRun(const Store& from, const StoredRun& run, const std::string& request_id,
-                     std::vector<WriteOp>* batch) {
-  ASSIGN_OR_RETURN(const DecodedRun decoded, DecodeRun(run.run_id, run.request));
+absl::Status ReadRun(const Store& from, const StoredRun& run, const AskedRequest& asked, std::vector<WriteOp>* batch) {
   CreateRun create;
   create.run_id = run.run_id;
   create.request = run.request;
@@ -22,8 +19,8 @@ absl::Status ReadRun(const Store& from, const StoredRun& run, const std::string&
   if (!run.graph_revision.empty()) {
     ASSIGN_OR_RETURN(create.graph, from.GetGraph(run.graph_revision));
   }
-  create.request_id = request_id;
-  create.request_hash = RequestHash(decoded.request);
+  create.request_id = asked.id;
+  create.request_hash = asked.hash;
   create.create_unix_ns = run.create_unix_ns;
   create.summary = run.summary;
   batch->push_back(std::move(create));
@@ -52,14 +49,14 @@ absl::Status Flush(Store* to, std::vector<WriteOp>* batch) {
 
 }  // namespace
 
-absl::Status CopyFinishedRuns(const Store& from, std::span<const std::string> request_ids, Store* to) {
+absl::Status CopyFinishedRuns(const Store& from, std::span<const AskedRequest> requests, Store* to) {
   std::vector<WriteOp> batch;
-  for (const std::string& request_id : request_ids) {
-    const auto run = from.FindRequest(request_id);
-    if (absl::IsNotFound(run.status())) return FailedPrecondition("request {}: no run was begun for it", request_id);
+  for (const AskedRequest& asked : requests) {
+    const auto run = from.FindRequest(asked.id);
+    if (absl::IsNotFound(run.status())) return FailedPrecondition("request {}: no run was begun for it", asked.id);
     RETURN_IF_ERROR(run.status());
-    if (!run->finished) return FailedPrecondition("request {}: its run {} has not ended", request_id, run->run_id);
-    RETURN_IF_ERROR(ReadRun(from, *run, request_id, &batch));
+    if (!run->finished) return FailedPrecondition("request {}: its run {} has not ended", asked.id, run->run_id);
+    RETURN_IF_ERROR(ReadRun(from, *run, asked, &batch));
     if (batch.size() >= kOpsPerBatch) RETURN_IF_ERROR(Flush(to, &batch));
   }
   return batch.empty() ? absl::OkStatus() : Flush(to, &batch);

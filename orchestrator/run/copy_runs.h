@@ -10,9 +10,14 @@
 
 namespace conclave::orchestrator {
 
+struct AskedRequest {
+  std::string id;
+  std::string hash;  // RequestHash of what was asked; the store keeps a run with what it became
+};
+
 // Copies the run of each request with its events, inputs and graph; the copy answers to the same request id, payload
 // and run id. FAILED_PRECONDITION names the first request whose run is not there or not finished; what was copied
 // before it stays. ALREADY_EXISTS where `to` has a run of that id. Blocks; no other thread may write to `to`.
-absl::Status CopyFinishedRuns(const Store& from, std::span<const std::string> request_ids, Store* to);
+absl::Status CopyFinishedRuns(const Store& from, std::span<const AskedRequest> requests, Store* to);
 
 }  // namespace conclave::orchestrator

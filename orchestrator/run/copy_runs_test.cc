@@ -13,13 +13,18 @@ using ::conclave::testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
+deliberation::v1::RunRequest Request(const std::string& request_id) {
+  deliberation::v1::RunRequest request;
+  request.set_request_id(request_id);
+  request.set_item_id("item of " + request_id);
+  return request;
+}
+
 // A store with one run of `request_id`.
 std::unique_ptr<Store> StoreWith(const std::string& request_id, const std::string& run_id, bool finished,
                                  size_t events) {
   auto store = NewMemoryStore();
-  deliberation::v1::RunRequest request;
-  request.set_request_id(request_id);
-  request.set_item_id("item of " + request_id);
+  const deliberation::v1::RunRequest request = Request(request_id);
   RunSpec spec;
   spec.run_id = run_id;
   CreateRun create{.run_id = run_id, .request = EncodeRun(request, spec), .graph_revision = std::string(64, 'a')};
@@ -36,7 +41,7 @@ std::unique_ptr<Store> StoreWith(const std::string& request_id, const std::strin
 TEST(CopyRuns, ARunIsTheSameInItsNewStore) {
   const auto from = StoreWith("one", "runs/1", true, 1'001);  // more than are read at a time
   const auto to = NewMemoryStore();
-  const std::vector<std::string> ids = {"one"};
+  const std::vector<AskedRequest> ids = {{"one", RequestHash(Request("one"))}};
   ASSERT_OK(CopyFinishedRuns(*from, ids, to.get()));
   const auto run = to->FindRequest("one");
   ASSERT_OK(run);
@@ -51,7 +56,7 @@ TEST(CopyRuns, ARunIsTheSameInItsNewStore) {
   EXPECT_EQ(to->ReadInputs("runs/1")->at(0).input, "input");
   // The same request finds it; another payload under its id is refused, as in the store it came from.
   CreateRun again{.run_id = "runs/2", .request_id = "one"};
-  again.request_hash = RequestHash(DecodeRun("runs/1", run->request)->request);
+  again.request_hash = RequestHash(Request("one"));
   EXPECT_EQ(WriteAndWait(to.get(), {again}).existing_run_id, "runs/1");
   again.request_hash = "another";
   EXPECT_THAT(WriteAndWait(to.get(), {again}).status, StatusIs(absl::StatusCode::kAlreadyExists));
@@ -59,7 +64,7 @@ TEST(CopyRuns, ARunIsTheSameInItsNewStore) {
 
 TEST(CopyRuns, WhatIsMissingOrOpenOrThereIsNamed) {
   const auto to = NewMemoryStore();
-  const std::vector<std::string> ids = {"one"};
+  const std::vector<AskedRequest> ids = {{"one", RequestHash(Request("one"))}};
   EXPECT_THAT(CopyFinishedRuns(*NewMemoryStore(), ids, to.get()),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("request one: no run was begun")));
   EXPECT_THAT(CopyFinishedRuns(*StoreWith("one", "r", false, 2), ids, to.get()),

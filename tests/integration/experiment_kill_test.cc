@@ -106,7 +106,7 @@ TEST_F(KilledExperiment, EndsAsTheUndisturbedOne) {
       if (std::filesystem::exists(out + "/store.sqlite")) arguments.push_back("--resume");
       testing::ChildProcess process(Command(arguments));
       const auto span = static_cast<uint32_t>(undisturbed_ns_ / kMillisecond) + 1;
-      const int64_t until = Clock::System().NowNs() + int64_t{random() % span} * kMillisecond;
+      const int64_t until = Clock::System().NowNs() + static_cast<int64_t>(random() % span) * kMillisecond;
       bool said_all = false;
       while (!said_all && Clock::System().NowNs() < until) {
         const int64_t left = (until - Clock::System().NowNs()) / kMillisecond + 1;
