@@ -38,7 +38,8 @@ TEST(Textproto, UnknownFieldsAreErrorsWithAHint) {
   parsed = ParseTextproto("zzzzzz: 1", &graph);
   ASSERT_EQ(parsed.errors.size(), 1u);
   EXPECT_EQ(parsed.errors[0].message,
-            "Graph has no field \"zzzzzz\"; it has: budget, description, equivalence, input, name, needs_seeds, node, result");
+            "Graph has no field \"zzzzzz\"; it has: budget, description, equivalence, input, name, needs_seeds, node, "
+            "result");
 }
 
 std::string Nested(int depth) {

@@ -242,7 +242,8 @@ class SvgDrawing {
     out_ += fmt::format(
         "<path data-from=\"{}\" data-to=\"{}\" d=\"M{:.1f} {:.1f} C{:.1f} {:.1f} {:.1f} {:.1f} {:.1f} {:.1f}\" "
         "fill=\"none\" stroke=\"#5b6570\" stroke-width=\"1.3\"{} marker-end=\"url(#arrow)\"/>\n",
-        XmlEscaped(graph_.node(line.from).name), XmlEscaped(graph_.node(line.to).name), x1, y1, cx1, cy1, cx2, cy2, x2, y2, dash);
+        XmlEscaped(graph_.node(line.from).name), XmlEscaped(graph_.node(line.to).name), x1, y1, cx1, cy1, cx2, cy2, x2,
+        y2, dash);
     if (line.label.empty()) return;
     // At the middle of the curve, on a white ground.
     out_ += fmt::format(
