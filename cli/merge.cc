@@ -67,7 +67,7 @@ absl::Status CopyPart(const Part& part, orchestrator::Store* to) {
   orchestrator::SqliteOptions options;
   options.path = path;
   ASSIGN_OR_RETURN(const auto from, orchestrator::OpenSqliteStore(options));
-  const absl::Status copied = orchestrator::CopyFinishedRuns(*from, asked, to);
+  absl::Status copied = orchestrator::CopyFinishedRuns(*from, asked, to);
   if (!absl::IsFailedPrecondition(copied)) return copied;
   return FailedPrecondition("{}: is not finished ({}); go on with it by --resume --shard {}/{}", part.directory,
                             Message(copied), part.options.shard.index, part.options.shard.count);

@@ -57,6 +57,7 @@ std::vector<Series> ArmPoints(const ReportInput& input, const char* key) {
 // The steps of the observed frontier: points that no cheaper or equally dear one reaches.
 Series Frontier(const std::vector<Series>& points) {
   std::vector<std::pair<double, double>> sorted;
+  sorted.reserve(points.size());
   for (const Series& s : points) sorted.push_back(s.points[0]);
   std::sort(sorted.begin(), sorted.end(),
             [](const auto& a, const auto& b) { return a.first != b.first ? a.first < b.first : a.second > b.second; });
@@ -195,7 +196,7 @@ std::string VoteFigure(const ReportInput& input) {
       }
       if (s.points.size() > 1) series.push_back(std::move(s));
     }
-    const Json last = points.back();
+    const Json& last = points.back();
     std::string caption =
         fmt::format("Votes of {}: means over every subset of k votes, ties split, empty answers never win.",
                     Escape(Text(curve, "arm")));
