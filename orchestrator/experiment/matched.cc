@@ -259,7 +259,8 @@ void AddMatched(const Declaration& declaration, std::span<const Outcome> rows, s
                 Json* summary) {
   const std::map<std::string, Items> arms = ByArm(rows);
   Json& matched = (*summary)["matched"] = Json::array();
-  for (const auto& [name, against] : Pairs(declaration, votes)) {
+  for (const auto& pair : Pairs(declaration, votes)) {
+    const std::string &name = pair.first, &against = pair.second;
     const auto arm = arms.find(name), curve = arms.find(against);
     const auto v = std::find_if(votes.begin(), votes.end(), [&](const ArmVotes& one) { return one.arm == against; });
     if (arm == arms.end() || curve == arms.end() || v == votes.end()) continue;
