@@ -113,6 +113,7 @@ void StepLoop::FinishSequence(Sequence* sequence) {
 }
 
 void StepLoop::EndRequest(Request* request, FinishReason reason, const absl::Status& status) {
+  if (request->finished) return;  // cancelled twice, or too late as well: it ends once, and is swept away afterwards
   const auto end = [&](Sequence* sequence) {
     if (sequence->request != request || sequence->done) return;
     sequence->done = true;
@@ -161,9 +162,7 @@ void StepLoop::Report(Request* request, const absl::Status& status) {
 }
 
 void StepLoop::EndAll(const absl::Status& status) {
-  for (const auto& [id, request] : requests_) {
-    if (!request->finished) EndRequest(request.get(), FinishReason::kFailed, status);
-  }
+  for (const auto& [id, request] : requests_) EndRequest(request.get(), FinishReason::kFailed, status);
 }
 
 void StepLoop::Sweep() {

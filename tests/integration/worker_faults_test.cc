@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Faults of workers and of the network to them, with real processes (specs/service.md 1c, rows 1 to 6, 8 and 22).
+// Faults of workers and of the network to them, with real processes (specs/service.md 1c, rows 1 to 6, 8, 9 and 22).
 // The text of every call is compared with that of an undisturbed run: nothing is lost, repeated or said otherwise.
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <csignal>
 #include <map>
 #include <thread>
@@ -223,6 +225,29 @@ TEST_F(BareWorker, TenThousandCancelsLeaveNothingBehind) {
   const double idle = SecondsUntilIdle();
   fmt::print("idle {:.3f} s after the last of 10,000 cancelled requests\n", idle);
   EXPECT_LT(idle, 2.0);
+}
+
+// Row 9: deadlines that pass at any moment, of requests that wait, that begin and that speak.
+TEST_F(BareWorker, DeadlinesThatPassLeaveNothingBehind) {
+  constexpr int kCalls = 16;
+  std::vector<std::thread> clients;
+  std::atomic<int> expired = 0;
+  for (int i = 0; i < kCalls; ++i) {
+    clients.emplace_back([this, i, &expired] {
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(1 + i * 99 / (kCalls - 1)));
+      const auto stream = stub_->Generate(&context, Endless());
+      for (inference::v1::GenerateResponse event; stream->Read(&event);) {
+      }
+      const grpc::Status status = stream->Finish();
+      EXPECT_TRUE(status.ok() || status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) << status.error_message();
+      expired += status.ok() ? 0 : 1;
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  const double idle = SecondsUntilIdle();
+  fmt::print("{} of {} expired, idle {:.3f} s after the last\n", expired.load(), kCalls, idle);
+  EXPECT_LT(idle, 2.0) << Load().ShortDebugString();
 }
 
 // Row 22: SIGTERM. What runs may end within the grace, what waits is refused and goes elsewhere.

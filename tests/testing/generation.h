@@ -52,6 +52,7 @@ class Generation final : public engine::GenerateSink {
     status_ = status;
     usage_ = usage;
     done_ = true;
+    ++times_done_;
     changed_.SignalAll();
   }
 
@@ -69,6 +70,10 @@ class Generation final : public engine::GenerateSink {
   int deltas() const {
     MutexLock lock(&mutex_);
     return deltas_;
+  }
+  int times_done() const {
+    MutexLock lock(&mutex_);
+    return times_done_;
   }
   bool done() const {
     MutexLock lock(&mutex_);
@@ -88,6 +93,7 @@ class Generation final : public engine::GenerateSink {
   std::map<int32_t, Sample> samples_;
   absl::Status status_;
   engine::Usage usage_;
+  int times_done_ = 0;
   bool started_ = false, done_ = false;
   int deltas_ = 0;
 };
