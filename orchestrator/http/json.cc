@@ -5,23 +5,9 @@
 
 namespace conclave::http {
 
-absl::StatusOr<Json> ParseJson(std::string_view text, int32_t depth_max) {
-  int32_t depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > depth_max) {
-        return InvalidArgument("the JSON nests more than {} arrays and objects, at byte {}", depth_max, i);
-      }
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
+absl::StatusOr<Json> ParseJson(std::string_view text, size_t depth_max) {
+  if (const auto place = PlaceBeyondDepth(text, depth_max); place.has_value()) {
+    return InvalidArgument("the JSON nests more than {} arrays and objects, at byte {}", depth_max, *place);
   }
   try {
     return Json::parse(text);
