@@ -53,8 +53,8 @@ Json FileHash(const std::string& path) {
     }
     return error ? Json() : Json(Sha256Hex(Json(files).dump()));
   }
-  const auto bytes = ReadFile(path, int64_t{64} << 30);
-  return bytes.ok() ? Json(Sha256Hex(*bytes)) : Json();
+  const auto hash = HashFile(path);
+  return hash.ok() ? Json(*hash) : Json();
 }
 
 // By arm: the hash of its graph together with the roles it uses.

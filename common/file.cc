@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "common/hash.h"
 #include "common/status.h"
 
 namespace conclave {
@@ -17,15 +18,14 @@ namespace {
 
 std::string ErrnoText() { return std::strerror(errno); }  // NOLINT(concurrency-mt-unsafe): glibc's is per thread
 
-}  // namespace
-
-absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t bytes_max) {
+// Gives the file's bytes in pieces. `take`: absl::Status(std::string_view), whose error ends the reading.
+template <typename Take>
+absl::Status ReadPieces(const std::string& path, Take take) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) {
     return errno == ENOENT ? NotFound("{}: no such file", path) : Internal("{}: cannot open: {}", path, ErrnoText());
   }
   struct stat info {};
-  std::string bytes;
   absl::Status status;
   if (fstat(fd, &info) != 0 || S_ISDIR(info.st_mode)) {
     status = InvalidArgument("{}: is a directory, a file was expected", path);
@@ -35,14 +35,32 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t bytes_max)
     const ssize_t n = read(fd, buffer, sizeof(buffer));
     if (n < 0) status = Internal("{}: read failed: {}", path, ErrnoText());
     if (n <= 0) break;
-    bytes.append(buffer, static_cast<size_t>(n));
-    if (static_cast<int64_t>(bytes.size()) > bytes_max) {
-      status = ResourceExhausted("{}: larger than the limit of {} bytes", path, bytes_max);
-    }
+    status = take(std::string_view(buffer, static_cast<size_t>(n)));
   }
   close(fd);
-  if (!status.ok()) return status;
+  return status;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t bytes_max) {
+  std::string bytes;
+  RETURN_IF_ERROR(ReadPieces(path, [&](std::string_view piece) {
+    bytes.append(piece);
+    return static_cast<int64_t>(bytes.size()) > bytes_max
+               ? ResourceExhausted("{}: larger than the limit of {} bytes", path, bytes_max)
+               : absl::OkStatus();
+  }));
   return bytes;
+}
+
+absl::StatusOr<std::string> HashFile(const std::string& path) {
+  Sha256 hash;
+  RETURN_IF_ERROR(ReadPieces(path, [&](std::string_view piece) {
+    hash.Update(piece);
+    return absl::OkStatus();
+  }));
+  return hash.HexDigest();
 }
 
 absl::StatusOr<std::string> ReadMaybeGzip(const std::string& path, int64_t bytes_max) {

@@ -28,6 +28,16 @@ TEST(File, NamesThePathAndTheReason) {
   EXPECT_THAT(ReadFile(dir.Path("a"), 4), StatusIs(absl::StatusCode::kResourceExhausted));
 }
 
+// The second is FIPS 180-2's vector of a million times "a", longer than any piece.
+TEST(File, HashesWhatItHolds) {
+  TempDir dir;
+  ASSERT_OK(WriteFileAtomically(dir.Path("empty"), ""));
+  EXPECT_EQ(HashFile(dir.Path("empty")).value(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  ASSERT_OK(WriteFileAtomically(dir.Path("a"), std::string(1'000'000, 'a')));
+  EXPECT_EQ(HashFile(dir.Path("a")).value(), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+  EXPECT_THAT(HashFile(dir.Path("missing")), StatusIs(absl::StatusCode::kNotFound, ::testing::HasSubstr("missing")));
+}
+
 TEST(File, GzipIsRecognisedByItsBytes) {
   TempDir dir;
   gzFile gz = gzopen(dir.Path("a").c_str(), "wb");
