@@ -79,6 +79,15 @@ TEST(Constrained, AContinuedSampleGoesOn) {
     rest.continued_tokens = static_cast<int32_t>(cut);
     EXPECT_EQ(engine.Alone(rest), std::vector<TokenId>(whole.begin() + static_cast<std::ptrdiff_t>(cut), whole.end()));
   }
+  // Its last token left nothing to say; whoever drew it did not live to tell.
+  GenerateRequest over = request;
+  over.prompt.insert(over.prompt.end(), whole.begin(), whole.end());
+  over.continued_tokens = static_cast<int32_t>(whole.size());
+  const auto ended = engine.Submit(over);
+  EXPECT_OK(ended->Wait().status());
+  EXPECT_EQ(ended->sample().finished, FinishReason::kStop);
+  EXPECT_TRUE(ended->sample().tokens.empty());
+  EXPECT_EQ(ended->sample().text, "");
   GenerateRequest broken = request;
   broken.prompt.push_back('x');
   broken.continued_tokens = 1;

@@ -145,7 +145,7 @@ struct GenerateRequest {
   std::vector<TokenId> prompt;  // at least one token
   // Of these, the last `continued_tokens` are the output so far of a sample begun elsewhere: random numbers, penalties,
   // stop strings and output_tokens_max (which counts them) go on from there, so the text is the same; what of it was
-  // held back is sent first. Then `samples` must be 1.
+  // held back is sent first, and what had ended it ends it. Then `samples` must be 1.
   int32_t continued_tokens = 0;
   int32_t sample_index_first = 0;  // samples are numbered from here
   int32_t samples = 1;             // n sequences that share the prompt's KV

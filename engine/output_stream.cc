@@ -32,12 +32,23 @@ class SampledStream final : public OutputStream {
       for (const TokenId token : continued) counts_.AddOutput(token);
     }
     std::string reported;  // by whoever began the sample
-    for (const TokenId token : continued) {
+    ended_before_ = !continued.empty() && EndsText(continued.back());
+    for (const TokenId token : continued.first(continued.size() - (ended_before_ ? 1 : 0))) {  // an end has no text
       AppendToken(token, &reported);
       if (matcher_ != nullptr) RETURN_IF_ERROR(matcher_->Append(token));
     }
+    if (!continued.empty() && matcher_ != nullptr && matcher_->exhausted()) ended_before_ = true;
+    if (ended_before_ && stopped_by_ == nullptr) Flush(&reported);
+    if (stopped_by_ != nullptr) ended_before_ = true;
     drawn_ = continued.size();
     return absl::OkStatus();
+  }
+
+  bool EndedBefore(SampleDelta* delta) const override {
+    if (!ended_before_) return false;
+    delta->finished = FinishReason::kStop;
+    if (stopped_by_ != nullptr) delta->stop_match = *stopped_by_;
+    return true;
   }
 
   absl::StatusOr<TokenId> Next(std::span<const float> logits, bool last, SamplerWorkspace* workspace,
@@ -132,6 +143,7 @@ class SampledStream final : public OutputStream {
   TokenCounts counts_;
   std::string characters_;  // scratch
   uint64_t drawn_ = 0;
+  bool ended_before_ = false;
 };
 
 }  // namespace

@@ -37,6 +37,10 @@ class OutputStream {
   // FAILED_PRECONDITION CONSTRAINT_VIOLATED if those could not have been.
   virtual absl::Status Begin(std::span<const TokenId> prompt, std::span<const TokenId> continued) = 0;
 
+  // True if what it began with had ended the sample already, which whoever made it may not have lived to say: there is
+  // no next token. Then it fills `delta` with the end.
+  virtual bool EndedBefore(SampleDelta* delta) const = 0;
+
   // Draws the next token from `logits` [V] and fills `delta`. Returns the token.
   // delta->finished is set if it ends the sample; `last` says that there is no room for more. INTERNAL NUMERIC_FAILURE
   // if the logits are not numbers, FAILED_PRECONDITION NO_TOKEN_ALLOWED or RESOURCE_EXHAUSTED CONSTRAINT_TOO_AMBIGUOUS

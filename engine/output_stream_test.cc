@@ -170,6 +170,33 @@ TEST_F(OutputStreamTest, ContinuedSampleGoesOnAsIfNothingHadHappened) {
   }
 }
 
+// Whoever made the end died before saying so.
+TEST_F(OutputStreamTest, WhatHadEndedHasNoNextToken) {
+  SampleDelta delta = {};
+  const auto ended = [&](const std::vector<TokenId>& continued) {
+    delta = {};
+    const auto stream = Make();
+    EXPECT_OK(stream->Begin(std::vector<TokenId>{'c'}, continued));
+    return stream->EndedBefore(&delta);
+  };
+  EXPECT_FALSE(ended({}));
+  EXPECT_FALSE(ended({'a', 'b'}));
+  EXPECT_TRUE(ended({'a', 'b', kEnd}));
+  EXPECT_EQ(delta.finished, FinishReason::kStop);
+  EXPECT_EQ(delta.text, "");
+  EXPECT_TRUE(delta.tokens.empty());
+  stopping_.stop_strings = {"ab"};
+  EXPECT_FALSE(ended({'a'}));
+  EXPECT_TRUE(ended({'a', 'b'}));
+  EXPECT_EQ(delta.finished, FinishReason::kStop);
+  EXPECT_EQ(delta.stop_match, "ab");
+  stopping_.stop_strings.clear();
+  stopping_.stop_tokens = {'x'};
+  EXPECT_TRUE(ended({'a', 'x'}));
+  stopping_.ignore_end_of_sequence = true;
+  EXPECT_FALSE(ended({'a', kEnd}));
+}
+
 TEST_F(OutputStreamTest, NumericFailureIsReported) {
   std::vector<float> logits(257, 0.0f);
   logits[3] = std::numeric_limits<float>::quiet_NaN();

@@ -56,6 +56,10 @@ void StepLoop::SampleNext(Sequence* sequence, std::span<const float> logits, int
   Request* request = sequence->request;
   SampleDelta delta;
   delta.sample = sequence->sample;
+  if (sequence->output->EndedBefore(&delta)) {
+    request->sink->OnDelta(std::move(delta));
+    return FinishSequence(sequence);
+  }
   const bool last = sequence->known() + 1 >= sequence->tokens_max;
   const absl::StatusOr<TokenId> token = sequence->output->Next(logits, last, &sampler_workspace_, &delta);
   if (token.ok()) {
