@@ -45,9 +45,11 @@ TEST_F(OrchestratorFailures, AReplicaTakesOverWhatAKilledWorkerHad) {
   WorkerChild dying(dir_.Path("tiny.gguf")), other(dir_.Path("tiny.gguf"));
   Connect({{.name = "m", .addresses = {dying.address(), other.address()}}});
   auto follower = std::make_shared<Follower>();
+  other.process().Signal(SIGSTOP);  // the first words are the other one's
   StartRun(MakeRun({"m"}), follower);
   follower->AwaitWords("m");
   dying.process().Signal(SIGKILL);
+  other.process().Signal(SIGCONT);
   ASSERT_OK(follower->AwaitEnd());
   const auto events = follower->events();
   EXPECT_EQ(events.back().run_finished().hole_count(), 0);

@@ -96,7 +96,11 @@ inline NewRun MakeRun(const std::vector<std::string>& members, int quorum = 0) {
 
 class OrchestratorFailures : public ::testing::Test {
  protected:
-  void SetUp() override { testing::TinyModel({.context_tokens = 512}).Write(dir_.Path("tiny.gguf")); }
+  // Wide enough that a run takes half a second: whoever acts on its first words finds it in the middle.
+  void SetUp() override {
+    testing::TinyModel({.layers = 3, .hidden = 64, .feed_forward = 128, .context_tokens = 512})
+        .Write(dir_.Path("tiny.gguf"));
+  }
   void Connect(std::vector<WorkerMember> members, WorkerBackendOptions options = {}) {
     auto backend = ConnectWorkers(std::move(members), options, 20'000 * kNsPerMs);
     CONCLAVE_CHECK_MSG(backend.ok(), backend.status().ToString().c_str());

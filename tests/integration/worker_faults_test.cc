@@ -34,6 +34,13 @@ class WorkerFaults : public OrchestratorFailures {
     StartRun(MakeRun({"m"}), follower_);
   }
   void AwaitWords() { follower_->AwaitWords("m"); }
+  // Begins while `silent` stands still, until there are words: so they are the other worker's, which then has calls in
+  // the middle. The caller lets `silent` go on.
+  void BeginWithout(WorkerChild* silent) {
+    silent->process().Signal(SIGSTOP);
+    Begin();
+    AwaitWords();
+  }
   // Every sample's words; there is no hole.
   Texts AwaitTexts() {
     EXPECT_OK(follower_->AwaitEnd());
@@ -81,10 +88,10 @@ TEST_F(WorkerFaults, AKilledWorkersCallsGoOnElsewhereWithinTwoSeconds) {
     WorkerChild dying(dir_.Path("tiny.gguf"));
     Connect({{.name = "m", .addresses = {dying.address(), other.address()}}});
     if (undisturbed.empty()) undisturbed = Undisturbed();
-    Begin();
-    AwaitWords();
+    BeginWithout(&other);
     const double killed = WallSeconds();
     dying.process().Signal(SIGKILL);
+    other.process().Signal(SIGCONT);
     EXPECT_EQ(AwaitTexts(), undisturbed) << "trial " << trial;
     EXPECT_GT(Losses(), 0);
     slowest = std::max(slowest, LastRetrySeconds() - killed);
@@ -114,10 +121,10 @@ TEST_F(WorkerFaults, AStoppedWorkerIsFencedAndItsLateWordsChangeNothing) {
   WorkerChild stopped(dir_.Path("tiny.gguf")), other(dir_.Path("tiny.gguf"));
   Connect({{.name = "m", .addresses = {stopped.address(), other.address()}}});
   const Texts undisturbed = Undisturbed();
-  Begin();
-  AwaitWords();
+  BeginWithout(&other);
   const double since = WallSeconds();
   stopped.process().Signal(SIGSTOP);
+  other.process().Signal(SIGCONT);
   EXPECT_EQ(AwaitTexts(), undisturbed);
   EXPECT_GT(Losses(), 0);
   const double noticed = LastRetrySeconds() - since;
@@ -133,12 +140,13 @@ TEST_F(WorkerFaults, AWorkerBehindACutNetworkIsReplacedAndToldWhenItHeals) {
   ChaosProxy proxy(behind.address());
   Connect({{.name = "m", .addresses = {proxy.address(), other.address()}}});
   const Texts undisturbed = Undisturbed();
-  Begin();
-  AwaitWords();
+  BeginWithout(&other);
   const double since = WallSeconds();
   proxy.Cut(true);
+  other.process().Signal(SIGCONT);
   EXPECT_EQ(AwaitTexts(), undisturbed);
-  const double noticed = Losses() > 0 ? LastRetrySeconds() - since : 0;
+  EXPECT_GT(Losses(), 0);
+  const double noticed = LastRetrySeconds() - since;
   fmt::print("calls behind a cut network went on elsewhere after {:.2f} s\n", noticed);
   EXPECT_LT(noticed, kLeaseSeconds + 1.0);
   proxy.Cut(false);
@@ -255,9 +263,9 @@ TEST_F(WorkerFaults, ARollingRestartLosesNothing) {
   WorkerChild leaving(dir_.Path("tiny.gguf")), other(dir_.Path("tiny.gguf"));
   Connect({{.name = "m", .addresses = {leaving.address(), other.address()}}});
   const Texts undisturbed = Undisturbed();
-  Begin();
-  AwaitWords();
+  BeginWithout(&other);
   leaving.process().Signal(SIGTERM);
+  other.process().Signal(SIGCONT);
   EXPECT_EQ(AwaitTexts(), undisturbed);
   EXPECT_EQ(leaving.process().Wait(), 0);
   EXPECT_EQ(Undisturbed(), undisturbed) << "the other one is enough";
