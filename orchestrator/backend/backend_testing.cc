@@ -73,11 +73,11 @@ grpc::Status ScriptedWorker::Generate(grpc::ServerContext* context, const pb::Ge
                                       grpc::ServerWriter<pb::GenerateResponse>* writer) {
   ++requests_;
   ++running_;
+  const ScriptedAnswer answer = answer_(*request);
   {
     MutexLock lock(&mutex_);
     active_.insert(request->request_id());
   }
-  const ScriptedAnswer answer = answer_(*request);
   pb::Usage usage;
   usage.set_prompt_token_count(Words(request->prompt()));
   int64_t number = 0;
@@ -168,6 +168,7 @@ grpc::Status ScriptedWorker::GetLoad(grpc::ServerContext*, const pb::GetLoadRequ
 
 grpc::Status ScriptedWorker::CancelRequests(grpc::ServerContext*, const pb::CancelRequestsRequest* request,
                                             pb::CancelRequestsResponse* response) {
+  ++cancels_;
   MutexLock lock(&mutex_);
   for (const std::string& id : request->request_ids()) {
     const bool runs = active_.contains(id);

@@ -33,13 +33,14 @@ struct ScriptedAnswer {
 class ScriptedWorker final : public inference::v1::InferenceService::Service {
  public:
   using Answer = std::function<ScriptedAnswer(const inference::v1::GenerateRequest&)>;
-  // `address` "127.0.0.1:0" takes a free port.
+  // `address` "127.0.0.1:0" takes a free port. Until `answer` returns, the worker does not know the request.
   explicit ScriptedWorker(Answer answer, const std::string& address = "127.0.0.1:0");
   ~ScriptedWorker() override;
 
   const std::string& address() const { return address_; }
   int32_t running() const { return running_; }
   int32_t requests() const { return requests_; }
+  int32_t cancels() const { return cancels_; }  // calls of CancelRequests
   // Totals of all Usage messages that were sent or would have been.
   inference::v1::Usage totals() const;
   void set_yes_logprob(double yes) { yes_logprob_ = yes; }
@@ -64,7 +65,7 @@ class ScriptedWorker final : public inference::v1::InferenceService::Service {
 
   const Answer answer_;
   std::string address_;
-  std::atomic<int32_t> running_ = 0, requests_ = 0;
+  std::atomic<int32_t> running_ = 0, requests_ = 0, cancels_ = 0;
   std::atomic<double> yes_logprob_ = -0.1;
   std::atomic<int64_t> steps_ = 1;
   std::atomic<bool> killed_ = false;

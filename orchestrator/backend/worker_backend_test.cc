@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/backend/worker_backend.h"
 
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <thread>
 
 #include "common/check.h"
 #include "common/status.h"
@@ -111,6 +113,25 @@ TEST(WorkerBackend, ACancelledCallReportsItsWorkAndFreesTheWorker) {
   EXPECT_EQ(worker.running(), 0);
   backend->Cancel(1);  // ended: nothing happens
   EXPECT_EQ(worker.totals().output_token_count(), 2);
+}
+
+TEST(WorkerBackend, ACancelThatOvertakesItsRequestLosesNoWork) {
+  std::atomic<const ScriptedWorker*> self = nullptr;
+  ScriptedWorker worker([&self](const pb::GenerateRequest&) {
+    while (self.load() == nullptr || self.load()->cancels() == 0) std::this_thread::yield();
+    return ScriptedAnswer{.pieces = {"one ", "two "}, .hang = true};
+  });
+  self = &worker;
+  auto backend = Connect({{.name = "m", .addresses = {worker.address()}}});
+  CollectingSink sink;
+  backend->Start(Request(1, "m"), &sink);
+  while (worker.running() == 0) std::this_thread::yield();
+  backend->Cancel(1);
+  const CallOutcome outcome = sink.Await(1);
+  EXPECT_THAT(outcome.status, StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_FALSE(outcome.estimated);
+  EXPECT_EQ(outcome.usage.prompt_token_count(), 2);
+  EXPECT_EQ(outcome.usage.output_token_count(), worker.totals().output_token_count());
 }
 
 TEST(WorkerBackend, ALostWorkerIsRetryableWithWhatWasSeenAndAReplicaTakesOver) {

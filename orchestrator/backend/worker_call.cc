@@ -33,9 +33,10 @@ absl::Status FromWorker(const grpc::Status& status, const std::string& where) {
 
 bool MayPass(const absl::Status& status) { return status.code() == absl::StatusCode::kUnavailable; }
 
-// Sends CancelRequests and forgets about it: the stream's own end tells how it went.
+// Sends CancelRequests and forgets about it: the stream's own end tells how it went. `answered` gets whether it ran,
+// or why the worker did not say.
 void SendCancel(pb::InferenceService::Stub* stub, const std::string& request_id,
-                std::function<void(bool running)> answered) {
+                std::function<void(const absl::StatusOr<bool>& running)> answered) {
   struct Exchange {
     grpc::ClientContext context;
     pb::CancelRequestsRequest request;
@@ -46,7 +47,8 @@ void SendCancel(pb::InferenceService::Stub* stub, const std::string& request_id,
   exchange->request.add_request_ids(request_id);
   stub->async()->CancelRequests(&exchange->context, &exchange->request, &exchange->response,
                                 [exchange, answered = std::move(answered)](const grpc::Status& status) {
-                                  answered(status.ok() && exchange->response.cancelled_count() > 0);
+                                  if (!status.ok()) return answered(rpc::FromGrpc(status));
+                                  answered(exchange->response.cancelled_count() > 0);
                                 });
 }
 
@@ -66,9 +68,16 @@ class GenerateCall final : public WorkerCall,
     StartCall();
   }
 
+  // A worker that does not know the request has ended it or not read it yet. Either way its word comes on the stream,
+  // with the work it did: to break the stream would lose that. At its first word it is asked again.
   void CancelOnWorker() override {
-    SendCancel(start_.stub, start_.request_id, [self = shared_from_this()](bool running) {
-      if (!running && !self->answered()) self->context_.TryCancel();
+    SendCancel(start_.stub, start_.request_id, [self = shared_from_this()](const absl::StatusOr<bool>& running) {
+      if (!running.ok()) {
+        if (!self->answered()) self->context_.TryCancel();
+      } else if (!*running) {
+        self->cancel_at_first_word_ = true;
+        if (self->answered()) self->CancelIfAsked();
+      }
     });
   }
   void Abandon() override { context_.TryCancel(); }
@@ -77,7 +86,7 @@ class GenerateCall final : public WorkerCall,
 
   void OnReadDone(bool ok) override {
     if (!ok) return;  // OnDone follows
-    ++messages_;
+    if (++messages_ == 1) CancelIfAsked();
     Take();
     if (static_cast<int64_t>(said_.text().size()) > kCallTextBytesMax && broken_.ok()) {
       broken_ = ResourceExhausted("worker {}: a text of more than {} bytes; lower max_output_tokens", start_.where,
@@ -118,6 +127,11 @@ class GenerateCall final : public WorkerCall,
   }
 
  private:
+  void CancelIfAsked() {
+    if (cancel_at_first_word_.exchange(false)) {
+      SendCancel(start_.stub, start_.request_id, [self = shared_from_this()](const absl::StatusOr<bool>&) {});
+    }
+  }
   void AddTrace(const pb::Delta& delta) {
     for (const pb::Logprobs& place : delta.logprobs()) {
       trace_.logprob_sum += static_cast<double>(place.chosen().logprob());
@@ -165,6 +179,7 @@ class GenerateCall final : public WorkerCall,
   pb::GenerateResponse response_;
   std::shared_ptr<GenerateCall> self_;
   std::atomic<int64_t> messages_ = 0;
+  std::atomic<bool> cancel_at_first_word_ = false;
   // Reads do not overlap, so what follows needs no lock.
   absl::Status broken_;
   deliberation::v1::PartialText said_;  // what it goes on from included
