@@ -45,7 +45,7 @@ TEST_F(OrchestratorFailures, AReplicaTakesOverWhatAKilledWorkerHad) {
   WorkerChild dying(dir_.Path("tiny.gguf")), other(dir_.Path("tiny.gguf"));
   Connect({{.name = "m", .addresses = {dying.address(), other.address()}}});
   auto follower = std::make_shared<Follower>();
-  other.process().Signal(SIGSTOP);  // the first words are the other one's
+  other.process().Stop();  // the first words are the other one's
   StartRun(MakeRun({"m"}), follower);
   follower->AwaitWords("m");
   dying.process().Signal(SIGKILL);

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -39,7 +40,12 @@ class Follower final : public RunObserver {
  public:
   void OnEvent(const std::shared_ptr<const pb::Event>& event) override {
     MutexLock lock(&mutex_);
-    if (event->has_token_delta()) spoke_.insert(event->token_delta().key().member());
+    if (event->has_token_delta()) {
+      speaking_[event->token_delta().key().member()].insert(event->token_delta().key().sample());
+    }
+    if (event->has_call_finished()) {
+      speaking_[event->call_finished().key().member()].erase(event->call_finished().key().sample());
+    }
     if (event->sequence_number() > 0) events_.push_back(*event);
     changed_.SignalAll();
   }
@@ -48,9 +54,10 @@ class Follower final : public RunObserver {
     end_ = status;
     changed_.SignalAll();
   }
+  // Until a sample of it has begun and not ended.
   void AwaitWords(const std::string& member) {
     MutexLock lock(&mutex_);
-    while (!spoke_.contains(member) && !end_.has_value()) changed_.Wait(&mutex_);
+    while (speaking_[member].empty() && !end_.has_value()) changed_.Wait(&mutex_);
   }
   absl::Status AwaitEnd() {
     MutexLock lock(&mutex_);
@@ -65,7 +72,7 @@ class Follower final : public RunObserver {
  private:
   mutable Mutex mutex_;
   CondVar changed_;
-  std::set<std::string> spoke_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::set<int32_t>> speaking_ ABSL_GUARDED_BY(mutex_);  // samples by member
   std::vector<pb::Event> events_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
 };
@@ -96,9 +103,9 @@ inline NewRun MakeRun(const std::vector<std::string>& members, int quorum = 0) {
 
 class OrchestratorFailures : public ::testing::Test {
  protected:
-  // Wide enough that a run takes half a second: whoever acts on its first words finds it in the middle.
+  // Every text is long: whoever acts on the first words of a run finds it in the middle.
   void SetUp() override {
-    testing::TinyModel({.layers = 3, .hidden = 64, .feed_forward = 128, .context_tokens = 512})
+    testing::TinyModel({.context_tokens = 512, .tied_head = false, .head_scale = 4, .never_ends = true})
         .Write(dir_.Path("tiny.gguf"));
   }
   void Connect(std::vector<WorkerMember> members, WorkerBackendOptions options = {}) {

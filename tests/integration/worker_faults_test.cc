@@ -37,7 +37,7 @@ class WorkerFaults : public OrchestratorFailures {
   // Begins while `silent` stands still, until there are words: so they are the other worker's, which then has calls in
   // the middle. The caller lets `silent` go on.
   void BeginWithout(WorkerChild* silent) {
-    silent->process().Signal(SIGSTOP);
+    silent->process().Stop();
     Begin();
     AwaitWords();
   }
@@ -52,12 +52,19 @@ class WorkerFaults : public OrchestratorFailures {
           << "a sample was finished twice";
     }
     EXPECT_EQ(texts.size(), static_cast<size_t>(kSamples));
-    EXPECT_EQ(events_.back().run_finished().hole_count(), 0);
+    EXPECT_EQ(events_.back().run_finished().hole_count(), 0) << HowLost();
     return texts;
   }
   Texts Undisturbed() {
     Begin();
     return AwaitTexts();
+  }
+  std::string HowLost() const {
+    std::string all;
+    for (const pb::Event& event : events_) {
+      if (event.has_call_lost()) all += event.call_lost().ShortDebugString() + "\n";
+    }
+    return all;
   }
   int64_t Losses() const {
     return std::count_if(events_.begin(), events_.end(), [](const pb::Event& event) { return event.has_call_lost(); });
@@ -106,7 +113,7 @@ TEST_F(WorkerFaults, AWorkerKilledBeforeItsFirstToken) {
   WorkerChild dying(dir_.Path("tiny.gguf")), other(dir_.Path("tiny.gguf"));
   Connect({{.name = "m", .addresses = {dying.address(), other.address()}}});
   const Texts undisturbed = Undisturbed();
-  dying.process().Signal(SIGSTOP);
+  dying.process().Stop();
   Begin();
   AwaitWords();  // of the other one
   dying.process().Signal(SIGKILL);
@@ -123,7 +130,7 @@ TEST_F(WorkerFaults, AStoppedWorkerIsFencedAndItsLateWordsChangeNothing) {
   const Texts undisturbed = Undisturbed();
   BeginWithout(&other);
   const double since = WallSeconds();
-  stopped.process().Signal(SIGSTOP);
+  stopped.process().Stop();
   other.process().Signal(SIGCONT);
   EXPECT_EQ(AwaitTexts(), undisturbed);
   EXPECT_GT(Losses(), 0);

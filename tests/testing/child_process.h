@@ -53,6 +53,12 @@ class ChildProcess {
 
   pid_t pid() const { return pid_; }
   void Signal(int signal) const { kill(pid_, signal); }
+  // Returns when all its threads stand still, which after a mere SIGSTOP takes a moment. SIGCONT lets it go on.
+  void Stop() const {
+    int status = 0;
+    kill(pid_, SIGSTOP);
+    CONCLAVE_CHECK(waitpid(pid_, &status, WUNTRACED) == pid_ && WIFSTOPPED(status));
+  }
 
   // The next line without its newline, or nothing at the end of output or after the time.
   std::optional<std::string> ReadLine(int64_t timeout_ms = 60'000) { return ReadLine(&out_, timeout_ms); }

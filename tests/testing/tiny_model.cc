@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/testing/tiny_model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -108,7 +109,12 @@ GgufWriter TinyModel(const TinyModelOptions& o) {
     for (int32_t i = 0; i < head_dim / 2; ++i) divisors.push_back(1.0f + static_cast<float>(i));
     w.AddTensor("rope_freqs.weight", engine::Shape{head_dim / 2}, divisors);
   }
-  if (!o.tied_head) matrix("output.weight", kTinyVocab, o.hidden, o.head_scale);
+  if (!o.tied_head) {
+    std::vector<float> head =
+        RandomWeights(++seed, size_t{1} * kTinyVocab * o.hidden, o.head_scale / std::sqrt(o.hidden));
+    if (o.never_ends) std::fill_n(head.begin() + 256 * o.hidden, 3 * o.hidden, 0.0f);  // beside a spread of head_scale
+    AddMatrix("output.weight", {kTinyVocab, o.hidden}, std::move(head), o, &w);
+  }
   for (int32_t layer = 0; layer < o.layers; ++layer) {
     const std::string prefix = "blk." + std::to_string(layer) + ".";
     gain(prefix + "attn_norm.weight", o.hidden);

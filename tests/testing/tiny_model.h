@@ -13,7 +13,8 @@ struct TinyModelOptions {
   int32_t layers = 2, hidden = 32, heads = 4, kv_heads = 2, feed_forward = 48;
   int32_t context_tokens = 512;
   bool tied_head = true;
-  double head_scale = 1;  // of an untied head: the spread of the logits
+  double head_scale = 1;    // of an untied head: the spread of the logits
+  bool never_ends = false;  // with an untied head: hardly ever says a special token, so a text is as long as allowed
   bool attention_bias = false;
   bool rope_freqs = false;  // divisors as Llama 3 has them
   int32_t nan_token = -1;   // its embedding is not a number
