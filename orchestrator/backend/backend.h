@@ -85,6 +85,8 @@ struct MemberAbilities {
   bool p_true = true;             // CallRequest::p_true
   bool extended_sampling = true;  // top_k, min_p, repetition_penalty
   bool experts = true;            // experts_per_token, where it is a mixture
+  bool json_schema = true;        // CallRequest::constraint, where it is a JSON Schema
+  bool grammar = true;            // the same, where it is a regular expression or a grammar
 };
 
 // What is known of a member, for bindings, ledgers and listings.

@@ -212,6 +212,11 @@ class OpenAiBackend final : public Backend {
       out.status = DeadlineExceeded("the call's time is over");
       return out;
     }
+    auto body = ToOpenAi(call->request, seat.member.model, seat.member.abilities);
+    if (!body.ok()) {
+      out.status = body.status();
+      return out;
+    }
     http::PostLimits limits;
     limits.connect_ns = std::min(options_.connect_ns, left_ns);
     limits.silence_ns = std::min(options_.silence_ns, left_ns);
@@ -235,8 +240,7 @@ class OpenAiBackend final : public Backend {
       if (call->request.stream_tokens) call->sink->OnDelta(call->request.id, std::move(delta), 1);
     });
     const absl::Status sent = post.Run(
-        seat.url.path + "/chat/completions", std::move(headers),
-        ToOpenAi(call->request, seat.member.model, seat.member.abilities),
+        seat.url.path + "/chat/completions", std::move(headers), *std::move(body),
         [&](const http::ReplyHead& came) {
           head = came;
           if (came.status == 200 && !came.content_type.starts_with("text/event-stream")) {

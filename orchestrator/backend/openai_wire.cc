@@ -16,6 +16,7 @@ using http::Json;
 constexpr size_t kMessageBytesMax = 500;
 constexpr int64_t kTokensMax = int64_t{1} << 40;  // more is no count
 constexpr double kNsPerSecond = 1e9;
+constexpr const char* kSchemaName = "answer";  // the API wants one
 
 // A float as a person would write it: 0.7, not 0.699999988079071.
 Json Short(float value) { return Json::parse(fmt::format("{}", value)); }
@@ -90,7 +91,8 @@ absl::Status AddTrace(const Json& logprobs, TokenTrace* trace) {
 
 }  // namespace
 
-std::string ToOpenAi(const CallRequest& request, const std::string& model, const MemberAbilities& abilities) {
+absl::StatusOr<std::string> ToOpenAi(const CallRequest& request, const std::string& model,
+                                     const MemberAbilities& abilities) {
   Json json = {{"model", model}, {"messages", Json::array()}};
   for (const deliberation::v1::PromptMessage& message : request.prompt) {
     json["messages"].push_back({{"role", message.role()}, {"content", message.content()}});
@@ -113,6 +115,13 @@ std::string ToOpenAi(const CallRequest& request, const std::string& model, const
   if (request.token_trace && abilities.logprobs) {
     json["logprobs"] = true;
     json["top_logprobs"] = kConfidenceTokens;
+  }
+  if (request.constraint != nullptr && request.constraint->has_json_schema() && abilities.json_schema) {
+    auto schema = http::ParseJson(request.constraint->json_schema());
+    if (!schema.ok()) return Annotate(schema.status(), "the JSON Schema of the text");
+    json["response_format"] = {
+        {"type", "json_schema"},
+        {"json_schema", {{"name", kSchemaName}, {"strict", true}, {"schema", *std::move(schema)}}}};
   }
   return http::WriteJson(json);
 }

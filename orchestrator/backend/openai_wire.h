@@ -12,8 +12,10 @@
 
 namespace conclave::orchestrator {
 
-// The body of POST /chat/completions, streamed, with what `abilities` allows.
-std::string ToOpenAi(const CallRequest& request, const std::string& model, const MemberAbilities& abilities);
+// The body of POST /chat/completions, streamed, with what `abilities` allows. INVALID_ARGUMENT for a schema that is no
+// JSON.
+absl::StatusOr<std::string> ToOpenAi(const CallRequest& request, const std::string& model,
+                                     const MemberAbilities& abilities);
 
 // What becomes of a reply that is not 200. RESOURCE_EXHAUSTED for 429, UNAVAILABLE for what may pass (408, 409, 500,
 // 502, 503, 504), else what the status says; the server's own message where its body has one.

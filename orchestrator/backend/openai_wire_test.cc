@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
+
 #include "orchestrator/backend/worker_call.h"
 #include "orchestrator/http/json.h"
 #include "tests/testing/status_matchers.h"
@@ -41,17 +43,33 @@ TEST(ToOpenAi, SendsOnlyWhatTheServerDeclares) {
   Json expected = Json::parse(R"({"model": "llama", "messages": [{"role": "user", "content": "6 x 7?"}],
       "stream": true, "stream_options": {"include_usage": true}, "temperature": 0.7, "top_p": 0.9, "max_tokens": 12,
       "stop": ["END"]})");
-  EXPECT_EQ(Json::parse(ToOpenAi(request, "llama", {.seed = false, .logprobs = false, .extended_sampling = false})),
+  EXPECT_EQ(Json::parse(*ToOpenAi(request, "llama", {.seed = false, .logprobs = false, .extended_sampling = false})),
             expected);
   expected.update(Json::parse(R"({"seed": 7, "top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1,
                                   "ignore_eos": true, "logprobs": true, "top_logprobs": 20})"));
-  EXPECT_EQ(Json::parse(ToOpenAi(request, "llama", {})), expected);
+  EXPECT_EQ(Json::parse(*ToOpenAi(request, "llama", {})), expected);
+}
+
+TEST(ToOpenAi, ASchemaIsAResponseFormatWhereTheServerDeclaresIt) {
+  CallRequest request = Request();
+  deliberation::v1::OutputConstraint constraint;
+  constraint.set_json_schema(R"({"type": "integer"})");
+  request.constraint = std::make_shared<const deliberation::v1::OutputConstraint>(constraint);
+  EXPECT_EQ(Json::parse(*ToOpenAi(request, "m", {}))["response_format"], Json::parse(R"({"type": "json_schema",
+                            "json_schema": {"name": "answer", "strict": true, "schema": {"type": "integer"}}})"));
+  EXPECT_FALSE(Json::parse(*ToOpenAi(request, "m", {.json_schema = false})).contains("response_format"));
+  constraint.set_regex("a");
+  request.constraint = std::make_shared<const deliberation::v1::OutputConstraint>(constraint);
+  EXPECT_FALSE(Json::parse(*ToOpenAi(request, "m", {})).contains("response_format"));
+  constraint.set_json_schema("{");
+  request.constraint = std::make_shared<const deliberation::v1::OutputConstraint>(constraint);
+  EXPECT_THAT(ToOpenAi(request, "m", {}).status(), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 TEST(ToOpenAi, SeedsFitSixtyThreeBits) {
   CallRequest request = Request();
   request.seed = ~uint64_t{0};
-  EXPECT_EQ(Json::parse(ToOpenAi(request, "m", {}))["seed"], 9223372036854775807);
+  EXPECT_EQ(Json::parse(*ToOpenAi(request, "m", {}))["seed"], 9223372036854775807);
 }
 
 std::string Chunk(const std::string& choice) { return R"({"id": "x", "choices": [)" + choice + "]}"; }

@@ -35,7 +35,8 @@ class RecordedBackend final : public Backend {
                      .location = member.path,
                      .available = true,
                      .weight = member.weight,
-                     .card = member.card});
+                     .card = member.card,
+                     .abilities = {.json_schema = false, .grammar = false}});
     }
     return out;
   }

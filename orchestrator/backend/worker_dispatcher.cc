@@ -152,7 +152,10 @@ std::vector<MemberFacts> WorkerDispatcher::Describe() const {
       const Worker& w = workers_[static_cast<size_t>(worker)];
       facts.location += (facts.location.empty() ? "" : ",") + w.address;
       facts.available |= pool_.up(worker);
-      if (!facts.model.has_value() && w.described.has_model()) facts.model = w.described.model();
+      if (!facts.model.has_value() && w.described.has_model()) {
+        facts.model = w.described.model();
+        facts.abilities.json_schema = facts.abilities.grammar = facts.model->supports_constraints();
+      }
     }
     out.push_back(std::move(facts));
   }

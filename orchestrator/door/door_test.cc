@@ -178,6 +178,30 @@ TEST_F(DoorTest, TheFinalSpeakerIsHeardWhileItSpeaks) {
   EXPECT_TRUE(Hear(BodyOf(answer)).done);
 }
 
+constexpr std::string_view kFormat =
+    R"("response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer"}}})";
+
+TEST_F(DoorTest, AResponseFormatReachesTheMemberAndTheFinalSpeaker) {
+  Serve(Fixed);
+  for (const char* model : {"b", "deliberation/single"}) {
+    const std::string answer = Exchange(PostText(kChat, Ask(model, std::string(kFormat))));
+    EXPECT_EQ(StatusOf(answer), 200) << answer;
+    const CallRequest call = backend_->started().back();
+    ASSERT_NE(call.constraint, nullptr) << model;
+    EXPECT_EQ(call.constraint->json_schema(), R"({"type":"integer"})");
+  }
+  EXPECT_EQ(StatusOf(Exchange(PostText(kChat, Ask("b")))), 200);
+  EXPECT_EQ(backend_->started().back().constraint, nullptr);
+}
+
+TEST_F(DoorTest, AGraphThatCannotHonourAResponseFormatSaysWhy) {
+  Serve(Fixed);
+  const Json error = ErrorOf(400, Exchange(PostText(kChat, Ask("deliberation/member_vote", std::string(kFormat)))));
+  EXPECT_EQ(error["param"], "response_format");
+  EXPECT_THAT(error["message"].get<std::string>(), HasSubstr("its result \"verdict\" is not what a speak says"));
+  EXPECT_TRUE(backend_->started().empty());
+}
+
 TEST_F(DoorTest, StopsCutWhatTheCallerReadsOfADeliberation) {
   Serve(Spoken);
   const std::string body = Ask("deliberation/single", R"("stop": ["y 4", "zzz"])");

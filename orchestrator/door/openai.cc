@@ -6,6 +6,7 @@
 
 #include "common/hash.h"
 #include "common/status.h"
+#include "orchestrator/fleet/abilities.h"
 #include "orchestrator/service/build_run.h"
 #include "orchestrator/service/validate.h"
 #include "protos/rpc_calls.h"
@@ -38,6 +39,9 @@ absl::Status WrongField(const std::string& field, const std::string& what) {
 absl::Status CheckMember(const OpenAiRequest& request, const MemberAbilities& can) {
   if (!request.inputs.empty()) return WrongField("inputs", "are for graphs; a member reads the messages alone");
   if (request.seed.has_value() && !can.seed) return WrongField("seed", "is not honoured by this member's server");
+  if (request.constraint != nullptr && !can.json_schema) {
+    return WrongField(kResponseFormatField, "is not honoured by this member's server");
+  }
   if (can.extended_sampling) return absl::OkStatus();
   const pb::SamplingDefaults& sampling = request.sampling;
   for (const auto& [name, wanted] : {std::pair("top_k", sampling.has_top_k()), std::pair("min_p", sampling.has_min_p()),
@@ -110,6 +114,7 @@ absl::StatusOr<NewRun> OpenAi::RunFor(const OpenAiRequest& request, uint64_t see
   run.set_seed(seed);
   *run.mutable_sampling() = request.sampling;
   run.mutable_sampling()->clear_stop();  // they cut what the caller reads, not what the members say to one another
+  if (request.constraint != nullptr) *run.mutable_result_constraint() = *request.constraint;
   run.set_stream_tokens(true);
   run.mutable_inputs()->insert(request.inputs.begin(), request.inputs.end());
   if (!run.mutable_inputs()->insert({"question", QuestionOf(request)}).second) {
@@ -125,7 +130,12 @@ absl::StatusOr<NewRun> OpenAi::RunFor(const OpenAiRequest& request, uint64_t see
       return WrongField("inputs." + input, "is no input of this graph");
     }
   }
-  return BuildRun(std::move(run), options_.graphs, options_.bindings, members);
+  auto built = BuildRun(std::move(run), options_.graphs, options_.bindings, members);
+  const auto violations = rpc::Violations(built.status());
+  if (violations.size() == 1 && violations[0].field == kResultConstraintField) {
+    return WrongField(kResponseFormatField, violations[0].description);
+  }
+  return built;
 }
 
 CallRequest OpenAi::CallFor(const OpenAiRequest& request, OpenAiApi api, uint64_t seed) const {
@@ -136,6 +146,7 @@ CallRequest OpenAi::CallFor(const OpenAiRequest& request, OpenAiApi api, uint64_
   call.seed = seed;
   call.sampling = request.sampling;
   call.ignore_eos = request.ignore_eos;
+  call.constraint = request.constraint;
   call.now_unix_seconds = options_.clock->UnixNs() / kNsPerSecond;
   return call;
 }

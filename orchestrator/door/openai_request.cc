@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/door/openai_request.h"
 
+#include <absl/strings/ascii.h>
+
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
 
 #include "common/status.h"
 #include "orchestrator/http/json.h"
+#include "orchestrator/role/role.h"
 #include "protos/rpc_status.h"
 
 namespace conclave::orchestrator {
@@ -143,6 +147,61 @@ absl::Status ReadInputs(const Json& json, OpenAiRequest* out) {
   return absl::OkStatus();
 }
 
+// {"name", "schema", "strict"?, "description"?}, as OpenAI documents it. Whether strict or not, the text is held to the
+// schema.
+absl::Status ReadSchema(const Json& json, const std::string& field, deliberation::v1::OutputConstraint* out) {
+  if (!json.is_object()) return Wrong(field, "must be an object with a name and a schema");
+  std::string name;
+  for (const auto& [key, value] : json.items()) {
+    const std::string place = fmt::format("{}.{}", field, key);
+    if (key == "name") {
+      ASSIGN_OR_RETURN(name, Text(value, place));
+      const bool plain = std::all_of(name.begin(), name.end(),
+                                     [](unsigned char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-'; });
+      if (!plain || name.size() > kSchemaNameBytesMax) {
+        return Wrong(place, fmt::format("must be 1 to {} letters, digits, _ and -", kSchemaNameBytesMax));
+      }
+    } else if (key == "schema") {
+      if (!value.is_object()) return Wrong(place, "must be a JSON Schema, an object");
+      out->set_json_schema(http::WriteJson(value));
+      if (out->json_schema().size() > kConstraintBytesMax) {
+        return Wrong(place, fmt::format("{} bytes, at most {}", out->json_schema().size(), kConstraintBytesMax));
+      }
+    } else if (key == "strict") {
+      if (!value.is_null()) RETURN_IF_ERROR(Truth(value, place).status());
+    } else if (key == "description") {
+      if (!value.is_null()) RETURN_IF_ERROR(Text(value, place).status());
+    } else {
+      return Wrong(place, "is not known");
+    }
+  }
+  if (name.empty()) return Wrong(field + ".name", "is missing");
+  if (!out->has_json_schema()) return Wrong(field + ".schema", "is missing");
+  return absl::OkStatus();
+}
+
+absl::Status ReadResponseFormat(const Json& json, OpenAiRequest* out) {
+  const std::string field = kResponseFormatField;
+  if (!json.is_object()) return Wrong(field, "must be an object");
+  const Json type = json.value("type", Json());
+  const bool schema = type == "json_schema";
+  for (const auto& [key, value] : json.items()) {
+    if (key != "type" && !(schema && key == "json_schema"))
+      return Wrong(fmt::format("{}.{}", field, key), "is not known");
+  }
+  if (type == "text") return absl::OkStatus();
+  deliberation::v1::OutputConstraint constraint;
+  if (type == "json_object") {
+    constraint.set_json_schema(R"({"type":"object"})");
+  } else if (schema) {
+    RETURN_IF_ERROR(ReadSchema(json.value("json_schema", Json()), field + ".json_schema", &constraint));
+  } else {
+    return Wrong(field + ".type", "must be \"text\", \"json_object\" or \"json_schema\"");
+  }
+  out->constraint = std::make_shared<const deliberation::v1::OutputConstraint>(std::move(constraint));
+  return absl::OkStatus();
+}
+
 // Numbers of the sampling. False: `name` is none.
 absl::StatusOr<bool> ReadSampling(const std::string& name, const Json& value, OpenAiRequest* out) {
   deliberation::v1::SamplingDefaults& sampling = out->sampling;
@@ -182,8 +241,6 @@ absl::StatusOr<bool> RefuseUnsupported(const std::string& name, const Json& valu
     status = Unsupported(name, value.is_number() && value.get<double>() == 0, "repetition_penalty is");
   } else if (name == "logprobs" || name == "top_logprobs" || name == "echo") {
     status = Unsupported(name, value == false || value == 0, "leave it out");
-  } else if (name == "response_format") {
-    status = Unsupported(name, value == Json({{"type", "text"}}), "only {\"type\": \"text\"} is");
   } else if (name == "logit_bias" || name == "tools") {
     status = Unsupported(name, value.is_structured() && value.empty(), "leave it out");
   } else {
@@ -200,6 +257,8 @@ absl::Status ReadField(const std::string& name, const Json& value, OpenAiApi api
     return ReadMessages(value, out);
   } else if (name == "prompt" && api == OpenAiApi::kCompletions) {
     return ReadPrompt(value, out);
+  } else if (name == kResponseFormatField && api == OpenAiApi::kChat) {
+    return ReadResponseFormat(value, out);
   } else if (name == "stream") {
     ASSIGN_OR_RETURN(out->stream, Truth(value, name));
   } else if (name == "stream_options") {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,13 +21,18 @@ inline constexpr int32_t kChoicesMax = 16;
 inline constexpr int32_t kMessagesMax = 1'024;
 inline constexpr int32_t kStopsMax = 16;
 inline constexpr int32_t kStopBytesMax = 256;
+inline constexpr int32_t kSchemaNameBytesMax = 64;
+
+inline constexpr const char* kResponseFormatField = "response_format";
 
 struct OpenAiRequest {
   std::string model;
   std::vector<deliberation::v1::PromptMessage> messages;  // at least one; of completions: the prompt as one of "user"
   std::map<std::string, std::string> inputs;              // ours: further inputs of a graph
   deliberation::v1::SamplingDefaults sampling;            // `stop` included
-  bool ignore_eos = false;                                // of a member: end-of-sequence tokens do not end its words
+  // response_format; null: any text. With kResponseFormatField as its place in errors.
+  std::shared_ptr<const deliberation::v1::OutputConstraint> constraint;
+  bool ignore_eos = false;  // of a member: end-of-sequence tokens do not end its words
   std::optional<uint64_t> seed;
   int32_t choices = 1;
   bool stream = false;

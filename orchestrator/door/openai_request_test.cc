@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "orchestrator/role/role.h"
 #include "protos/rpc_status.h"
 #include "tests/testing/status_matchers.h"
 
@@ -79,7 +80,23 @@ TEST(OpenAiRequest, EveryMistakeNamesItsField) {
       {R"("stream": true, "stream_options": {"other": 1})", "stream_options.other"},
       {R"("logprobs": true)", "logprobs"},
       {R"("tools": [{}])", "tools"},
-      {R"("response_format": {"type": "json_object"})", "response_format"},
+      {R"("response_format": "json_object")", "response_format"},
+      {R"("response_format": {})", "response_format.type"},
+      {R"("response_format": {"type": "xml"})", "response_format.type"},
+      {R"("response_format": {"type": "json_object", "json_schema": {}})", "response_format.json_schema"},
+      {R"("response_format": {"type": "json_schema"})", "response_format.json_schema"},
+      {R"("response_format": {"type": "json_schema", "json_schema": {"schema": {}}})",
+       "response_format.json_schema.name"},
+      {R"("response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}})",
+       "response_format.json_schema.name"},
+      {R"("response_format": {"type": "json_schema", "json_schema": {"name": "a"}})",
+       "response_format.json_schema.schema"},
+      {R"("response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": []}})",
+       "response_format.json_schema.schema"},
+      {R"("response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}, "strict": 1}})",
+       "response_format.json_schema.strict"},
+      {R"("response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}, "x": 1}})",
+       "response_format.json_schema.x"},
       {R"("presence_penalty": 0.5)", "presence_penalty"},
       {R"("prompt": "p")", "prompt"},
       {R"("inputs": {"a": 1})", "inputs.a"},
@@ -88,6 +105,30 @@ TEST(OpenAiRequest, EveryMistakeNamesItsField) {
   EXPECT_EQ(WrongField(R"({"messages": [{"role": "user", "content": "q"}]})"), "model");
   EXPECT_EQ(WrongField(R"({"model": "m"})"), "messages");
   EXPECT_EQ(WrongField("[]"), "(none)");
+}
+
+// The request of OpenAI's guide to structured outputs, and its older JSON mode. Fields of an object come in the order
+// of the schema.
+TEST(OpenAiRequest, ResponseFormatsBecomeConstraints) {
+  const auto schema = Read(Chat(R"("response_format": {"type": "json_schema", "json_schema": {
+      "name": "math_response", "strict": true, "description": null, "schema": {"type": "object", "properties": {
+        "steps": {"type": "array", "items": {"type": "object", "properties": {"explanation": {"type": "string"},
+          "output": {"type": "string"}}, "required": ["explanation", "output"], "additionalProperties": false}},
+        "final_answer": {"type": "string"}}, "required": ["steps", "final_answer"], "additionalProperties": false}}})"));
+  ASSERT_OK(schema.status());
+  ASSERT_NE(schema->constraint, nullptr);
+  EXPECT_EQ(schema->constraint->json_schema(),
+            R"({"type":"object","properties":{"steps":{"type":"array","items":{"type":"object","properties":)"
+            R"({"explanation":{"type":"string"},"output":{"type":"string"}},"required":["explanation","output"],)"
+            R"("additionalProperties":false}},"final_answer":{"type":"string"}},)"
+            R"("required":["steps","final_answer"],"additionalProperties":false})");
+  const auto object = Read(Chat(R"("response_format": {"type": "json_object"})"));
+  ASSERT_OK(object.status());
+  EXPECT_EQ(object->constraint->json_schema(), R"({"type":"object"})");
+  EXPECT_EQ(Read(Chat(R"("response_format": {"type": "text"})"))->constraint, nullptr);
+  EXPECT_FALSE(ReadOpenAiRequest(R"({"model": "m", "prompt": "p", "response_format": {"type": "json_object"}})",
+                                 OpenAiApi::kCompletions)
+                   .ok());
 }
 
 TEST(OpenAiRequest, MessagesAreRead) {
@@ -129,6 +170,14 @@ TEST(OpenAiRequest, LimitsHoldAtTheLimitAndNotAboveIt) {
   EXPECT_EQ(WrongField(stops(kStopsMax, kStopBytesMax)), "");
   EXPECT_EQ(WrongField(stops(kStopsMax + 1, 1)), "stop");
   EXPECT_EQ(WrongField(stops(1, kStopBytesMax + 1)), "stop[0]");
+  const auto schema = [](int32_t name, size_t bytes) {  // {"const":".."} has twelve bytes more than its text
+    return Chat(R"("response_format": {"type": "json_schema", "json_schema": {"name": ")" +
+                std::string(static_cast<size_t>(name), 'n') + R"(", "schema": {"const": ")" +
+                std::string(bytes - 12, 's') + R"("}}})");
+  };
+  EXPECT_EQ(WrongField(schema(kSchemaNameBytesMax, kConstraintBytesMax)), "");
+  EXPECT_EQ(WrongField(schema(kSchemaNameBytesMax + 1, 20)), "response_format.json_schema.name");
+  EXPECT_EQ(WrongField(schema(1, kConstraintBytesMax + 1)), "response_format.json_schema.schema");
 }
 
 TEST(OpenAiRequest, CompletionsTakeAPrompt) {

@@ -24,6 +24,7 @@ class Check {
       : graph_(graph), spec_(spec), members_(members) {}
 
   absl::Status Run() {
+    if (spec_.result_constraint != nullptr) RETURN_IF_ERROR(CheckResult());
     for (const CompiledNode& node : graph_.nodes()) {
       std::set<int32_t> seen;  // a member may have several names in one node
       for (const std::string& name : node.members) {
@@ -39,6 +40,24 @@ class Check {
   }
 
  private:
+  // Whether the result is what somebody says who may be held to the run's constraint.
+  absl::Status CheckResult() const {
+    const CompiledNode& result = graph_.node(graph_.result());
+    std::string why;
+    if (result.kind != NodeKind::kSpeak) {
+      why = "is not what a speak says but what comes of others' words; ask a graph that ends in a speak, or a member";
+    } else if (result.role->constraint != nullptr) {
+      why = fmt::format("is held to a constraint by its role \"{}\" already", result.role->proto.name());
+    } else {
+      return absl::OkStatus();
+    }
+    const std::string text = fmt::format("graph \"{}\": its result \"{}\" {}", graph_.name(), result.name, why);
+    const rpc::FieldViolation violation = {std::string(kResultConstraintField), text};
+    return rpc::WithReason(
+        rpc::WithViolations(MakeStatus(absl::StatusCode::kFailedPrecondition, text), {&violation, 1}),
+        "CAPABILITY_MISSING");
+  }
+
   void CheckSeat(const CompiledNode& node, const MemberFacts& member) {
     const MemberAbilities& can = member.abilities;
     Require(can.seed || !graph_.proto().needs_seeds(), node, member, "does not honour seeds, which needs_seeds wants",
@@ -51,6 +70,12 @@ class Check {
             "does not honour top_k, min_p or repetition_penalty", "EXTENDED_SAMPLING");
     Require(can.experts || !(node.sampling.has_experts_per_token() || spec_.sampling.has_experts_per_token()), node,
             member, "does not let experts_per_token be chosen", "");
+    if (spec_.result_constraint == nullptr || node.index != graph_.result()) return;
+    const bool schema = spec_.result_constraint->has_json_schema();
+    Require(schema ? can.json_schema : can.grammar, node, member,
+            schema ? "cannot be held to a JSON Schema, which the result is to be"
+                   : "cannot be held to a regular expression or grammar, which the result is to be",
+            schema ? "JSON_SCHEMA" : "");
   }
 
   void Require(bool holds, const CompiledNode& node, const MemberFacts& member, std::string_view what,

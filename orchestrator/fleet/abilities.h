@@ -3,6 +3,7 @@
 #pragma once
 
 #include <span>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "orchestrator/backend/backend.h"
@@ -11,8 +12,11 @@
 
 namespace conclave::orchestrator {
 
+inline constexpr std::string_view kResultConstraintField = "result_constraint";  // of RunRequest
+
 // FAILED_PRECONDITION CAPABILITY_MISSING with a line per node and member: what is missing, what needs it, what to do.
-// `members` in the order of spec.members.
+// One that is about the result's constraint as such has kResultConstraintField as its violation. `members` in the order
+// of spec.members.
 absl::Status CheckAbilities(const CompiledGraph& graph, const RunSpec& spec, std::span<const MemberFacts> members);
 
 }  // namespace conclave::orchestrator

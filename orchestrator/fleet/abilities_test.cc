@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/fleet/abilities.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -26,23 +27,35 @@ std::shared_ptr<const CompiledGraph> Graph(const std::string& nodes) {
   CONCLAVE_CHECK(
       roles.AddText("name: \"cool\" task: \"{{ question }}\" answer {} sampling { top_k: 5 }", "cool.textproto")
           .empty());
+  CONCLAVE_CHECK(
+      roles.AddText("name: \"ruled\" task: \"{{ question }}\" text {} constraint { regex: \"a\" }", "ruled.textproto")
+          .empty());
   auto graph = CompileGraphText("name: \"g\" input { name: \"question\" } " + nodes, "g.textproto", roles).ToStatusOr();
   CONCLAVE_CHECK_MSG(graph.ok(), graph.status().ToString().c_str());
   return *std::move(graph);
 }
 
 // What a run of two members, of which "hosted" can nothing, says.
-absl::Status Check(const std::string& nodes, const deliberation::v1::SamplingDefaults& sampling = {}) {
+absl::Status Check(const std::string& nodes, const deliberation::v1::RunRequest& request) {
   const auto graph = Graph(nodes);
   std::vector<MemberFacts> members(2);
   members[0].name = "own";
   members[1].name = "hosted";
   members[1].backend = "openai";
-  members[1].abilities = {
-      .seed = false, .logprobs = false, .p_true = false, .extended_sampling = false, .experts = false};
+  members[1].abilities = {.seed = false,
+                          .logprobs = false,
+                          .p_true = false,
+                          .extended_sampling = false,
+                          .experts = false,
+                          .json_schema = false,
+                          .grammar = false};
+  return BuildRunSpec(*graph, request, {}, members).status();
+}
+
+absl::Status Check(const std::string& nodes, const deliberation::v1::SamplingDefaults& sampling = {}) {
   deliberation::v1::RunRequest request;
   *request.mutable_sampling() = sampling;
-  return BuildRunSpec(*graph, request, {}, members).status();
+  return Check(nodes, request);
 }
 
 TEST(Abilities, WhatNobodyNeedsIsNotAsked) {
@@ -61,6 +74,29 @@ TEST(Abilities, EverySeatThatNeedsMoreIsNamedBeforeTheRun) {
   EXPECT_EQ(rpc::Reason(status), "CAPABILITY_MISSING");
   EXPECT_THAT(Check(R"(node { name: "a" speak { role: "cool" members: "hosted" } })"),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("EXTENDED_SAMPLING")));
+}
+
+TEST(Abilities, AResultIsHeldToAConstraintOnlyWhereItCanBe) {
+  deliberation::v1::RunRequest request;
+  request.mutable_result_constraint()->set_json_schema("{}");
+  const auto speak = [](const std::string& role, const std::string& member) {
+    return fmt::format(R"(node {{ name: "a" speak {{ role: "{}" members: "{}" }} }})", role, member);
+  };
+  EXPECT_OK(Check(speak("solver", "own"), request));
+  EXPECT_OK(Check(speak("solver", "hosted") + " " +
+                      R"(node { name: "b" speak { role: "solver" members: "own" sees { node: "a" } } })",
+                  request));
+  EXPECT_THAT(Check(speak("solver", "hosted"), request),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("cannot be held to a JSON Schema"), HasSubstr("JSON_SCHEMA"))));
+  const std::string vote = speak("solver", "*") + R"( node { name: "v" pick { of: "a" by: MAJORITY } })";
+  EXPECT_THAT(Check(vote, request), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("ends in a speak")));
+  EXPECT_THAT(Check(speak("ruled", "own"), request),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("by its role \"ruled\" already")));
+  request.mutable_result_constraint()->set_regex("a+");
+  EXPECT_THAT(Check(speak("solver", "hosted"), request),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("regular expression"), Not(HasSubstr("declare")))));
 }
 
 TEST(Abilities, TheRunsOwnSamplingCounts) {

@@ -108,7 +108,9 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenServers(const deliberation::v1::Fle
                      .logprobs = declares(OpenAi::LOGPROBS),
                      .p_true = false,
                      .extended_sampling = declares(OpenAi::EXTENDED_SAMPLING),
-                     .experts = false};
+                     .experts = false,
+                     .json_schema = declares(OpenAi::JSON_SCHEMA),
+                     .grammar = false};
     if (member.has_weight()) out.weight = member.weight();
     if (member.has_card()) out.card = member.card();
     if (server.api_key_env().empty()) continue;

@@ -87,6 +87,9 @@ absl::StatusOr<RunSpec> BuildRunSpec(const CompiledGraph& graph, const deliberat
   spec.seed = request.seed();
   spec.sampling = request.sampling();
   spec.item_id = request.item_id();
+  if (request.has_result_constraint()) {
+    spec.result_constraint = std::make_shared<const deliberation::v1::OutputConstraint>(request.result_constraint());
+  }
   RETURN_IF_ERROR(CheckAbilities(graph, spec, members));
   if (request.has_budget()) spec.budgets.push_back({"request", request.budget()});
   return spec;

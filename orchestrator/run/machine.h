@@ -66,6 +66,8 @@ struct RunSpec {
   std::vector<NamedBudget> budgets;
   deliberation::v1::SamplingDefaults sampling;  // over the nodes' and roles'
   std::string item_id;                          // for recorded members; plays no part in the machine
+  // Of the result's text; the role of its node then has none. Null: none.
+  std::shared_ptr<const deliberation::v1::OutputConstraint> result_constraint = nullptr;
 };
 
 // The messages of a call. Shared by all calls that send the same ones.

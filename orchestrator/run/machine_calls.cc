@@ -140,13 +140,18 @@ void Machine::Impl::Enqueue(const CompiledNode& node, int32_t slot_index, std::s
   call.spec.seed = DeriveSeed({spec_.seed, question_, state.path, member, slot.sample, slot.subject});
   call.spec.p_true = p_true_[index];
   call.spec.token_trace = node.confidence_window > 0;
-  if (call.spec.p_true == nullptr) call.spec.constraint = node.role->constraint;
+  if (call.spec.p_true == nullptr) call.spec.constraint = ConstraintOf(node);
   if (slot.compared >= 0) {
     call.shown = state.compared[static_cast<size_t>(slot.compared)];
   } else if (slot.subject >= 0) {
     call.about = state.judged[static_cast<size_t>(slot.subject)];
   }
   call.reserved = Reservation(call.spec);
+}
+
+std::shared_ptr<const pb::OutputConstraint> Machine::Impl::ConstraintOf(const CompiledNode& node) const {
+  const bool result = node.index == graph_->result() && node.kind == NodeKind::kSpeak;
+  return result && spec_.result_constraint != nullptr ? spec_.result_constraint : node.role->constraint;
 }
 
 Amount Machine::Impl::Reservation(const CallSpec& call) const {

@@ -108,6 +108,7 @@ class Machine::Impl {
   absl::StatusOr<std::vector<Slot>> SlotsOf(const CompiledNode& node);
   void EnqueueAll(const CompiledNode& node, PromptBuilder* prompts);
   void Enqueue(const CompiledNode& node, int32_t slot, std::shared_ptr<const Prompt> prompt);
+  std::shared_ptr<const deliberation::v1::OutputConstraint> ConstraintOf(const CompiledNode& node) const;
   Amount Reservation(const CallSpec& call) const;
   void Dispatch();
   void CancelCalls(std::optional<int32_t> of_node);

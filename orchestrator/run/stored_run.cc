@@ -40,6 +40,8 @@ std::string EncodeRun(const pb::RunRequest& request, const RunSpec& spec) {
   *out.mutable_request()->mutable_sampling() = spec.sampling;
   out.mutable_request()->set_seed(spec.seed);
   out.mutable_request()->set_item_id(spec.item_id);
+  out.mutable_request()->clear_result_constraint();
+  if (spec.result_constraint != nullptr) *out.mutable_request()->mutable_result_constraint() = *spec.result_constraint;
   out.mutable_request()->clear_inputs();
   for (const auto& [name, value] : spec.inputs) (*out.mutable_request()->mutable_inputs())[name] = value;
   for (const RunMember& member : spec.members) {
@@ -74,6 +76,9 @@ absl::StatusOr<DecodedRun> DecodeRun(std::string_view run_id, std::string_view b
   spec.seed = stored.request().seed();
   spec.sampling = stored.request().sampling();
   spec.item_id = stored.request().item_id();
+  if (stored.request().has_result_constraint()) {
+    spec.result_constraint = std::make_shared<const pb::OutputConstraint>(stored.request().result_constraint());
+  }
   for (const auto& [name, value] : stored.request().inputs()) spec.inputs[name] = value;
   std::map<std::string, int32_t> index;
   for (const pb::StoredRun::Member& from : stored.members()) {

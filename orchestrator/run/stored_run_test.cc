@@ -27,6 +27,9 @@ TEST(StoredRun, ComesBackAsItWasStored) {
   spec.binding = {{"seat", {1, 0}}, {"other", {0}}};
   spec.seed = ~uint64_t{0};
   spec.sampling.set_temperature(0);
+  pb::OutputConstraint constraint;
+  constraint.set_regex("a+");
+  spec.result_constraint = std::make_shared<const pb::OutputConstraint>(constraint);
   spec.item_id = "item";
   spec.budgets.resize(1);
   spec.budgets[0].name = "request";
@@ -39,6 +42,8 @@ TEST(StoredRun, ComesBackAsItWasStored) {
   EXPECT_EQ(decoded->spec.inputs, spec.inputs);
   EXPECT_EQ(decoded->spec.seed, spec.seed);
   EXPECT_TRUE(decoded->spec.sampling.has_temperature());
+  ASSERT_NE(decoded->spec.result_constraint, nullptr);
+  EXPECT_EQ(decoded->spec.result_constraint->regex(), "a+");
   EXPECT_EQ(decoded->spec.item_id, "item");
   EXPECT_EQ(decoded->spec.members[0].weight, 0.5);
   EXPECT_EQ(decoded->spec.members[0].cost.kv_bytes_per_token, 4);

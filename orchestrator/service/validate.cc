@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/status.h"
+#include "orchestrator/role/role.h"
 #include "protos/rpc_status.h"
 
 namespace conclave::orchestrator {
@@ -83,6 +84,20 @@ void CheckBindings(const google::protobuf::RepeatedPtrField<pb::Binding>& bindin
   }
 }
 
+void CheckConstraint(const pb::OutputConstraint& constraint, Violations* out) {
+  const std::string field = "result_constraint";
+  switch (constraint.constraint_case()) {
+    case pb::OutputConstraint::kJsonSchema:
+      return out->Size(std::ssize(constraint.json_schema()), kConstraintBytesMax, field + ".json_schema", "bytes");
+    case pb::OutputConstraint::kRegex:
+      return out->Size(std::ssize(constraint.regex()), kConstraintBytesMax, field + ".regex", "bytes");
+    case pb::OutputConstraint::kGrammar:
+      return out->Size(std::ssize(constraint.grammar()), kConstraintBytesMax, field + ".grammar", "bytes");
+    case pb::OutputConstraint::CONSTRAINT_NOT_SET:
+      return out->Require(false, field, "is empty; set json_schema, regex or grammar");
+  }
+}
+
 }  // namespace
 
 absl::Status Validate(const pb::RunRequest& request) {
@@ -105,6 +120,7 @@ absl::Status Validate(const pb::RunRequest& request) {
   CheckBindings(request.bindings(), &out);
   if (request.has_budget()) CheckBudget(request.budget(), &out);
   if (request.has_sampling()) CheckSampling(request.sampling(), &out);
+  if (request.has_result_constraint()) CheckConstraint(request.result_constraint(), &out);
   return out.ToStatus("RunRequest");
 }
 

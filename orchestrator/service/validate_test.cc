@@ -3,6 +3,7 @@
 
 #include <limits>
 
+#include "orchestrator/role/role.h"
 #include "protos/rpc_status.h"
 #include "tests/testing/status_matchers.h"
 
@@ -89,6 +90,14 @@ TEST(Validate, LimitsHoldAtTheLimitAndNotAboveIt) {
   expect(request, nullptr);
   request.mutable_sampling()->add_stop("s");
   expect(request, "sampling.stop");
+
+  request = Good();
+  request.mutable_result_constraint();
+  expect(request, "result_constraint");
+  request.mutable_result_constraint()->set_json_schema(std::string(kConstraintBytesMax, ' '));
+  expect(request, nullptr);
+  request.mutable_result_constraint()->set_grammar(std::string(kConstraintBytesMax + 1, ' '));
+  expect(request, "result_constraint.grammar");
 }
 
 TEST(Validate, AGraphIsNamedNotPathed) {

@@ -11,6 +11,7 @@
 #include "orchestrator/backend/openai_backend.h"
 #include "orchestrator/door/door.h"
 #include "orchestrator/fleet/launcher.h"
+#include "orchestrator/http/json.h"
 #include "orchestrator/store/memory_store.h"
 #include "tests/testing/status_matchers.h"
 
@@ -18,6 +19,8 @@ namespace conclave::orchestrator {
 namespace {
 
 using ::conclave::testing::IsOk;
+using ::conclave::testing::StatusIs;
+using ::testing::HasSubstr;
 
 class HttpDoorTest : public ::testing::Test {
  protected:
@@ -54,7 +57,8 @@ class HttpDoorTest : public ::testing::Test {
     executor_->Stop();
   }
 
-  CallOutcome Ask(Backend* backend, const std::string& member, uint64_t seed) {
+  CallOutcome Ask(Backend* backend, const std::string& member, uint64_t seed,
+                  std::shared_ptr<const deliberation::v1::OutputConstraint> constraint = nullptr) {
     CallRequest request;
     request.id = ++calls_;
     request.member = member;
@@ -66,6 +70,8 @@ class HttpDoorTest : public ::testing::Test {
     request.sampling.set_top_k(20);
     request.sampling.set_max_output_tokens(48);
     request.stream_tokens = true;
+    if (constraint != nullptr) request.sampling.set_max_output_tokens(400);  // white space is free
+    request.constraint = std::move(constraint);
     backend->Start(request, &sink_);
     return sink_.Await(request.id);
   }
@@ -93,6 +99,30 @@ TEST_F(HttpDoorTest, TheSameSeedGivesTheSameTextThroughTheDoor) {
     EXPECT_EQ(through.usage.prompt_token_count(), direct.usage.prompt_token_count());
     EXPECT_EQ(through.usage.output_token_count(), direct.usage.output_token_count());
   }
+}
+
+// The schema goes through two doors: ours as a caller's, ours as a member's.
+TEST_F(HttpDoorTest, TextsAreJsonOfTheSchemaThatWasAskedFor) {
+  deliberation::v1::OutputConstraint constraint;
+  constraint.set_json_schema(
+      R"({"type": "object", "properties": {"sum": {"type": "integer", "minimum": 0, "maximum": 999},
+          "sure": {"type": "boolean"}}, "required": ["sum", "sure"], "additionalProperties": false})");
+  const auto shared = std::make_shared<const deliberation::v1::OutputConstraint>(constraint);
+  for (const char* member : {"m01", "deliberation/single"}) {
+    for (const uint64_t seed : {1u, 2u}) {
+      const CallOutcome outcome = Ask(over_http_.get(), member, seed, shared);
+      ASSERT_OK(outcome.status) << member;
+      const http::Json json = http::Json::parse(outcome.text, nullptr, false);
+      ASSERT_TRUE(json.is_object()) << member << ": " << outcome.text;
+      EXPECT_EQ(json.size(), 2u);
+      EXPECT_TRUE(json["sum"].is_number_integer() && json["sure"].is_boolean()) << outcome.text;
+      EXPECT_EQ(outcome.finish_reason, inference::v1::FINISH_REASON_STOP);
+    }
+  }
+  constraint.set_json_schema(R"({"not": {}})");  // which cannot be held to
+  const CallOutcome refused =
+      Ask(over_http_.get(), "m01", 1, std::make_shared<const deliberation::v1::OutputConstraint>(constraint));
+  EXPECT_THAT(refused.status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not")));
 }
 
 TEST_F(HttpDoorTest, ADeliberationIsAMemberOfAnother) {
