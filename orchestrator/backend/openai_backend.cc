@@ -28,6 +28,7 @@ struct Attempt {
   std::optional<int64_t> retry_after_ns;  // the server says when
   bool full = false;                      // nothing was computed: it may be tried again unseen
   bool spoke = false;                     // some text came
+  bool answered = false;                  // or a head at least
 };
 
 class OpenAiBackend final : public Backend {
@@ -35,7 +36,10 @@ class OpenAiBackend final : public Backend {
   OpenAiBackend(std::vector<OpenAiMember> members, std::vector<http::Url> urls, const OpenAiOptions& options)
       : options_(options) {
     for (size_t i = 0; i < members.size(); ++i) {
+      std::unique_ptr<Server>& server = servers_[fmt::format("{}:{}", urls[i].host, urls[i].port)];
+      if (server == nullptr) server = std::make_unique<Server>(options.breaker);
       auto seat = std::make_unique<Seat>();
+      seat->server = server.get();
       seat->member = std::move(members[i]);
       seat->url = std::move(urls[i]);
       by_name_[seat->member.name] = seat.get();
@@ -114,12 +118,13 @@ class OpenAiBackend final : public Backend {
 
   std::vector<MemberFacts> Describe() const override {
     std::vector<MemberFacts> out;
+    MutexLock lock(&mutex_);
     for (const auto& seat : seats_) {
       const OpenAiMember& member = seat->member;
       out.push_back({.name = member.name,
                      .backend = "openai",
                      .location = member.url,
-                     .available = true,
+                     .available = !seat->server->breaker.open(),
                      .weight = member.weight,
                      .card = member.card,
                      .abilities = member.abilities});
@@ -141,7 +146,14 @@ class OpenAiBackend final : public Backend {
       if (post != nullptr) post->Stop();
     }
   };
+  // What members at the same host and port share. Guarded by the backend's mutex.
+  struct Server {
+    explicit Server(const BreakerOptions& options) : breaker(options) {}
+    Breaker breaker;
+    std::string last_failure;
+  };
   struct Seat {
+    Server* server = nullptr;
     OpenAiMember member;
     http::Url url;
     // Guarded by the backend's mutex.
@@ -177,7 +189,10 @@ class OpenAiBackend final : public Backend {
     int64_t backoff_ns = options_.backoff_ns;
     for (uint64_t attempt = 0;; ++attempt) {
       OpenAiReader reader;
-      const Attempt ended = Try(seat, call, &reader);
+      const auto pass = AwaitPass(seat, call);
+      if (!pass.ok()) return Outcome(seat, *call, {.status = pass.status(), .retry_after_ns = {}}, reader);
+      const Attempt ended = Try(seat, call, *pass, &reader);
+      ReportEnd(seat, *pass, *call, ended);
       const bool not_connected = rpc::Reason(ended.status) == kNotConnected;
       const int64_t until_ns = not_connected ? reachable_until_ns : call->until_ns;
       // Spread over [1, 1.25) of the time, so that calls refused together do not come back together.
@@ -194,6 +209,60 @@ class OpenAiBackend final : public Backend {
     }
   }
 
+  // Waits while the server is left alone, unless that takes longer than a call waits for one that takes no connection.
+  absl::StatusOr<Breaker::Pass> AwaitPass(const Seat& seat, Call* call) {
+    const int64_t until_ns = std::min(call->until_ns, options_.clock->NowNs() + options_.unreachable_ns);
+    MutexLock lock(&mutex_);
+    Breaker& breaker = seat.server->breaker;
+    while (!call->stopped) {
+      const int64_t now_ns = options_.clock->NowNs();
+      if (const Breaker::Pass pass = breaker.Ask(now_ns); pass != Breaker::Pass::kNo) return pass;
+      const bool on_trial = breaker.closed_until_ns() <= now_ns;  // which may end any time
+      const int64_t wait_until_ns = on_trial ? until_ns : breaker.closed_until_ns();
+      if (now_ns >= until_ns || wait_until_ns > until_ns) {
+        return Unavailable("SERVER_FAILING: it is left alone after {} failures in a row, the last: {}",
+                           breaker.failures(), seat.server->last_failure);
+      }
+      changed_.WaitWithTimeout(&mutex_, wait_until_ns - now_ns);
+    }
+    return Cancelled("the call was cancelled");
+  }
+
+  void ReportServing(const Seat& seat, Breaker::Pass pass) {
+    MutexLock lock(&mutex_);
+    seat.server->breaker.Succeeded(pass);
+    changed_.SignalAll();
+  }
+
+  // What an attempt's end says of its server. One that spoke has been reported as serving.
+  void ReportEnd(const Seat& seat, Breaker::Pass pass, const Call& call, const Attempt& ended) {
+    const bool failed = Retryable(ended.status, call) && !ended.full;
+    if (!failed && ended.answered && !ended.spoke) return ReportServing(seat, pass);
+    MutexLock lock(&mutex_);
+    Breaker& breaker = seat.server->breaker;
+    if (failed) {
+      seat.server->last_failure = std::string(Message(ended.status));
+      breaker.Failed(ended.spoke ? Breaker::Pass::kYes : pass, options_.clock->NowNs());
+    } else if (!ended.spoke) {
+      breaker.Withdrawn(pass);
+    }
+    changed_.SignalAll();
+  }
+
+  // Whether another attempt may fare better: the server failed, was lost or was silent.
+  bool Retryable(const absl::Status& status, const Call& call) const {
+    switch (status.code()) {
+      case absl::StatusCode::kUnavailable:
+      case absl::StatusCode::kDataLoss:
+      case absl::StatusCode::kInternal:
+        return true;
+      case absl::StatusCode::kDeadlineExceeded:
+        return options_.clock->NowNs() < call.until_ns;  // silence, not the call's own time
+      default:
+        return false;
+    }
+  }
+
   bool WaitUnlessStopped(Call* call, int64_t wait_ns) {
     const int64_t until_ns = options_.clock->NowNs() + wait_ns;
     MutexLock lock(&mutex_);
@@ -205,7 +274,7 @@ class OpenAiBackend final : public Backend {
     return false;
   }
 
-  Attempt Try(const Seat& seat, Call* call, OpenAiReader* reader) {
+  Attempt Try(const Seat& seat, Call* call, Breaker::Pass pass, OpenAiReader* reader) {
     Attempt out;
     const int64_t left_ns = call->until_ns - options_.clock->NowNs();
     if (left_ns <= 0) {
@@ -236,7 +305,7 @@ class OpenAiBackend final : public Backend {
       std::string delta;
       if (read.ok()) read = reader->Take(data, &delta);
       if (!read.ok() || delta.empty()) return;
-      out.spoke = true;
+      if (!std::exchange(out.spoke, true)) ReportServing(seat, pass);
       if (call->request.stream_tokens) call->sink->OnDelta(call->request.id, std::move(delta), 1);
     });
     const absl::Status sent = post.Run(
@@ -262,6 +331,7 @@ class OpenAiBackend final : public Backend {
       call->post = nullptr;
       stopped = call->stopped;
     }
+    out.answered = head.status != 0;
     if (stopped) {
       out.status = Cancelled("the call was cancelled");
     } else if (head.status != 0 && head.status != 200) {
@@ -281,18 +351,7 @@ class OpenAiBackend final : public Backend {
   CallOutcome Outcome(const Seat& seat, const Call& call, const Attempt& ended, const OpenAiReader& reader) const {
     CallOutcome out;
     out.status = Annotate(ended.status, fmt::format("member \"{}\" at {}", seat.member.name, seat.member.url));
-    switch (ended.status.code()) {
-      case absl::StatusCode::kUnavailable:
-      case absl::StatusCode::kDataLoss:
-      case absl::StatusCode::kInternal:
-        out.retryable = true;
-        break;
-      case absl::StatusCode::kDeadlineExceeded:
-        out.retryable = options_.clock->NowNs() < call.until_ns;  // silence, not the call's own time
-        break;
-      default:
-        break;
-    }
+    out.retryable = Retryable(ended.status, call);
     const CostModel cost = CostOf(seat.member.card.value_or(deliberation::v1::Card()));
     if (reader.tokens().has_value()) {
       const OpenAiReader::Tokens& tokens = *reader.tokens();
@@ -313,9 +372,10 @@ class OpenAiBackend final : public Backend {
   }
 
   const OpenAiOptions options_;
+  std::map<std::string, std::unique_ptr<Server>> servers_;  // by host and port
   std::vector<std::unique_ptr<Seat>> seats_;
   std::map<std::string, Seat*> by_name_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   CondVar changed_;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<CallId, std::shared_ptr<Call>> calls_ ABSL_GUARDED_BY(mutex_);

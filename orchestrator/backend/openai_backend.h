@@ -3,7 +3,9 @@
 //
 // What is tried again here, unseen by the run: a server that is full (429, or 503 with Retry-After), as long as the
 // call may wait; and one that takes no connection, for unreachable_ns. What the run decides: a call whose server
-// failed, was lost, cut its reply or sent garbage ends as retryable.
+// failed, was lost, cut its reply or sent garbage ends as retryable. A server (host and port) that failed several times
+// in a row is left alone for a while (breaker.h): calls wait for it as for one that takes no connection, or end as
+// retryable at once where the pause is longer than that.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +18,7 @@
 #include "common/clock.h"
 #include "conclave/deliberation/v1/fleet.pb.h"
 #include "orchestrator/backend/backend.h"
+#include "orchestrator/backend/breaker.h"
 
 namespace conclave::orchestrator {
 
@@ -38,6 +41,7 @@ struct OpenAiOptions {
   int64_t unreachable_ns = 15'000'000'000;  // how long a call waits for a server that takes no connection
   int64_t backoff_ns = 250'000'000;         // before the first attempt anew, doubled each time
   int64_t backoff_max_ns = 30'000'000'000;
+  BreakerOptions breaker = {};
   const Clock* clock = &Clock::System();
 };
 

@@ -203,6 +203,53 @@ TEST_F(OpenAiBackendTest, AServerThatComesLateIsWaitedFor) {
   EXPECT_TRUE(outcome.retryable);
 }
 
+TEST_F(OpenAiBackendTest, AServerThatKeepsFailingIsLeftAlone) {
+  RawServer server([](int number, const std::string&) {
+    return RawAnswer{.bytes = number < 3 ? Refuses(500) : Whole(Says("42") + End())};
+  });
+  OpenAiOptions options;
+  options.breaker = {.failures = 3, .pause_ns = 3'600'000'000'000, .pause_max_ns = 3'600'000'000'000};
+  Open(server.url(), options);
+  for (CallId id = 1; id <= 3; ++id) {
+    EXPECT_TRUE(backend_->Describe()[0].available);
+    EXPECT_THAT(Call(id).status, StatusIs(absl::StatusCode::kUnavailable, HasSubstr("HTTP 500: the reason")));
+  }
+  EXPECT_FALSE(backend_->Describe()[0].available);
+  const CallOutcome left = Call(4);
+  EXPECT_THAT(left.status, StatusIs(absl::StatusCode::kUnavailable,
+                                    HasSubstr("left alone after 3 failures in a row, the last: HTTP 500: the reason")));
+  EXPECT_TRUE(left.retryable);
+  EXPECT_EQ(server.connections(), 3);  // it was not asked
+}
+
+TEST_F(OpenAiBackendTest, CallsWaitForAShortPauseAndOneTriesTheServer) {
+  RawServer server([](int number, const std::string&) {
+    return RawAnswer{.bytes = number < 2 ? Refuses(500) : Whole(Says("42") + End())};
+  });
+  OpenAiOptions options;
+  options.breaker = {.failures = 2, .pause_ns = 20'000'000, .pause_max_ns = 20'000'000};
+  Open(server.url(), options);
+  EXPECT_FALSE(Call(1).status.ok());
+  EXPECT_FALSE(Call(2).status.ok());
+  backend_->Start(Request(3), &sink_);
+  backend_->Start(Request(4), &sink_);
+  EXPECT_OK(sink_.Await(3).status);
+  EXPECT_OK(sink_.Await(4).status);
+  EXPECT_TRUE(backend_->Describe()[0].available);
+}
+
+TEST_F(OpenAiBackendTest, RefusalsAndFullServersAreNoFailures) {
+  RawServer server([](int number, const std::string&) {
+    return RawAnswer{.bytes = number % 2 == 0 ? Refuses(400) : Refuses(429, "Retry-After: 3600\r\n")};
+  });
+  OpenAiOptions options;
+  options.breaker.failures = 1;
+  Open(server.url(), options);
+  for (CallId id = 1; id <= 4; ++id) EXPECT_FALSE(Call(id).status.ok());
+  EXPECT_TRUE(backend_->Describe()[0].available);
+  EXPECT_EQ(server.connections(), 4);
+}
+
 TEST_F(OpenAiBackendTest, CallsAreCancelledWhereverTheyAre) {
   RawServer server([](int, const std::string&) { return RawAnswer{.bytes = Stream(Says("half ")), .hang = true}; });
   Open(server.url());
