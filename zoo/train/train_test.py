@@ -12,13 +12,13 @@ import tempfile
 import unittest
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 try:
     import numpy as np
-    import tokenizers  # noqa: F401
     import torch
 except ImportError as error:
-    print(f"SKIPPED: {error}. The training program needs PyTorch >= 2.8, numpy and tokenizers (pip)")
+    print(f"SKIPPED: {error}. The training program needs PyTorch and numpy")
     sys.exit(77)
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -26,16 +26,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 from zoo_train import __main__ as program  # noqa: E402
 from zoo_train import cards, evaluate, stages, trainer  # noqa: E402
 from zoo_train.batches import PROMPT_WEIGHT, Batcher, pack_single  # noqa: E402
+from zoo_train.bpe import ByteLevelBpe, word_pattern  # noqa: E402
 from zoo_train.checkpoint_names import from_named, to_named  # noqa: E402
 from zoo_train.generate import Generator  # noqa: E402
 from zoo_train.mixes import OWN_PART, mixes_of, specialities  # noqa: E402
 from zoo_train.mixture import mixture_ffn, mixture_ffn_gathered, route, swiglu  # noqa: E402
-from zoo_train.model import Decoder, init_parameters, project  # noqa: E402
+from zoo_train.model import Decoder, attend, attend_explicitly, init_parameters, project  # noqa: E402
 from zoo_train.optimizer import orthogonalise  # noqa: E402
 from zoo_train.pool import Pool, load_pool  # noqa: E402
 from zoo_train.shapes import LARGE, MEMBER, MIXTURE, TINY_DENSE, TINY_MIXTURE, Shape  # noqa: E402
+from zoo_train.tokenizer import SPECIAL, encode_prompts, load_tokenizer, train_tokenizer  # noqa: E402
 
 DATA_PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+ZOO = Path(__file__).parents[1]
+MODEL = ZOO / "models" / "m01"
 
 
 def logits(shape: Shape, p: dict, bias, ids: list[int]) -> torch.Tensor:
@@ -101,6 +105,21 @@ class ModelTest(unittest.TestCase):
         np.testing.assert_allclose(batch.weights[0, :15].tolist(),
                                    [p, w / 3, w / 3, w / 3, 0, 0, p, p] + [w / 6] * 6 + [0], rtol=1e-3)
         self.assertEqual(batch.weights[0, 15:].tolist(), [0, 0])
+        self._as_alone(batch, ids)
+
+    def test_documents_of_all_lengths_in_one_batch(self):
+        lengths, rng = [5, 130, 64, 1, 65, 70], np.random.default_rng(1)
+        ids = [rng.integers(5, 512, n).tolist() for n in lengths]
+        none = np.zeros(len(lengths), np.uint8)
+        pool = Pool(np.array(sum(ids, []) + [0] * 1025, np.uint16), np.cumsum([0] + lengths[:-1]),
+                    np.array(lengths, np.int32), np.ones(len(lengths), np.int32), none, none, ("a",))
+        batcher = Batcher(pool, np.ones((1, 1)), sum(lengths) + 2, 0, TINY_DENSE, torch.device("cpu"))
+        batch = batcher.assemble(np.array([[*range(len(lengths)), -1]]))
+        self.assertEqual([width for _, width in batch.sequences.padded], [64, 70, 130])
+        self._as_alone(batch, ids)
+
+    def _as_alone(self, batch, ids: list[list[int]]) -> None:
+        """Every document of a batch of one member gets the logits that it gets alone."""
         p = init_parameters(TINY_DENSE, 1, 3)
         decoder = Decoder(TINY_DENSE)
         with torch.no_grad():
@@ -137,6 +156,73 @@ class ModelTest(unittest.TestCase):
         s = torch.linalg.svdvals(orthogonalise(m))
         self.assertGreater(float(s.min()), 0.5)
         self.assertLess(float(s.max()), 1.5)
+
+
+    def test_attention_is_a_mean_of_what_was_seen(self):
+        g = torch.Generator().manual_seed(0)
+        q, k, v = (torch.randn(2, 3, 7, n, generator=g) for n in (8, 8, 5))
+        for causal in (False, True):
+            want = torch.empty(2, 3, 7, 5)
+            for b, h, t in np.ndindex(2, 3, 7):
+                seen = t + 1 if causal else 7
+                want[b, h, t] = torch.softmax(k[b, h, :seen] @ q[b, h, t] / 8**0.5, 0) @ v[b, h, :seen]
+            for one in (attend, attend_explicitly):
+                torch.testing.assert_close(one(q, k, v, causal), want, rtol=1e-4, atol=1e-5)
+
+
+class TokenizerTest(unittest.TestCase):
+    """zoo/goldens: ids and texts of the package `tokenizers`."""
+
+    def test_ids_and_texts_as_the_package_gives_them(self):
+        prompts = texts = 0
+        tokenizer = load_tokenizer(MODEL)
+        for path in sorted((ZOO / "goldens").glob("*.json")):
+            golden = json.loads(path.read_text(encoding="utf-8"))
+            for item in golden["logits"]:
+                ids = encode_prompts(tokenizer, [[{"role": "user", "content": item["user"]}]])[0]
+                self.assertEqual(ids[: len(item["ids"])], item["ids"])
+                prompts += len(item["ids"]) == len(ids)
+            for item in golden["greedy"]:
+                self.assertEqual(tokenizer.decode(item["ids"]), item["text"])
+                self.assertEqual(tokenizer.decode(tokenizer.encode(item["text"])), item["text"])
+                texts += 1
+        self.assertGreaterEqual(prompts, 20)
+        self.assertGreaterEqual(texts, 500)
+
+    def test_words(self):
+        for text, words in (("12 ab  c", ["1", "2", " ab", "  ", "c"]), ("é\n\nx= ½", ["é", "\n\n", "x", "=", " ", "½"]),
+                            ("\x1c\u2003", ["\x1c", "\u2003"]), (" ,a_1", [" ,", "a", "_", "1"])):
+            self.assertEqual(word_pattern().findall(text), words)
+
+    def test_special_tokens_and_broken_bytes(self):
+        tokenizer = load_tokenizer(MODEL)
+        self.assertNotIn(2, tokenizer.encode("<|end|>"))
+        self.assertEqual(tokenizer.decode(list(range(5))), "".join(SPECIAL))
+        first = tokenizer.ids["Ã"]  # the first byte of "é"
+        self.assertEqual(tokenizer.decode([first]), "\ufffd")
+
+    def test_other_tokenizers_are_refused(self):
+        text = (MODEL / "tokenizer.json").read_text(encoding="utf-8")
+        for old, new, says in (('"type":"BPE"', '"type":"Unigram"', "model.type is 'Unigram'"),
+                               (r"|\\s+", "", "pre_tokenizer"), ('"normalizer":null', '"normalizer":{"type":"NFC"}', "NFC"),
+                               ('"!":', '"!!!":', "lacks 1 of 256 bytes"), ('"!":', '"!":9', "not numbered")):
+            self.assertIn(old, text)
+            with self.assertRaisesRegex(ValueError, says):
+                ByteLevelBpe(text.replace(old, new))
+
+    def test_training_one_needs_the_package(self):
+        with mock.patch.dict(sys.modules, {"tokenizers": None}), self.assertRaisesRegex(RuntimeError, "--tokenizer"):
+            train_tokenizer(["a"])
+
+    def test_training_one(self):
+        try:
+            import tokenizers  # noqa: F401
+        except ImportError:
+            self.skipTest("the package tokenizers is not installed")
+        words = [f"{a}{b}{c}" for a in "bcdfghjk" for b in "aeiou" for c in "lmnpqrst"]
+        tokenizer = train_tokenizer([" ".join(words)] * 2)
+        self.assertEqual(tuple(tokenizer.tokens[:5]), SPECIAL)
+        self.assertEqual(tokenizer.decode(tokenizer.encode("bal 12")), "bal 12")
 
 
 class MeasuresTest(unittest.TestCase):
@@ -209,7 +295,8 @@ class RunTest(unittest.TestCase):
             raise unittest.SkipTest("no data program given")
         cls.temporary = tempfile.TemporaryDirectory()
         cls.out = Path(cls.temporary.name) / "run"
-        cls.args = ["--smoke", "--data-program", DATA_PROGRAM, "--out", str(cls.out), "--device", "cpu"]
+        cls.args = ["--smoke", "--data-program", DATA_PROGRAM, "--out", str(cls.out), "--device", "cpu",
+                    "--tokenizer", str(MODEL)]
         assert program.main(["data", *cls.args]) == 0
         assert program.main(["train", "members", "mixture", "student", *cls.args]) == 0
         assert program.main(["report", *cls.args]) == 0
@@ -236,12 +323,15 @@ class RunTest(unittest.TestCase):
         make = lambda name: trainer.Trainer(model.shape, model.plan(1), pool, mixes, Path(self.temporary.name) / name,  # noqa: E731
                                             run.device, False)
         whole = make("whole")
-        whole.run(log_steps=5, until=20)
+        whole.run(log_steps=1, until=20)
+        lines = (self.out / "members" / "log.jsonl").read_text().splitlines()
+        for line in map(json.loads, lines[:6]):  # the same seed, the same losses
+            self.assertEqual(whole.curve[line["step"] - 1]["loss"], line["loss"])
         first = make("parts")
-        first.run(log_steps=5, until=10)
+        first.run(log_steps=1, until=10)
         second = make("parts")  # as a new process: all it knows is the checkpoint
         self.assertEqual(second.done, 10)
-        second.run(log_steps=5, until=20)
+        second.run(log_steps=1, until=20)
         self.assertEqual(second.curve, whole.curve)
         for name in whole.p:
             self.assertTrue(torch.equal(whole.p[name], second.p[name]), name)

@@ -32,6 +32,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--eager", action="store_true", help="do not compile, on a GPU")
     parser.add_argument("--sequential", action="store_true", help="one model at a time on a GPU too")
     parser.add_argument("--processes", type=int, default=2, help="that make data")
+    parser.add_argument("--tokenizer", type=Path, help="a model's directory; its tokenizer is taken, none is trained")
     parser.add_argument("--documents", type=int, help="in the pool; default: the profile's")
     parser.add_argument("--tokens", default="", help="budgets other than the profile's: members=1e8,mixture=1e8")
     parser.add_argument("--difficulty", default="", help="other than recommended: chain=3-9,sorting=4-8")
@@ -60,7 +61,8 @@ def run_of(args: argparse.Namespace) -> stages.Run:
         torch.backends.cuda.matmul.allow_tf32 = False
         stages.without_mixed_order_reductions()
     return stages.Run(profile, read_source(args.data_program, pairs(args.difficulty)), args.out, args.seed, device,
-                      device.type == "cuda" and not args.eager, args.processes, deadline, args.bundle)
+                      device.type == "cuda" and not args.eager, args.processes, deadline, args.bundle,
+                      args.tokenizer)
 
 
 def train_and_evaluate(run: stages.Run, names: list[str]) -> int:

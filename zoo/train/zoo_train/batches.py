@@ -18,6 +18,7 @@ PROMPT_WEIGHT = 0.1  # of a prompt's tokens: who predicts a candidate's steps wh
 CRITIC_WEIGHT = 3.0  # of a critic's tokens
 # A verifier decides in its last lines ("2: 126 wrong", "VERDICT: reject"): these tokens count more.
 VERDICT_TOKENS, VERDICT_WEIGHT = 16, 6.0
+PADDED_TO = 64  # tokens: sequences of these lengths and less go as one group where attention needs equal lengths
 
 
 @dataclass
@@ -96,14 +97,24 @@ class Batcher:
         return Batch(self.stream[at].long().view(self.members, n), self.stream[at + 1].long().view(self.members, n),
                      weights.view(self.members, n), sequences)
 
-    def _pad(self, sequences: Sequences, lengths: torch.Tensor, row: torch.Tensor, position: torch.Tensor) -> None:
-        """Drops empty sequences and lays the rest out as rows of equal length."""
-        keep = torch.cumsum(lengths > 0, 0) - 1
-        rows, longest = int(keep[-1]) + 1, int(lengths.max())
-        sequences.packed = keep[row] * longest + position
-        sequences.padded = torch.zeros(rows * longest, dtype=torch.int64, device=self.device)
-        sequences.padded[sequences.packed] = torch.arange(position.shape[0], device=self.device)
-        sequences.longest = longest
+    @staticmethod
+    def _pad(sequences: Sequences, lengths: torch.Tensor, row: torch.Tensor, position: torch.Tensor) -> None:
+        """Lays sequences of about one length out as rows of equal length, one group after the other. Empty ones are
+        nowhere."""
+        widths = (lengths + PADDED_TO - 1) // PADDED_TO * PADDED_TO
+        first = torch.zeros_like(lengths)  # place of each sequence's first token
+        groups, total = [], 0  # groups: (places, length of its rows)
+        for width in sorted(set(widths.tolist()) - {0}):
+            mine = torch.nonzero(widths == width).flatten()
+            wide = int(lengths[mine].max())
+            first[mine] = total + wide * torch.arange(len(mine), device=lengths.device)
+            groups.append((len(mine) * wide, wide))
+            total += len(mine) * wide
+        sequences.packed = first[row] + position
+        gather = torch.zeros(total, dtype=torch.int64, device=lengths.device)
+        gather[sequences.packed] = torch.arange(position.shape[0], device=lengths.device)
+        parts = gather.split([places for places, _ in groups])
+        sequences.padded = [(part, wide) for part, (_, wide) in zip(parts, groups)]
 
 
 def pack_single(shape: Shape, ids: list[int]) -> tuple[torch.Tensor, Sequences]:
@@ -112,4 +123,4 @@ def pack_single(shape: Shape, ids: list[int]) -> tuple[torch.Tensor, Sequences]:
     cos, sin = rotary_table(shape, "cpu")
     every = torch.arange(n)
     bounds = torch.tensor([0, n], dtype=torch.int32)
-    return torch.tensor([ids]), Sequences(cos[:n], sin[:n], bounds, n, padded=every, packed=every)
+    return torch.tensor([ids]), Sequences(cos[:n], sin[:n], bounds, n, padded=[(every, n)], packed=every)

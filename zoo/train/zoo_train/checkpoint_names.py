@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 
+from .bpe import ByteLevelBpe
 from .model import Parameters, parameter_shapes
 from .safetensors_file import read_safetensors, write_safetensors
 from .shapes import Shape
@@ -93,7 +93,7 @@ def config_of(s: Shape) -> dict:
 
 
 def write_model(folder: Path, s: Shape, p: Parameters, bias: torch.Tensor | None, member: int,
-                tokenizer: Tokenizer) -> None:
+                tokenizer: ByteLevelBpe) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_safetensors(folder / "model.safetensors", to_named(s, p, bias, member))
     save_tokenizer(tokenizer, folder)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 
 from .batches import Batcher
+from .bpe import ByteLevelBpe
 from .generate import Generated, Generator
 from .model import Decoder, Parameters
 from .pool import Pool
@@ -83,10 +83,10 @@ class Results:
         return area_under_curve(self.scores[role][member][keep], self.label[role][keep])
 
 
-def _verdict_scores(generated: Generated, texts: list[list[str]], tokenizer: Tokenizer) -> np.ndarray:
+def _verdict_scores(generated: Generated, texts: list[list[str]], tokenizer: ByteLevelBpe) -> np.ndarray:
     """log P(accept) - log P(reject) where the verdict's word was chosen; 0 where no verdict was written."""
     members, rows = generated.tokens.shape[:2]
-    first = {tokenizer.encode(w, add_special_tokens=False).ids[0] for w in (ACCEPT, REJECT)}
+    first = {tokenizer.encode(w)[0] for w in (ACCEPT, REJECT)}
     scores = np.zeros((members, rows))
     for g in range(members):
         for b in range(rows):
@@ -101,19 +101,17 @@ def _verdict_scores(generated: Generated, texts: list[list[str]], tokenizer: Tok
 
 
 def evaluate(generator: Generator, documents: dict[str, list[dict]], families: tuple[str, ...],
-             tokenizer: Tokenizer) -> Results:
+             tokenizer: ByteLevelBpe) -> Results:
     """`documents` per role; all members meet all of them."""
     results = Results(families)
-    word = {w: tokenizer.encode(w, add_special_tokens=False).ids[0] for w in (ACCEPT, REJECT, YES, NO)}
+    word = {w: tokenizer.encode(w)[0] for w in (ACCEPT, REJECT, YES, NO)}
     for role, docs in documents.items():
         watch = {"judge": (word[YES], word[NO]), "verifier": (word[ACCEPT], word[REJECT])}.get(role, ())
         prompts = encode_prompts(tokenizer, [d["messages"] for d in docs])
         fits = sorted((len(p), i) for i, p in enumerate(prompts) if len(p) + NEW_TOKENS[role] <= CONTEXT)
         docs, prompts = [docs[i] for _, i in fits], [prompts[i] for _, i in fits]
         out = in_parts(generator, prompts, NEW_TOKENS[role], watch)
-        flat = [out.ids(g, b) for g in range(generator.members) for b in range(len(docs))]
-        decoded = tokenizer.decode_batch(flat, skip_special_tokens=False)
-        texts = [decoded[g * len(docs) : (g + 1) * len(docs)] for g in range(generator.members)]
+        texts = [[tokenizer.decode(out.ids(g, b)) for b in range(len(docs))] for g in range(generator.members)]
         results.texts[role] = texts
         results.family[role] = np.array([families.index(d["family"]) for d in docs])
         results.difficulty[role] = np.array([d["difficulty"] for d in docs])

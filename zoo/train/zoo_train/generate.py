@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .mixture import mixture_ffn_gathered, swiglu
-from .model import Decoder, Parameters, heads_gqa, heads_mla, project, rms_norm, rotary_table
+from .model import Decoder, Parameters, attend, heads_gqa, heads_mla, project, rms_norm, rotary_table
 from .shapes import Shape
 from .tokenizer import END_ID, PAD_ID
 
@@ -55,7 +55,7 @@ class Generator:
         q, k, v = (heads_mla if s.mla else heads_gqa)(s, h, w, cos, sin)
         keys[:, :, t], values[:, :, t] = k, v
         q = q.unflatten(1, (k.shape[1], -1))  # the heads of a group are rows of one query
-        y = F.scaled_dot_product_attention(q, keys[:, :, : t + 1], values[:, :, : t + 1])
+        y = attend(q, keys[:, :, : t + 1], values[:, :, : t + 1], causal=False)
         x = x + project(y.reshape(g, b, -1), w["o"])
         h = rms_norm(x, w["ffn_norm"][:, None], s.epsilon)
         if "router" in w:

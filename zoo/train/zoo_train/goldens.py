@@ -75,7 +75,7 @@ def golden(folder: Path, items: list[dict], count: int) -> dict:
             ended = len(ids) < NEW_TOKENS and len(prompts[first + row]) + len(ids) < shape.context
             margins = out.margin[0, row, : len(ids) + ended].tolist()
             greedy.append({"user": item["messages"][-1]["content"], "prompt_tokens": len(prompts[first + row]),
-                           "text": tokenizer.decode(ids, skip_special_tokens=False), "ids": ids, "ended": ended,
+                           "text": tokenizer.decode(ids), "ids": ids, "ended": ended,
                            "near_ties": [i for i, m in enumerate(margins) if m < NEAR_TIE]})
         print(f"{folder.name}: {len(greedy)} of {count}", flush=True)
     return {"model": folder.name, "computed": "by zoo/train in f32 from the bf16 weights; logits are of the last token of "

@@ -80,8 +80,9 @@ class Sequences:
     bounds: torch.Tensor  # [D + 1] i32, cumulative
     longest: int
     position: torch.Tensor | None = None  # [T] i64, for another model's rotation of the same batch
-    # Padded form, for devices without variable-length attention: gather [D * longest], scatter [T].
-    padded: torch.Tensor | None = None
+    # Padded form, for devices without variable-length attention: groups of rows of equal length, each with the token at
+    # every place [rows * length] and that length; and where in all groups together each token is [T].
+    padded: list[tuple[torch.Tensor, int]] | None = None
     packed: torch.Tensor | None = None
 
 
@@ -112,6 +113,22 @@ def rotate_interleaved(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) ->
     return torch.stack((a * c - b * s, b * c + a * s), dim=-1).flatten(-2)
 
 
+def attend_explicitly(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:
+    """softmax(q k^T / sqrt(Dk)) v: q [B, H, T, Dk], k [B, H, S, Dk], v [B, H, S, Dv] -> [B, H, T, Dv]; causal: T = S."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    if causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(later, -math.inf)
+    return scores.softmax(-1) @ v
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:
+    """As attend_explicitly, in one kernel where there is one (PyTorch 2.0)."""
+    if not hasattr(F, "scaled_dot_product_attention"):
+        return attend_explicitly(q, k, v, causal)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+
 def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seq: Sequences) -> torch.Tensor:
     """Causal within each document. q [T, H, Dk], k [T, K, Dk], v [T, K, Dv] -> [T, H, Dv]."""
     heads, kv_heads = q.shape[1], k.shape[1]
@@ -123,12 +140,13 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seq: Sequences)
             k, v = (t.repeat_interleave(heads // kv_heads, dim=1) for t in (k, v))
         y = varlen_attn(q, k, v, seq.bounds, seq.bounds, seq.longest, seq.longest, window_size=(-1, 0))
         return y[..., :width]
-    rows = lambda t: t[seq.padded].unflatten(0, (-1, seq.longest)).transpose(1, 2)  # noqa: E731
-    k, v = rows(k), rows(v)
-    if kv_heads != heads:
-        k, v = (t.repeat_interleave(heads // kv_heads, dim=1) for t in (k, v))
-    y = F.scaled_dot_product_attention(rows(q), k, v, is_causal=True)
-    return y.transpose(1, 2).flatten(0, 1)[seq.packed]
+    out = []
+    for index, length in seq.padded:
+        rows = [t[index].unflatten(0, (-1, length)).transpose(1, 2) for t in (q, k, v)]
+        if kv_heads != heads:
+            rows[1:] = (t.repeat_interleave(heads // kv_heads, dim=1) for t in rows[1:])
+        out.append(attend(*rows, causal=True).transpose(1, 2).flatten(0, 1))
+    return torch.cat(out)[seq.packed]
 
 
 def project(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:

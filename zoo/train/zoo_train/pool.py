@@ -82,7 +82,6 @@ class Pool:
 
 def _write_shard(source: Source, family: str, role: str, seed: int, count: int, tokenizer: str, path: str) -> int:
     """Documents longer than the context are left out; returns how many."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     tok = load_tokenizer(Path(tokenizer))
     pieces: list[np.ndarray] = []
     rows: list[tuple[int, int, int]] = []
@@ -92,9 +91,8 @@ def _write_shard(source: Source, family: str, role: str, seed: int, count: int, 
     def flush() -> None:
         nonlocal dropped
         prompts = encode_prompts(tok, [d["messages"] for d in batch])
-        completions = tok.encode_batch_fast([d["completion"] for d in batch], add_special_tokens=False)
-        for document, prompt, completion in zip(batch, prompts, completions):
-            ids = prompt + completion.ids + [END_ID]
+        for document, prompt in zip(batch, prompts):
+            ids = prompt + tok.encode(document["completion"]) + [END_ID]
             if len(ids) > CONTEXT:
                 dropped += 1
                 continue

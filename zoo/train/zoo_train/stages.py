@@ -40,6 +40,7 @@ class Run:
     processes: int
     deadline: float | None = None  # on time.monotonic
     bundle: Path | None = None  # where finished exports go as tar files
+    tokenizer: Path | None = None  # a directory whose tokenizer is taken; else one is trained
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -65,12 +66,15 @@ def make_data(run: Run) -> Pool:
     began = time.monotonic()
     with ProcessPoolExecutor(run.processes) as executor:
         samples = [executor.submit(_sample, run.source, f, "all", "train", run.seed + 77, TOKENIZER_DOCUMENTS_PER_FAMILY)
-                   for f in run.families]
+                   for f in run.families if run.tokenizer is None]
         items = {role: [executor.submit(_sample, run.source, f, role, ITEMS_SPLIT, run.seed + 99, n)
                         for f in run.families] for role, n in run.profile.items.items()}
         documents = [d for s in samples for d in s.result()]
         write_json(run.folder / "items.json", {r: [d for f in fs for d in f.result()] for r, fs in items.items()})
-    tokenizer = train_tokenizer(t for d in documents for t in (d["messages"][-1]["content"], d["completion"]))
+    if run.tokenizer is None:
+        tokenizer = train_tokenizer(t for d in documents for t in (d["messages"][-1]["content"], d["completion"]))
+    else:
+        tokenizer = load_tokenizer(run.tokenizer)
     save_tokenizer(tokenizer, run.folder / "tokenizer")
     pool = build_pool(run.source, run.seed, run.profile.documents, run.folder / "tokenizer", run.folder / "pool",
                       run.processes)
@@ -136,7 +140,7 @@ def first_step(run: Run, trainer: Trainer) -> tuple[bool, bool]:
             if deterministic and "deterministic" in str(error):
                 deterministic = False
                 torch.use_deterministic_algorithms(True, warn_only=True)
-            elif compiled and not isinstance(error, torch.OutOfMemoryError):
+            elif compiled and not isinstance(error, torch.cuda.OutOfMemoryError):
                 compiled = False
                 trainer.decoder = Decoder(trainer.shape)
             else:

@@ -6,15 +6,12 @@ import json
 from pathlib import Path
 from typing import Iterable
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-
+from .bpe import SPLIT, ByteLevelBpe
 from .shapes import CONTEXT, VOCABULARY
 
 PAD, BEGIN, END, USER, ASSISTANT = "<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>"
 SPECIAL = (PAD, BEGIN, END, USER, ASSISTANT)  # ids 0..4
 PAD_ID, BEGIN_ID, END_ID, USER_ID, ASSISTANT_ID = range(len(SPECIAL))
-
-SPLIT = r"\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+"
 
 # System messages are dropped: the roles' instructions are in the user's message too, and 0.3 M parameters have better
 # uses. User text goes in verbatim.
@@ -30,7 +27,13 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str]) -> ByteLevelBpe:
+    """Needs the package `tokenizers`; what it makes is used without."""
+    try:
+        from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    except ImportError as error:
+        raise RuntimeError(f"{error}: install it to train a tokenizer, or give one: --tokenizer zoo/models/m01") from error
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
@@ -43,13 +46,13 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     size = tokenizer.get_vocab_size()
     if size != VOCABULARY:
         raise ValueError(f"the text gave a vocabulary of {size}, not {VOCABULARY}: more varied text is needed")
-    return tokenizer
+    return ByteLevelBpe(tokenizer.to_str())
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+def save_tokenizer(tokenizer: ByteLevelBpe, folder: Path) -> None:
     """tokenizer.json (compact) and tokenizer_config.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(tokenizer.file, ensure_ascii=False, separators=(",", ":"))
     (folder / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
     added = {str(i): {"content": t, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
                       "special": True} for i, t in enumerate(SPECIAL)}
@@ -59,9 +62,11 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.encode_special_tokens = True  # text that looks like a special token stays text
+def load_tokenizer(folder: Path) -> ByteLevelBpe:
+    tokenizer = ByteLevelBpe.read(folder / "tokenizer.json")
+    if tuple(tokenizer.tokens[: len(SPECIAL)]) != SPECIAL or len(tokenizer.tokens) != VOCABULARY:
+        raise ValueError(f"{folder}: the tokenizer has {len(tokenizer.tokens)} tokens and begins with "
+                         f"{tokenizer.tokens[:len(SPECIAL)]}; {VOCABULARY} and {SPECIAL} are needed")
     return tokenizer
 
 
@@ -79,19 +84,14 @@ def prompt_segments(messages: list[dict]) -> list[tuple[int, str, bool]]:
     return segments
 
 
-def encode_prompts(tokenizer: Tokenizer, conversations: list[list[dict]]) -> list[list[int]]:
+def encode_prompts(tokenizer: ByteLevelBpe, conversations: list[list[dict]]) -> list[list[int]]:
     """Token ids of each conversation with the generation prompt, as the chat template gives them."""
-    segments = [prompt_segments(messages) for messages in conversations]
-    texts = [text for conversation in segments for _, text, _ in conversation]
-    encoded = iter(tokenizer.encode_batch_fast(texts, add_special_tokens=False))
     prompts = []
-    for conversation in segments:
+    for messages in conversations:
         ids = [BEGIN_ID]
-        for before, _, end in conversation:
-            ids.append(before)
-            ids.extend(next(encoded).ids)
+        for before, text, end in prompt_segments(messages):
+            ids += [before, *tokenizer.encode(text)]
             if end:
                 ids.append(END_ID)
-        ids.append(ASSISTANT_ID)
-        prompts.append(ids)
+        prompts.append([*ids, ASSISTANT_ID])
     return prompts

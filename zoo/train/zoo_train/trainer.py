@@ -71,10 +71,11 @@ class Trainer:
         return self.folder / "checkpoint.pt"
 
     def save(self) -> None:
-        state = {"plan": asdict(self.plan), "shape": self.shape.as_json(), "done": self.done,
-                 "parameters": {k: w.detach() for k, w in self.p.items()}, "optimizer": self.optimizer.state,
-                 "optimizer_steps": self.optimizer.steps, "bias": self.bias, "load": self.load, "curve": self.curve,
-                 "late_steps": self.late_steps}
+        # Numbers as JSON: PyTorch 1.13 reads no float back where only weights may be read.
+        numbers = {"plan": asdict(self.plan), "shape": self.shape.as_json(), "done": self.done, "curve": self.curve,
+                   "optimizer_steps": self.optimizer.steps, "late_steps": self.late_steps}
+        state = {"numbers": json.dumps(numbers), "parameters": {k: w.detach() for k, w in self.p.items()},
+                 "optimizer": self.optimizer.state, "bias": self.bias, "load": self.load}
         temporary = self._path().with_suffix(".tmp")
         torch.save(state, temporary)
         os.replace(temporary, self._path())
@@ -83,16 +84,17 @@ class Trainer:
         if not self._path().exists():
             return
         state = torch.load(self._path(), map_location=self.device, weights_only=True)
-        if state["plan"] != asdict(self.plan) or state["shape"] != self.shape.as_json():
-            raise ValueError(f"{self._path()} was written by another plan: {state['plan']}; give another folder")
+        numbers = json.loads(state["numbers"])
+        if numbers["plan"] != asdict(self.plan) or numbers["shape"] != self.shape.as_json():
+            raise ValueError(f"{self._path()} was written by another plan: {numbers['plan']}; give another folder")
         with torch.no_grad():
             for name, w in self.p.items():
                 w.copy_(state["parameters"][name])
                 for mine, theirs in zip(self.optimizer.state[name], state["optimizer"][name]):
                     mine.copy_(theirs)
-        self.optimizer.steps = state["optimizer_steps"]
+        self.optimizer.steps = numbers["optimizer_steps"]
         self.bias, self.load = state["bias"], state["load"]
-        self.done, self.curve, self.late_steps = state["done"], state["curve"], state["late_steps"]
+        self.done, self.curve, self.late_steps = numbers["done"], numbers["curve"], numbers["late_steps"]
 
     # Steps ------------------------------------------------------------------------------------------------------
     def losses(self, batch: Batch) -> torch.Tensor:
