@@ -54,7 +54,7 @@ TEST(ShippedFiles, EveryGraphCompilesIsPricedAndCanBegin) {
   for (const std::string& file : Files(kGraphs)) {
     const auto text = ReadFile(file);
     ASSERT_OK(text);
-    CompileResult compiled = CompileGraphText(*text, file, roles);
+    CompileResult compiled = CompileGraphText(*text, file, roles, GraphsIn({kGraphs}));
     EXPECT_THAT(compiled.errors, ::testing::IsEmpty()) << file;
     if (compiled.graph == nullptr) continue;
     names.push_back(compiled.graph->name());

@@ -27,7 +27,7 @@ inline std::shared_ptr<const CompiledGraph> Shipped(const std::string& name) {
   const std::string path = graphs + "/" + name + ".textproto";
   const auto text = ReadFile(path);
   EXPECT_TRUE(text.ok()) << path;
-  CompileResult result = CompileGraphText(*text, path, roles);
+  CompileResult result = CompileGraphText(*text, path, roles, GraphsIn({graphs}));
   for (const std::string& error : result.errors) ADD_FAILURE() << error;
   return result.graph;
 }

@@ -71,7 +71,7 @@ int FieldLines::LineOf(const Message& message, std::string_view field, int index
 
 FieldLines FieldLines::In(const Message& message, std::string_view field, int index) const {
   const FieldDescriptor* descriptor = Field(message, field);
-  if (tree_ == nullptr || descriptor == nullptr) return {};
+  if (tree_ == nullptr || descriptor == nullptr) return FieldLines(nullptr, line_);
   return FieldLines(tree_->GetTreeForNested(descriptor, index), LineOf(message, field, index));
 }
 

@@ -17,7 +17,7 @@ inline constexpr size_t kTextprotoBytesMax = 1 << 20;
 inline constexpr int kTextprotoDepthMax = 64;
 
 // Where the fields of one message stand in its text. Cheap to copy; valid as long as the ParsedText it came from. A
-// default one (a message that came without text) knows no lines.
+// default one (a message that came without text) knows no lines; one without a tree has the same line for everything.
 class FieldLines {
  public:
   FieldLines() = default;

@@ -60,8 +60,7 @@ class Check {
 
   void CheckSeat(const CompiledNode& node, const MemberFacts& member) {
     const MemberAbilities& can = member.abilities;
-    Require(can.seed || !graph_.proto().needs_seeds(), node, member, "does not honour seeds, which needs_seeds wants",
-            "SEED");
+    Require(can.seed || !graph_.needs_seeds(), node, member, "does not honour seeds, which needs_seeds wants", "SEED");
     Require(can.logprobs || node.confidence_window == 0, node, member,
             "tells no log-probabilities, which confidence_window needs", "LOGPROBS");
     Require(can.p_true || node.kind != NodeKind::kJudge || node.method != pb::Judge::P_TRUE, node, member,
@@ -82,7 +81,7 @@ class Check {
                std::string_view capability) {
     if (holds) return;
     if (!text_.empty()) text_ += '\n';
-    text_ += fmt::format("graph \"{}\": node \"{}\": member \"{}\" {}; bind another", graph_.name(), node.name,
+    text_ += fmt::format("graph \"{}\": node \"{}\": member \"{}\" {}; bind another", graph_.name(), node.full_name,
                          member.name, what);
     if (!capability.empty() && member.backend == "openai") {
       text_ += fmt::format(", or, where its server does, declare capability: {} in the fleet", capability);

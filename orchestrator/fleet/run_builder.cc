@@ -11,7 +11,6 @@
 #include "common/status.h"
 #include "orchestrator/fleet/abilities.h"
 #include "orchestrator/graph/binding.h"
-#include "orchestrator/graph/compile.h"
 #include "protos/textproto.h"
 
 namespace conclave::orchestrator {
@@ -50,15 +49,18 @@ absl::StatusOr<std::shared_ptr<const CompiledGraph>> GraphLibrary::Find(const st
   }
   if (!text.ok()) return text.status();
   RoleLibrary roles = roles_;
-  const std::string beside = (std::filesystem::path(path).parent_path() / "roles").string();
+  const std::filesystem::path home = std::filesystem::path(path).parent_path();
+  const std::string beside = (home / "roles").string();
   if (IsPath(name) && std::filesystem::is_directory(beside)) RETURN_IF_ERROR(roles.AddDirectory(beside));
-  ASSIGN_OR_RETURN(auto graph, CompileGraphText(*text, path, roles).ToStatusOr());
+  std::vector<std::string> called = {directory_};
+  if (IsPath(name)) called.insert(called.begin(), home.empty() ? "." : home.string());
+  ASSIGN_OR_RETURN(auto graph, CompileGraphText(*text, path, roles, GraphsIn(std::move(called))).ToStatusOr());
   compiled_[name] = graph;
   return graph;
 }
 
 absl::StatusOr<std::shared_ptr<const CompiledGraph>> GraphLibrary::Compile(const deliberation::v1::Graph& graph) const {
-  return CompileGraph(graph, roles_).ToStatusOr();
+  return CompileGraph(graph, roles_, Callable()).ToStatusOr();
 }
 
 absl::StatusOr<RunSpec> BuildRunSpec(const CompiledGraph& graph, const deliberation::v1::RunRequest& request,

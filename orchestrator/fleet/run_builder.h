@@ -13,6 +13,7 @@
 #include "common/mutex.h"
 #include "conclave/deliberation/v1/deliberation.pb.h"
 #include "orchestrator/backend/backend.h"
+#include "orchestrator/graph/compile.h"
 #include "orchestrator/graph/compiled_graph.h"
 #include "orchestrator/role/role.h"
 #include "orchestrator/run/machine.h"
@@ -26,13 +27,15 @@ class GraphLibrary {
   static absl::StatusOr<std::unique_ptr<GraphLibrary>> Open(const std::string& directory);
 
   // A shipped graph's name, or a path (something with a slash or ending ".textproto"). A graph's own roles directory,
-  // if there is one beside it, comes before the shipped roles. NOT_FOUND GRAPH_NOT_FOUND lists the shipped names;
-  // INVALID_ARGUMENT has every error, one per line.
+  // if there is one beside it, comes before the shipped roles, and graphs beside it before the shipped ones. NOT_FOUND
+  // GRAPH_NOT_FOUND lists the shipped names; INVALID_ARGUMENT has every error, one per line.
   absl::StatusOr<std::shared_ptr<const CompiledGraph>> Find(const std::string& name_or_path);
   // A graph that came as a message.
   absl::StatusOr<std::shared_ptr<const CompiledGraph>> Compile(const deliberation::v1::Graph& graph) const;
 
   std::vector<std::string> ShippedNames() const;
+  // What a graph that is no file may call.
+  FindGraph Callable() const { return GraphsIn({directory_}); }
   const RoleLibrary& roles() const { return roles_; }
   const std::string& directory() const { return directory_; }
 

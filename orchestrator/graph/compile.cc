@@ -11,8 +11,8 @@ namespace conclave::orchestrator {
 namespace {
 
 CompileResult Run(const deliberation::v1::Graph& graph, FieldLines lines, const std::string& file,
-                  const RoleLibrary& roles) {
-  GraphCompiler compiler(graph, lines, file, roles);
+                  const RoleLibrary& roles, const FindGraph& find) {
+  GraphCompiler compiler(graph, lines, file, roles, find);
   CompileResult result;
   result.graph = compiler.Compile();
   result.errors = compiler.diagnostics().Sorted();
@@ -35,15 +35,30 @@ std::string_view NodeKindName(NodeKind kind) {
       return "loop";
     case NodeKind::kBranch:
       return "branch";
+    case NodeKind::kCall:
+      return "call";
   }
   return "";
 }
 
-const CompiledNode* CompiledGraph::Find(std::string_view name) const {
+const CompiledNode* CompiledGraph::Find(std::string_view full_name) const {
   for (const CompiledNode& node : nodes_) {
-    if (node.name == name) return &node;
+    if (node.full_name == full_name) return &node;
   }
   return nullptr;
+}
+
+const CompiledNode* CompiledGraph::FindIn(int32_t scope, std::string_view name) const {
+  for (const CompiledNode& node : nodes_) {
+    if (node.scope == scope && node.name == name) return &node;
+  }
+  return nullptr;
+}
+
+bool CompiledGraph::IsInside(int32_t index, int32_t container) const {
+  int32_t up = node(index).parent;
+  while (up != kNoNode && up != container) up = node(up).parent;
+  return up != kNoNode;
 }
 
 std::vector<std::string> CompiledGraph::MemberNames() const {
@@ -53,16 +68,16 @@ std::vector<std::string> CompiledGraph::MemberNames() const {
 }
 
 GraphCompiler::GraphCompiler(const deliberation::v1::Graph& graph, FieldLines lines, std::string file,
-                             const RoleLibrary& roles)
-    : lines_(lines), roles_(roles), errors_(std::move(file)) {
+                             const RoleLibrary& roles, const FindGraph& find)
+    : lines_(lines), roles_(roles), find_(find), errors_(std::move(file)) {
   *graph_->bundle_.mutable_graph() = graph;
 }
 
 std::shared_ptr<const CompiledGraph> GraphCompiler::Compile() {
   CheckHead();
-  const Nodes& nodes = proto().node();
+  Nodes* const nodes = graph_->bundle_.mutable_graph()->mutable_node();
   std::vector<FieldLines> lines;
-  for (int i = 0; i < nodes.size(); ++i) lines.push_back(lines_.In(proto(), "node", i));
+  for (int i = 0; i < nodes->size(); ++i) lines.push_back(lines_.In(proto(), "node", i));
   AddSequence(nodes, lines, kNoNode, 1);
   ResolveNames();
   CompileScripts();
@@ -80,7 +95,8 @@ absl::StatusOr<std::shared_ptr<const CompiledGraph>> CompileResult::ToStatusOr()
   return std::move(graph);
 }
 
-CompileResult CompileGraphText(std::string_view text, const std::string& file, const RoleLibrary& roles) {
+CompileResult CompileGraphText(std::string_view text, const std::string& file, const RoleLibrary& roles,
+                               const FindGraph& find) {
   deliberation::v1::Graph graph;
   const ParsedText parsed = ParseTextproto(text, &graph);
   if (!parsed.errors.empty()) {
@@ -88,11 +104,12 @@ CompileResult CompileGraphText(std::string_view text, const std::string& file, c
     for (const TextError& error : parsed.errors) errors.Add(error.line, error.message);
     return {nullptr, errors.Sorted()};
   }
-  return Run(graph, parsed.lines(), file, roles);
+  return Run(graph, parsed.lines(), file, roles, find);
 }
 
-CompileResult CompileGraph(const deliberation::v1::Graph& graph, const RoleLibrary& roles) {
-  return Run(graph, FieldLines(), graph.name().empty() ? "graph" : fmt::format("graph \"{}\"", graph.name()), roles);
+CompileResult CompileGraph(const deliberation::v1::Graph& graph, const RoleLibrary& roles, const FindGraph& find) {
+  const std::string file = graph.name().empty() ? "graph" : fmt::format("graph \"{}\"", graph.name());
+  return Run(graph, FieldLines(), file, roles, find);
 }
 
 absl::StatusOr<std::shared_ptr<const CompiledGraph>> CompileBundle(std::string_view canonical) {

@@ -3,6 +3,7 @@
 //   council.textproto:9: node "review": until reads "votez.margin"; known names here: round, verify, votes
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -15,6 +16,12 @@
 
 namespace conclave::orchestrator {
 
+// The graph of a name, for `call`; NOT_FOUND when there is none. Errors name the file and the line.
+using FindGraph = std::function<absl::StatusOr<deliberation::v1::Graph>(const std::string& name)>;
+// Reads NAME.textproto, which must say that name, from the first of the directories that has it. Graphs that have been
+// read are not kept.
+FindGraph GraphsIn(std::vector<std::string> directories);
+
 // `graph` is null exactly when there are errors.
 struct CompileResult {
   std::shared_ptr<const CompiledGraph> graph;
@@ -24,9 +31,12 @@ struct CompileResult {
 };
 
 // `file` is only for messages. A syntax error ends the reading of the text, so nothing behind it is reported.
-CompileResult CompileGraphText(std::string_view text, const std::string& file, const RoleLibrary& roles);
+// Without `find` only such graphs can be called as the text itself brings.
+CompileResult CompileGraphText(std::string_view text, const std::string& file, const RoleLibrary& roles,
+                               const FindGraph& find = nullptr);
 // A graph that has no text, hence no lines.
-CompileResult CompileGraph(const deliberation::v1::Graph& graph, const RoleLibrary& roles);
+CompileResult CompileGraph(const deliberation::v1::Graph& graph, const RoleLibrary& roles,
+                           const FindGraph& find = nullptr);
 // From CompiledGraph::canonical(): the same graph with the roles it had, whatever the library has now.
 absl::StatusOr<std::shared_ptr<const CompiledGraph>> CompileBundle(std::string_view canonical);
 

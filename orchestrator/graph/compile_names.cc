@@ -2,8 +2,9 @@
 // Second step: what refers to what.
 //
 // Scopes. A name means, in this order: a node of the same sequence; the loop around, by its own name or by the name of
-// its `over` (its current utterances); then the same one sequence further out. Inside a loop's body a node that stands
-// later than its reader, or is the reader, means the round before; anywhere else the reader waits for it.
+// its `over` (its current utterances); then the same one sequence further out, up to the call around. Inside a loop's
+// body a node that stands later than its reader, or is the reader, means the round before; anywhere else the reader
+// waits for it.
 #include <algorithm>
 
 #include "orchestrator/graph/graph_compiler.h"
@@ -54,7 +55,7 @@ int32_t GraphCompiler::Resolve(int32_t reader, std::string_view name, int line, 
       return target;
     }
     const int32_t owner = siblings.owner;
-    if (owner == kNoNode) break;
+    if (owner == node(reader).scope) break;  // a called graph knows nothing around it
     if (node(owner).kind == NodeKind::kLoop &&
         (node(owner).name == name || source(owner).proto->loop().over() == name)) {
       source(reader).uses.insert(owner);
@@ -68,14 +69,14 @@ int32_t GraphCompiler::Resolve(int32_t reader, std::string_view name, int line, 
 
 void GraphCompiler::ReportUnknown(int32_t reader, std::string_view name, int line, std::string_view field) {
   for (const CompiledNode& other : graph_->nodes_) {
-    if (other.name != name) continue;
+    if (other.name != name || other.scope != node(reader).scope) continue;
     const CompiledNode& around = node(other.parent);
     Report(reader, line, "{} names \"{}\", which is inside {} \"{}\"; name \"{}\"", field, name,
            NodeKindName(around.kind), around.name, around.name);
     return;
   }
   std::vector<std::string> known;
-  for (int32_t ancestor = reader; ancestor != kNoNode; ancestor = sequence(node(ancestor).sequence).owner) {
+  for (int32_t ancestor = reader; ancestor != node(reader).scope; ancestor = node(ancestor).parent) {
     for (const int32_t sibling : sequence(node(ancestor).sequence).nodes) {
       if (sibling != ancestor) known.push_back(node(sibling).name);
     }
@@ -165,6 +166,7 @@ void GraphCompiler::ResolveNames() {
     if (proto.has_check())
       node(index).of = ResolveUtterances(index, proto.check().of(), kind.LineOf(proto.check(), "of"), "of");
     if (proto.has_loop()) ResolveLoop(index);
+    if (proto.has_call()) ResolveCall(index);
     if (proto.has_branch() && !proto.branch().otherwise_value().empty()) {
       node(index).otherwise_value = ResolveUtterances(
           index, proto.branch().otherwise_value(), kind.LineOf(proto.branch(), "otherwise_value"), "otherwise_value");
@@ -216,30 +218,29 @@ void GraphCompiler::WaitForAssessors() {
   }
 }
 
+int32_t GraphCompiler::FindResult(int32_t in, const std::string& name, std::string* why) {
+  const std::vector<int32_t>& top = sequence(in).nodes;
+  int32_t found = name.empty() && !top.empty() ? top.back() : kNoNode;
+  std::vector<std::string> names;
+  for (const int32_t index : top) {
+    names.push_back(node(index).name);
+    if (!name.empty() && node(index).name == name) found = index;
+  }
+  if (found == kNoNode) {
+    *why = fmt::format("result names \"{}\", which is no node at the top of the graph{}", name,
+                       Suggest(name, names, "nodes are"));
+  } else if (!HoldsUtterances(found)) {
+    *why = fmt::format("the result is {} \"{}\", which holds no utterances; name a speak, pick, loop, branch or call",
+                       NodeKindName(node(found).kind), node(found).name);
+  }
+  return found;
+}
+
 void GraphCompiler::ResolveResult() {
-  const std::string& name = proto().result();
-  const std::vector<int32_t>& top = graph_->sequences_.empty() ? std::vector<int32_t>() : sequence(0).nodes;
-  const int line = lines_.LineOf(proto(), "result");
-  if (top.empty()) return;
-  if (name.empty()) {
-    graph_->result_ = top.back();
-  } else {
-    std::vector<std::string> names;
-    for (const int32_t index : top) {
-      names.push_back(node(index).name);
-      if (node(index).name == name) graph_->result_ = index;
-    }
-    if (graph_->result_ == kNoNode) {
-      errors_.Add(line, fmt::format("result names \"{}\", which is no node at the top of the graph{}", name,
-                                    Suggest(name, names, "nodes are")));
-      return;
-    }
-  }
-  if (!HoldsUtterances(graph_->result_)) {
-    errors_.Add(line,
-                fmt::format("the result is {} \"{}\", which holds no utterances; name a speak, pick, loop or branch",
-                            NodeKindName(node(graph_->result_).kind), node(graph_->result_).name));
-  }
+  if (graph_->sequences_.empty() || sequence(0).nodes.empty()) return;
+  std::string why;
+  graph_->result_ = FindResult(0, proto().result(), &why);
+  if (!why.empty()) errors_.Add(lines_.LineOf(proto(), "result"), std::move(why));
 }
 
 }  // namespace conclave::orchestrator

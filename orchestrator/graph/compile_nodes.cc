@@ -37,10 +37,14 @@ const std::set<std::string, std::less<>>& ReservedWords() {
 
 }  // namespace
 
+bool IsGraphName(std::string_view name) {
+  return !name.empty() && name.size() <= 64 &&
+         std::all_of(name.begin(), name.end(), [](char c) { return IsWordRest(c) || c == '-'; });
+}
+
 void GraphCompiler::CheckHead() {
   const pb::Graph& graph = proto();
-  const auto ok = [](char c) { return IsWordRest(c) || c == '-'; };
-  if (graph.name().empty() || graph.name().size() > 64 || !std::all_of(graph.name().begin(), graph.name().end(), ok)) {
+  if (!IsGraphName(graph.name())) {
     errors_.Add(lines_.LineOf(graph, "name"),
                 fmt::format("graph name \"{}\"; a name has 1 to 64 characters of a-z 0-9 _ -", graph.name()));
   }
@@ -56,19 +60,19 @@ void GraphCompiler::CheckHead() {
   } else {
     errors_.Add(lines_.LineOf(graph, "equivalence"), fmt::format("equivalence: {}", Message(made.status())));
   }
-  CheckInputs();
+  graph_->needs_seeds_ = graph.needs_seeds();
+  CheckInputs(graph, lines_);
 }
 
-void GraphCompiler::CheckInputs() {
-  const pb::Graph& graph = proto();
+void GraphCompiler::CheckInputs(const pb::Graph& graph, const FieldLines& lines) {
   if (graph.input_size() > kGraphInputsMax) {
-    errors_.Add(lines_.LineOf(graph, "input", kGraphInputsMax),
+    errors_.Add(lines.LineOf(graph, "input", kGraphInputsMax),
                 fmt::format("{} inputs, at most {} allowed", graph.input_size(), kGraphInputsMax));
   }
   std::set<std::string> seen;
   for (int i = 0; i < graph.input_size(); ++i) {
     const std::string& name = graph.input(i).name();
-    const int line = lines_.LineOf(graph, "input", i);
+    const int line = lines.LineOf(graph, "input", i);
     if (!IsIdentifier(name, true)) {
       errors_.Add(line, fmt::format("input \"{}\"; a name is [a-z_][a-z0-9_]*, at most 64 characters", name));
     } else if (ReservedWords().contains(name) || name.starts_with("seen_")) {
@@ -79,30 +83,36 @@ void GraphCompiler::CheckInputs() {
   }
 }
 
-int32_t GraphCompiler::AddSequence(const Nodes& nodes, const std::vector<FieldLines>& lines, int32_t owner, int depth) {
+int32_t GraphCompiler::AddSequence(Nodes* nodes, const std::vector<FieldLines>& lines, int32_t owner, int depth) {
   const auto index = static_cast<int32_t>(graph_->sequences_.size());
   graph_->sequences_.emplace_back().owner = owner;
-  for (int i = 0; i < nodes.size(); ++i) AddNode(nodes.Get(i), lines[static_cast<size_t>(i)], index, depth);
+  for (int i = 0; i < nodes->size(); ++i) AddNode(nodes->Mutable(i), lines[static_cast<size_t>(i)], index, depth);
   return index;
 }
 
-void GraphCompiler::AddNode(const pb::Node& proto, FieldLines lines, int32_t in, int depth) {
+void GraphCompiler::AddNode(pb::Node* proto, FieldLines lines, int32_t in, int depth) {
   if (++node_count_ > kGraphNodesMax) {
     if (node_count_ == kGraphNodesMax + 1) {
-      errors_.Add(lines.line(),
-                  fmt::format("node \"{}\" is one too many; a graph has at most {} nodes, bodies included",
-                              proto.name(), kGraphNodesMax));
+      errors_.Add(
+          lines.line(),
+          fmt::format("node \"{}\" is one too many; a graph has at most {} nodes, bodies and called graphs included",
+                      proto->name(), kGraphNodesMax));
     }
     return;
   }
   const auto index = static_cast<int32_t>(graph_->nodes_.size());
   CompiledNode& added = graph_->nodes_.emplace_back();
   added.index = index;
-  added.name = proto.name();
+  added.name = proto->name();
   added.sequence = in;
   added.parent = sequence(in).owner;
+  if (added.parent != kNoNode) {
+    const CompiledNode& around = node(added.parent);
+    added.scope = around.kind == NodeKind::kCall ? around.index : around.scope;
+  }
+  added.full_name = added.scope == kNoNode ? added.name : node(added.scope).full_name + "." + added.name;
   added.line = lines.line();
-  sources_.push_back({&proto, lines, {}, static_cast<int>(sequence(in).nodes.size()), {}});
+  sources_.push_back({proto, lines, {}, static_cast<int>(sequence(in).nodes.size()), {}});
   sequence(in).nodes.push_back(index);
   CheckName(index);
   if (depth > kGraphDepthMax) {
@@ -110,7 +120,7 @@ void GraphCompiler::AddNode(const pb::Node& proto, FieldLines lines, int32_t in,
            kGraphDepthMax);
     return;
   }
-  switch (proto.kind_case()) {
+  switch (proto->kind_case()) {
     case pb::Node::kSpeak:
       return FillSpeak(index);
     case pb::Node::kJudge:
@@ -123,8 +133,10 @@ void GraphCompiler::AddNode(const pb::Node& proto, FieldLines lines, int32_t in,
       return FillLoop(index, depth);
     case pb::Node::kBranch:
       return FillBranch(index, depth);
+    case pb::Node::kCall:
+      return FillCall(index, depth);
     case pb::Node::KIND_NOT_SET:
-      Report(index, lines.line(), "no kind; add one of speak, judge, pick, check, loop, branch");
+      Report(index, lines.line(), "no kind; add one of speak, judge, pick, check, loop, branch, call");
   }
 }
 
@@ -137,7 +149,7 @@ void GraphCompiler::CheckName(int32_t index) {
   }
   if (ReservedWords().contains(name)) Report(index, line, "the name is a word of the expression language; rename it");
   for (const CompiledNode& other : graph_->nodes_) {
-    if (other.index != index && other.name == name) {
+    if (other.index != index && other.scope == node(index).scope && other.name == name) {
       Report(index, line, "the name is taken by the node of line {}; rename one", other.line);
       return;
     }
@@ -194,7 +206,7 @@ void GraphCompiler::FillCheck(int32_t index) {
 }
 
 void GraphCompiler::FillLoop(int32_t index, int depth) {
-  const pb::Loop& loop = source(index).proto->loop();
+  pb::Loop& loop = *source(index).proto->mutable_loop();
   const FieldLines kind = source(index).kind = source(index).lines.In(*source(index).proto, "loop");
   node(index).kind = NodeKind::kLoop;
   node(index).max_rounds = loop.max_rounds();
@@ -207,12 +219,12 @@ void GraphCompiler::FillLoop(int32_t index, int depth) {
   if (loop.body().empty()) Report(index, kind.line(), "the body is empty; add body {{ .. }}");
   std::vector<FieldLines> lines;
   for (int i = 0; i < loop.body_size(); ++i) lines.push_back(kind.In(loop, "body", i));
-  const int32_t body = AddSequence(loop.body(), lines, index, depth + 1);
+  const int32_t body = AddSequence(loop.mutable_body(), lines, index, depth + 1);
   node(index).body = body;
 }
 
 void GraphCompiler::FillBranch(int32_t index, int depth) {
-  const pb::Branch& branch = source(index).proto->branch();
+  pb::Branch& branch = *source(index).proto->mutable_branch();
   const FieldLines kind = source(index).kind = source(index).lines.In(*source(index).proto, "branch");
   node(index).kind = NodeKind::kBranch;
   if (branch.condition().empty()) Report(index, kind.line(), "no condition; add condition: \"..\"");
@@ -220,16 +232,16 @@ void GraphCompiler::FillBranch(int32_t index, int depth) {
     Report(index, kind.line(), "both bodies are empty; add then {{ .. }}");
   }
   for (const bool taken : {true, false}) {
-    const Nodes& nodes = taken ? branch.then() : branch.otherwise();
+    Nodes* const nodes = taken ? branch.mutable_then() : branch.mutable_otherwise();
     const char* field = taken ? "then" : "otherwise";
-    if (nodes.empty()) {
+    if (nodes->empty()) {
       if (branch.otherwise_value().empty()) {
         Report(index, kind.line(), "{} is empty; add nodes, or otherwise_value: an earlier node", field);
       }
       continue;
     }
     std::vector<FieldLines> lines;
-    for (int i = 0; i < nodes.size(); ++i) lines.push_back(kind.In(branch, field, i));
+    for (int i = 0; i < nodes->size(); ++i) lines.push_back(kind.In(branch, field, i));
     const int32_t arm = AddSequence(nodes, lines, index, depth + 1);
     (taken ? node(index).then : node(index).otherwise) = arm;
   }

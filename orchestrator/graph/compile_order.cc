@@ -72,8 +72,8 @@ void GraphCompiler::CheckReach() {
   }
   for (const CompiledNode& at : graph_->nodes_) {
     if (reached.contains(at.index) || (at.parent != kNoNode && !reached.contains(at.parent))) continue;
-    Report(at.index, at.line, "nothing leads from it to the result \"{}\"; use it or remove it",
-           node(graph_->result_).name);
+    const int32_t result = at.scope == kNoNode ? graph_->result_ : node(at.scope).yields;
+    Report(at.index, at.line, "nothing leads from it to the result \"{}\"; use it or remove it", node(result).name);
   }
 }
 

@@ -32,6 +32,7 @@ void GraphCompiler::AddAssessors(int32_t root, Known* known) {
     bool inside = i == root;
     for (int32_t up = node(i).parent; up != kNoNode && !inside; up = node(up).parent) inside = up == root;
     if (!inside) break;
+    if (node(i).scope != node(root).scope) continue;  // what a called graph holds is its own
     if (node(i).kind == NodeKind::kJudge) {
       known->names[node(i).name] = {"judgements", "mean_score"};
       if (!node(i).compares()) known->names[node(i).name].insert({"accepted", "fails", "passes"});
@@ -48,7 +49,7 @@ void GraphCompiler::AddAssessors(int32_t root, Known* known) {
 GraphCompiler::Known GraphCompiler::KnownTo(int32_t index) {
   Known known;
   known.names["round"] = {};
-  for (int32_t ancestor = index; ancestor != kNoNode; ancestor = node(ancestor).parent) {
+  for (int32_t ancestor = index; ancestor != node(index).scope; ancestor = node(ancestor).parent) {
     for (const int32_t sibling : sequence(node(ancestor).sequence).nodes) {
       if (sibling != ancestor) AddAssessors(sibling, &known);
       const bool before = source(sibling).position < source(ancestor).position;
@@ -144,7 +145,7 @@ void GraphCompiler::CompileWhen(int32_t index) {
   const pb::Node& proto = *source(index).proto;
   if (proto.when().empty()) return;
   Known known = KnownTo(index);
-  for (const pb::Input& input : this->proto().input()) known.names["inputs"].insert(input.name());
+  for (const pb::Input& input : ProtoAround(index).input()) known.names["inputs"].insert(input.name());
   CompileExpression(index, "when", source(index).lines.LineOf(proto, "when"), proto.when(), known, &node(index).when);
   if (node(index).when.has_value()) node(index).votes_of = known.votes_of;
 }
@@ -169,7 +170,7 @@ void GraphCompiler::CompileOwn(int32_t index) {
     }
   }
   if (proto.has_branch() && !proto.branch().condition().empty()) {
-    for (const pb::Input& input : this->proto().input()) known.names["inputs"].insert(input.name());
+    for (const pb::Input& input : ProtoAround(index).input()) known.names["inputs"].insert(input.name());
     node(index).votes_of = known.votes_of;
     CompileExpression(index, "condition", kind.LineOf(proto.branch(), "condition"), proto.branch().condition(), known,
                       &node(index).expression);
@@ -238,7 +239,7 @@ void GraphCompiler::CheckPrompts(int32_t index) {
   CompiledNode& at = node(index);
   if (at.role == nullptr) return;
   std::set<std::string> known = {"round", "member", "sample", "seen"};
-  for (const pb::Input& input : proto().input()) known.insert(input.name());
+  for (const pb::Input& input : ProtoAround(index).input()) known.insert(input.name());
   for (const CompiledSees& sees : at.sees) {
     known.insert("seen_" + sees.name);
     at.prompt_differs_by_member |= sees.DiffersByReader();

@@ -108,7 +108,8 @@ TEST(Compile, MistakesOfNamesAreAllToldAtOnce) {
                           "g.textproto:5: node \"Bad\": no rule; add by: MAJORITY, WEIGHTED_VOTE, BEST_OF_N, FIRST, "
                           "AB_MCTS_M or AB_MCTS_A",
                           "g.textproto:6: node \"round\": the name is a word of the expression language; rename it",
-                          "g.textproto:6: node \"round\": no kind; add one of speak, judge, pick, check, loop, branch",
+                          "g.textproto:6: node \"round\": no kind; add one of speak, judge, pick, check, loop, branch, "
+                          "call",
                           "g.textproto:7: result names \"c\", which is no node at the top of the graph; did you mean "
                           "\"a\"?"));
 }

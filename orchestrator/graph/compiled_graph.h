@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "conclave/deliberation/v1/graph.pb.h"
@@ -17,7 +18,7 @@
 
 namespace conclave::orchestrator {
 
-enum class NodeKind : uint8_t { kSpeak, kJudge, kPick, kCheck, kLoop, kBranch };
+enum class NodeKind : uint8_t { kSpeak, kJudge, kPick, kCheck, kLoop, kBranch, kCall };
 
 // "speak", "judge", ..
 std::string_view NodeKindName(NodeKind kind);
@@ -47,11 +48,20 @@ struct CompiledSees {
   bool DiffersByReader() const { return own || others || shuffle || among != deliberation::v1::Sees::EVERYBODY; }
 };
 
-struct CompiledNode {
-  int32_t index = 0;  // into CompiledGraph::nodes; a container before what it contains, else file order
+// An input of a called graph, made of what is around the call.
+struct CompiledArgument {
   std::string name;
+  PromptTemplate value;
+  std::vector<std::pair<std::string, int32_t>> nodes;  // that it reads, by name
+};
+
+struct CompiledNode {
+  int32_t index = 0;      // into CompiledGraph::nodes; a container before what it contains, else file order
+  std::string name;       // as written; unique in its scope
+  std::string full_name;  // unique in the graph: inside a call "<call>.<name>", else the name
   NodeKind kind = NodeKind::kSpeak;
-  int32_t parent = kNoNode;  // the loop or branch around it
+  int32_t parent = kNoNode;  // the loop, branch or call around it
+  int32_t scope = kNoNode;   // the nearest call around it
   int32_t sequence = 0;      // into CompiledGraph::sequences
   int32_t line = 0;          // of the file; 0 without one
 
@@ -106,6 +116,9 @@ struct CompiledNode {
   int32_t then = -1;  // sequences; -1: no nodes
   int32_t otherwise = -1;
   int32_t otherwise_value = kNoNode;
+  // call: `body` is the called graph, `yields` its result
+  const deliberation::v1::Graph* called = nullptr;  // in CompiledGraph::bundle
+  std::vector<CompiledArgument> arguments;
 
   // Rounds of its value that some reader looks back on; 0: nobody sees more than the latest.
   int32_t memory = 0;
@@ -125,9 +138,10 @@ struct CompiledNode {
   }
 };
 
-// Nodes that run one after, or beside, another: the whole graph, a loop's body, an arm of a branch.
+// Nodes that run one after, or beside, another: the whole graph, a loop's body, an arm of a branch, a
+// called graph.
 struct NodeSequence {
-  int32_t owner = kNoNode;     // the loop or branch; kNoNode: the graph
+  int32_t owner = kNoNode;     // the loop, branch or call; kNoNode: the graph
   std::vector<int32_t> nodes;  // in an order in which every node follows its `after`
 };
 
@@ -150,8 +164,18 @@ class CompiledGraph {
   const std::string& revision() const { return revision_; }
   const deliberation::v1::GraphBundle& bundle() const { return bundle_; }
 
-  // The node of that name, or null.
-  const CompiledNode* Find(std::string_view name) const;
+  // The node of that full name, or null.
+  const CompiledNode* Find(std::string_view full_name) const;
+  // The node of that name in a scope (a call, or kNoNode: outside of calls), or null.
+  const CompiledNode* FindIn(int32_t scope, std::string_view name) const;
+  // Whether a node is in a container, at any depth. Contents follow their container directly.
+  bool IsInside(int32_t index, int32_t container) const;
+  // The graph that a scope belongs to.
+  const deliberation::v1::Graph& ProtoOf(int32_t scope) const {
+    return scope == kNoNode ? proto() : *node(scope).called;
+  }
+  // It, or a graph that it calls, must be repeatable.
+  bool needs_seeds() const { return needs_seeds_; }
   // Names that a binding must map to members, sorted, each once.
   std::vector<std::string> MemberNames() const;
 
@@ -163,6 +187,7 @@ class CompiledGraph {
   int32_t result_ = kNoNode;
   std::shared_ptr<const grade::Grader> grader_;
   bool follows_ = false;
+  bool needs_seeds_ = false;
   std::string canonical_;
   std::string revision_;
 };

@@ -77,6 +77,8 @@ class Bounder {
       Work work;
       if (node.kind == NodeKind::kLoop) {
         work.Add(sequences[Index(node.body)], node.max_rounds);
+      } else if (node.kind == NodeKind::kCall) {
+        work = sequences[Index(node.body)];
       } else if (node.kind == NodeKind::kBranch) {
         for (const int32_t arm : {node.then, node.otherwise}) {
           if (arm >= 0) work = Larger(work, sequences[Index(arm)]);
@@ -122,6 +124,15 @@ class Bounder {
         }
         return held;
       }
+      case NodeKind::kCall: {
+        // When its budget runs out, one utterance of any node of it.
+        Holding held = At(node.yields);
+        for (int32_t i = node.index + 1; i < static_cast<int32_t>(graph_.nodes().size()); ++i) {
+          if (!graph_.IsInside(i, node.index)) break;
+          if (At(i).count > 0) held = larger(held, {1, At(i).tokens});
+        }
+        return held;
+      }
     }
     return {};
   }
@@ -159,12 +170,17 @@ class Bounder {
                   static_cast<double>(inputs_.input_bytes);
     for (const pb::Turn& turn : node.role->proto.examples()) text += static_cast<double>(turn.content().size());
     double shown = 0;
+    for (int32_t scope = node.scope; scope != kNoNode; scope = graph_.node(scope).scope) {
+      for (const CompiledArgument& argument : graph_.node(scope).arguments) {
+        for (const auto& [name, read] : argument.nodes) shown += At(read).tokens;
+      }
+    }
     if (node.compares()) {
-      shown = Window(node) * (At(node.of).tokens + kFramingTokens);
+      shown += Window(node) * (At(node.of).tokens + kFramingTokens);
     } else if (const int32_t subject = node.kind == NodeKind::kJudge ? node.of : node.each; subject != kNoNode) {
       // The utterance, and what it is about.
       const CompiledNode& from = graph_.node(subject);
-      shown = At(subject).tokens + At(from.kind == NodeKind::kJudge ? from.of : from.each).tokens;
+      shown += At(subject).tokens + At(from.kind == NodeKind::kJudge ? from.of : from.each).tokens;
     }
     for (const CompiledSees& sees : node.sees) {
       const Holding held = At(sees.node);

@@ -28,8 +28,6 @@ struct Box {
   double bottom() const { return y + height; }
 };
 
-bool IsFrame(const CompiledNode& node) { return node.kind == NodeKind::kLoop || node.kind == NodeKind::kBranch; }
-
 class SvgDrawing {
  public:
   explicit SvgDrawing(const CompiledGraph& graph)
@@ -166,8 +164,8 @@ class SvgDrawing {
     out_ += fmt::format(
         "<rect data-node=\"{}\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"7\" fill=\"{}\" "
         "stroke=\"{}\" stroke-width=\"{}\"{}/>\n",
-        XmlEscaped(node.name), box.x, box.y, box.width, box.height, colours.fill, colours.edge, result ? 2.4 : 1.2,
-        IsFrame(node) ? " stroke-dasharray=\"6 4\"" : "");
+        XmlEscaped(PlaceOf(node, graph_)), box.x, box.y, box.width, box.height, colours.fill, colours.edge,
+        result ? 2.4 : 1.2, IsFrame(node) ? " stroke-dasharray=\"6 4\"" : "");
     double y = box.y + 17;
     out_ += fmt::format(
         "<text x=\"{:.1f}\" y=\"{:.1f}\"><tspan font-weight=\"600\" font-size=\"12\">{}</tspan><tspan dx=\"7\" "
@@ -242,8 +240,8 @@ class SvgDrawing {
     out_ += fmt::format(
         "<path data-from=\"{}\" data-to=\"{}\" d=\"M{:.1f} {:.1f} C{:.1f} {:.1f} {:.1f} {:.1f} {:.1f} {:.1f}\" "
         "fill=\"none\" stroke=\"#5b6570\" stroke-width=\"1.3\"{} marker-end=\"url(#arrow)\"/>\n",
-        XmlEscaped(graph_.node(line.from).name), XmlEscaped(graph_.node(line.to).name), x1, y1, cx1, cy1, cx2, cy2, x2,
-        y2, dash);
+        XmlEscaped(PlaceOf(graph_.node(line.from), graph_)), XmlEscaped(PlaceOf(graph_.node(line.to), graph_)), x1, y1,
+        cx1, cy1, cx2, cy2, x2, y2, dash);
     if (line.label.empty()) return;
     // At the middle of the curve, on a white ground.
     out_ += fmt::format(

@@ -2,6 +2,8 @@
 // Graphviz and Mermaid: both draw frames as nested blocks, so the two differ in words only.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "orchestrator/graph/draw.h"
 #include "orchestrator/graph/drawing.h"
 
@@ -10,8 +12,6 @@ namespace {
 
 constexpr size_t kDetailCharacters = 60;
 
-bool IsFrame(const CompiledNode& node) { return node.kind == NodeKind::kLoop || node.kind == NodeKind::kBranch; }
-
 std::string DotEscaped(std::string_view text) {
   std::string out;
   for (const char c : text) {
@@ -19,6 +19,13 @@ std::string DotEscaped(std::string_view text) {
     if (static_cast<uint8_t>(c) >= 0x20) out += c;
   }
   return out;
+}
+
+// Of a node, for the pictures' own languages. Names have no hyphen, so that no two are the same.
+std::string Id(const CompiledNode& node) {
+  std::string id = node.full_name;
+  std::replace(id.begin(), id.end(), '.', '-');
+  return id;
 }
 
 std::string Label(const CompiledNode& node, const CompiledGraph& graph, std::string (*escape)(std::string_view),
@@ -69,11 +76,11 @@ std::string DrawDot(const CompiledGraph& graph) {
       graph, 0, 1, "}",
       [&](const CompiledNode& node) {
         const KindColours colours = ColoursOf(node.kind);
-        return fmt::format("{} [label=\"{}\" fillcolor=\"{}\" color=\"{}\"];", node.name,
+        return fmt::format("\"{}\" [label=\"{}\" fillcolor=\"{}\" color=\"{}\"];", Id(node),
                            Label(node, graph, DotEscaped, "\\n"), colours.fill, colours.edge);
       },
       [&](const CompiledNode& node) {
-        return fmt::format("subgraph cluster_{} {{ label=\"{}\"; color=\"{}\"; style=rounded;", node.name,
+        return fmt::format("subgraph \"cluster_{}\" {{ label=\"{}\"; color=\"{}\"; style=rounded;", Id(node),
                            Label(node, graph, DotEscaped, "\\n"), ColoursOf(node.kind).edge);
       },
       &out);
@@ -83,9 +90,9 @@ std::string DrawDot(const CompiledGraph& graph) {
                         : line.kind == LineKind::kValue ? "style=solid"
                                                         : "style=dotted constraint=false";
     if (!line.label.empty()) style += fmt::format(" label=\"{}\"", DotEscaped(line.label));
-    if (IsFrame(graph.node(line.from))) style += " ltail=cluster_" + graph.node(line.from).name;
-    if (IsFrame(graph.node(line.to))) style += " lhead=cluster_" + graph.node(line.to).name;
-    out += fmt::format("  {} -> {} [{}];\n", Anchor(graph, line.from).name, Anchor(graph, line.to).name, style);
+    if (IsFrame(graph.node(line.from))) style += fmt::format(" ltail=\"cluster_{}\"", Id(graph.node(line.from)));
+    if (IsFrame(graph.node(line.to))) style += fmt::format(" lhead=\"cluster_{}\"", Id(graph.node(line.to)));
+    out += fmt::format("  \"{}\" -> \"{}\" [{}];\n", Id(Anchor(graph, line.from)), Id(Anchor(graph, line.to)), style);
   }
   return out + "}\n";
 }
@@ -95,11 +102,11 @@ std::string DrawMermaid(const CompiledGraph& graph) {
   PutSequence(
       graph, 0, 1, "end",
       [&](const CompiledNode& node) {
-        return fmt::format("n_{}[\"{}\"]:::{}", node.name, Label(node, graph, XmlEscaped, "<br/>"),
+        return fmt::format("n_{}[\"{}\"]:::{}", Id(node), Label(node, graph, XmlEscaped, "<br/>"),
                            NodeKindName(node.kind));
       },
       [&](const CompiledNode& node) {
-        return fmt::format("subgraph n_{}[\"{}\"]", node.name, Label(node, graph, XmlEscaped, "<br/>"));
+        return fmt::format("subgraph n_{}[\"{}\"]", Id(node), Label(node, graph, XmlEscaped, "<br/>"));
       },
       &out);
   for (const DrawnLine& line : LinesOf(graph)) {
@@ -109,7 +116,7 @@ std::string DrawMermaid(const CompiledGraph& graph) {
                                    : line.kind == LineKind::kSees ? "-.->"
                                                                   : "-..->";
     const std::string label = line.label.empty() ? "" : fmt::format("|\"{}\"|", XmlEscaped(line.label));
-    out += fmt::format("  n_{} {}{} n_{}\n", graph.node(line.from).name, arrow, label, graph.node(line.to).name);
+    out += fmt::format("  n_{} {}{} n_{}\n", Id(graph.node(line.from)), arrow, label, Id(graph.node(line.to)));
   }
   for (const NodeKind kind : {NodeKind::kSpeak, NodeKind::kJudge, NodeKind::kPick, NodeKind::kCheck}) {
     const KindColours colours = ColoursOf(kind);

@@ -10,13 +10,6 @@ namespace {
 
 namespace pb = deliberation::v1;
 
-bool Contains(const CompiledGraph& graph, int32_t container, int32_t node) {
-  for (int32_t up = graph.node(node).parent; up != kNoNode; up = graph.node(up).parent) {
-    if (up == container) return true;
-  }
-  return false;
-}
-
 // Whether `reader` reads `target` of the round before: both are inside one loop's body and the target does not run
 // first.
 bool IsRoundBefore(const CompiledGraph& graph, int32_t reader, int32_t target) {
@@ -47,12 +40,22 @@ std::string SeesLabel(const CompiledSees& sees) {
 
 }  // namespace
 
+bool IsFrame(const CompiledNode& node) {
+  return node.kind == NodeKind::kLoop || node.kind == NodeKind::kBranch || node.kind == NodeKind::kCall;
+}
+
+std::string PlaceOf(const CompiledNode& node, const CompiledGraph& graph) {
+  std::string place = node.name;
+  for (int32_t up = node.parent; up != kNoNode; up = graph.node(up).parent) place = graph.node(up).name + "." + place;
+  return place;
+}
+
 std::vector<DrawnLine> LinesOf(const CompiledGraph& graph) {
   std::vector<DrawnLine> lines;
   for (const CompiledNode& node : graph.nodes()) {
     const auto add = [&](int32_t from, LineKind kind, std::string label) {
       if (from == kNoNode) return;
-      const bool inside = Contains(graph, from, node.index);
+      const bool inside = graph.IsInside(node.index, from);
       if (!inside && IsRoundBefore(graph, node.index, from)) kind = LineKind::kNextRound;
       lines.push_back({from, node.index, kind, std::move(label), inside});
     };
@@ -62,7 +65,11 @@ std::vector<DrawnLine> LinesOf(const CompiledGraph& graph) {
     add(node.each, LineKind::kValue, "each");
     add(node.otherwise_value, LineKind::kValue, "otherwise");
     for (const CompiledSees& sees : node.sees) add(sees.node, LineKind::kSees, SeesLabel(sees));
-    if (node.yields != kNoNode) lines.push_back({node.yields, node.index, LineKind::kNextRound, "next round", false});
+    for (const CompiledArgument& argument : node.arguments) {
+      for (const auto& [name, read] : argument.nodes) add(read, LineKind::kSees, argument.name);
+    }
+    if (node.kind == NodeKind::kLoop && node.yields != kNoNode)
+      lines.push_back({node.yields, node.index, LineKind::kNextRound, "next round", false});
   }
   return lines;
 }
@@ -118,9 +125,16 @@ std::vector<std::string> DetailsOf(const CompiledNode& node, const CompiledGraph
     case NodeKind::kBranch:
       if (node.expression.has_value()) details.push_back("if " + node.expression->source());
       break;
+    case NodeKind::kCall:
+      details.push_back("graph " + node.called->name());
+      if (node.called->budget().has_calls()) details.push_back(fmt::format("{} calls", node.called->budget().calls()));
+      break;
   }
   if (node.when.has_value()) details.push_back("when " + node.when->source());
   if (node.index == graph.result()) details.emplace_back("result");
+  if (node.scope != kNoNode && graph.node(node.scope).yields == node.index) {
+    details.push_back("result of " + graph.node(node.scope).name);
+  }
   return details;
 }
 
@@ -138,6 +152,8 @@ KindColours ColoursOf(NodeKind kind) {
       return {"#fafbfc", "#8a94a0"};
     case NodeKind::kBranch:
       return {"#fdfaf3", "#a08c5a"};
+    case NodeKind::kCall:
+      return {"#f2f6f6", "#4a8a8c"};
   }
   return {"#ffffff", "#000000"};
 }

@@ -12,8 +12,8 @@
 namespace conclave::orchestrator {
 
 enum class LineKind : uint8_t {
-  kValue,  // of, over, otherwise_value
-  kSees,
+  kValue,      // of, over, otherwise_value
+  kSees,       // shown in a prompt, read by an argument
   kNextRound,  // yields, and what a body reads of the round before
 };
 
@@ -30,6 +30,12 @@ std::vector<DrawnLine> LinesOf(const CompiledGraph& graph);
 
 // The small print of a node: "prover x dense/* x 2", "WEIGHTED_VOTE by verify.mean_score", "at most 3 rounds", ..
 std::vector<std::string> DetailsOf(const CompiledNode& node, const CompiledGraph& graph);
+
+// Drawn around what it holds: a loop, a branch, a call.
+bool IsFrame(const CompiledNode& node);
+
+// Where a node stands, as in the paths of events without rounds: "review.critique".
+std::string PlaceOf(const CompiledNode& node, const CompiledGraph& graph);
 
 // Colours of a kind, as "#rrggbb".
 struct KindColours {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "orchestrator/graph/compile.h"
 #include "orchestrator/graph/compiled_graph.h"
 #include "orchestrator/graph/diagnostics.h"
 #include "orchestrator/role/role.h"
@@ -17,9 +18,13 @@
 
 namespace conclave::orchestrator {
 
+// 1 to 64 characters of a-z 0-9 _ -.
+bool IsGraphName(std::string_view name);
+
 class GraphCompiler {
  public:
-  GraphCompiler(const deliberation::v1::Graph& graph, FieldLines lines, std::string file, const RoleLibrary& roles);
+  GraphCompiler(const deliberation::v1::Graph& graph, FieldLines lines, std::string file, const RoleLibrary& roles,
+                const FindGraph& find);
   // Null when something was reported.
   std::shared_ptr<const CompiledGraph> Compile();
   const Diagnostics& diagnostics() const { return errors_; }
@@ -27,11 +32,11 @@ class GraphCompiler {
  private:
   // What is known of a node besides its compiled form.
   struct Source {
-    const deliberation::v1::Node* proto = nullptr;
-    FieldLines lines;        // of the Node
-    FieldLines kind;         // of its Speak, Judge, ..
-    int position = 0;        // in its sequence, in file order
-    std::set<int32_t> uses;  // nodes whose value it reads, in this round or the last
+    deliberation::v1::Node* proto = nullptr;  // in the bundle
+    FieldLines lines;                         // of the Node
+    FieldLines kind;                          // of its Speak, Judge, ..
+    int position = 0;                         // in its sequence, in file order
+    std::set<int32_t> uses;                   // nodes whose value it reads, in this round or the last
   };
   // What an expression may read.
   struct Known {
@@ -48,14 +53,14 @@ class GraphCompiler {
   NodeSequence& sequence(int32_t index) { return graph_->sequences_[static_cast<size_t>(index)]; }
   template <typename... Args>
   void Report(int32_t index, int line, fmt::format_string<Args...> format, Args&&... args) {
-    errors_.AtNode(line, node(index).name, format, std::forward<Args>(args)...);
+    errors_.AtNode(line, node(index).full_name, format, std::forward<Args>(args)...);
   }
 
   // compile_nodes.cc, compile_seats.cc: the tree of nodes, names, numbers.
   void CheckHead();
-  void CheckInputs();
-  int32_t AddSequence(const Nodes& nodes, const std::vector<FieldLines>& lines, int32_t owner, int depth);
-  void AddNode(const deliberation::v1::Node& proto, FieldLines lines, int32_t sequence, int depth);
+  void CheckInputs(const deliberation::v1::Graph& graph, const FieldLines& lines);
+  int32_t AddSequence(Nodes* nodes, const std::vector<FieldLines>& lines, int32_t owner, int depth);
+  void AddNode(deliberation::v1::Node* proto, FieldLines lines, int32_t sequence, int depth);
   void CheckName(int32_t index);
   void FillSpeak(int32_t index);
   void FillAssign(int32_t index);
@@ -68,6 +73,15 @@ class GraphCompiler {
   void FillCheck(int32_t index);
   void FillLoop(int32_t index, int depth);
   void FillBranch(int32_t index, int depth);
+
+  // compile_calls.cc: graphs in the graph.
+  void FillCall(int32_t index, int depth);
+  bool FindCalled(int32_t index);
+  void CheckCalled(int32_t index);
+  void FillArguments(int32_t index);
+  void ResolveCall(int32_t index);
+  const deliberation::v1::Graph& ProtoAround(int32_t index) const;
+
   template <typename Message>
   void FillSeats(int32_t index, const Message& message);
   template <typename Message>
@@ -87,6 +101,8 @@ class GraphCompiler {
   void WaitForAssessors();
   bool Reaches(int32_t from, int32_t to);
   void ResolveResult();
+  // The node of a sequence that a graph's `result` names, the last one without a name; or kNoNode and why.
+  int32_t FindResult(int32_t sequence, const std::string& name, std::string* why);
   bool HoldsUtterances(int32_t index);
   bool InLoopBody(int32_t sequence);
 
@@ -113,6 +129,7 @@ class GraphCompiler {
   std::shared_ptr<CompiledGraph> graph_ = std::make_shared<CompiledGraph>();
   FieldLines lines_;
   const RoleLibrary& roles_;
+  const FindGraph& find_;
   Diagnostics errors_;
   std::vector<Source> sources_;
   int node_count_ = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a graph: either errors, or a graph that can be stored, read back and drawn.
+// Any bytes as a graph, and as every graph that it calls: either errors, or a graph that can be stored, read back and
+// drawn.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -7,6 +8,7 @@
 #include "common/check.h"
 #include "orchestrator/graph/compile.h"
 #include "orchestrator/graph/draw.h"
+#include "protos/textproto.h"
 
 namespace {
 
@@ -29,7 +31,13 @@ const conclave::orchestrator::RoleLibrary& Roles() {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   namespace orchestrator = conclave::orchestrator;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  const orchestrator::CompileResult result = orchestrator::CompileGraphText(text, "fuzz.textproto", Roles());
+  conclave::deliberation::v1::Graph called;
+  conclave::ParseTextproto(text, &called);
+  const orchestrator::FindGraph library = [&](const std::string& name) {
+    called.set_name(name);
+    return absl::StatusOr<conclave::deliberation::v1::Graph>(called);
+  };
+  const auto result = orchestrator::CompileGraphText(text, "fuzz.textproto", Roles(), library);
   CONCLAVE_CHECK((result.graph == nullptr) != result.errors.empty());
   if (result.graph != nullptr) {
     const auto again = orchestrator::CompileBundle(result.graph->canonical());

@@ -6,8 +6,9 @@
 
 namespace conclave::orchestrator {
 
-inline constexpr int kGraphNodesMax = 256;  // bodies included
+inline constexpr int kGraphNodesMax = 256;  // bodies and called graphs included
 inline constexpr int kGraphDepthMax = 16;   // a node at the top has depth 1
+inline constexpr int kCallDepthMax = 4;     // graphs that call graphs
 inline constexpr int kGraphInputsMax = 32;
 inline constexpr int kLoopRoundsMax = 64;
 inline constexpr int kSamplesMax = 64;                  // per member of a speak, per judge and utterance

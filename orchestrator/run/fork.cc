@@ -21,23 +21,30 @@ constexpr size_t kShownBytes = 60;
 
 // ---- Changes
 
-// Nodes that ask somebody, wherever they stand, by name.
+// Nodes that ask somebody, wherever they stand, by full name.
 std::map<std::string, std::string*> RolesOf(pb::Graph* graph) {
   std::map<std::string, std::string*> roles;
-  std::vector<pb::Node*> waiting;
-  for (pb::Node& node : *graph->mutable_node()) waiting.push_back(&node);
+  struct Waiting {
+    std::string scope;  // "", or "<call>."
+    pb::Node* node;
+  };
+  std::vector<Waiting> waiting;
+  const auto add = [&](const std::string& scope, google::protobuf::RepeatedPtrField<pb::Node>* nodes) {
+    for (pb::Node& node : *nodes) waiting.push_back({scope, &node});
+  };
+  add("", graph->mutable_node());
   while (!waiting.empty()) {
-    pb::Node* node = waiting.back();
+    const auto [scope, node] = waiting.back();
     waiting.pop_back();
-    if (node->has_speak()) roles[node->name()] = node->mutable_speak()->mutable_role();
-    if (node->has_judge()) roles[node->name()] = node->mutable_judge()->mutable_role();
-    if (node->has_loop()) {
-      for (pb::Node& inner : *node->mutable_loop()->mutable_body()) waiting.push_back(&inner);
-    }
+    const std::string name = scope + node->name();
+    if (node->has_speak()) roles[name] = node->mutable_speak()->mutable_role();
+    if (node->has_judge()) roles[name] = node->mutable_judge()->mutable_role();
+    if (node->has_loop()) add(scope, node->mutable_loop()->mutable_body());
     if (node->has_branch()) {
-      for (pb::Node& inner : *node->mutable_branch()->mutable_then()) waiting.push_back(&inner);
-      for (pb::Node& inner : *node->mutable_branch()->mutable_otherwise()) waiting.push_back(&inner);
+      add(scope, node->mutable_branch()->mutable_then());
+      add(scope, node->mutable_branch()->mutable_otherwise());
     }
+    if (node->has_call()) add(name + ".", node->mutable_call()->mutable_called()->mutable_node());
   }
   return roles;
 }
@@ -57,7 +64,9 @@ absl::StatusOr<std::shared_ptr<const CompiledGraph>> ChangePrompts(const Compile
     for (const pb::Role& role : bundle.role()) {
       if (role.name() == *found->second) changed = role;
     }
-    changed.set_name(fmt::format("{}_{}", changed.name(), node));
+    std::string name = fmt::format("{}_{}", changed.name(), node);
+    std::replace(name.begin(), name.end(), '.', '_');
+    changed.set_name(std::move(name));
     changed.set_task(task);
     *found->second = changed.name();
     *bundle.add_role() = std::move(changed);

@@ -73,6 +73,23 @@ TEST_F(Fork, ANewPromptFromAnEventOnAndWhatWasBeforeStands) {
   for (size_t i = 1; i < 6; ++i) EXPECT_EQ(events[i].event_case(), record_.events[i].event_case()) << i;
 }
 
+TEST_F(Fork, APromptInsideACalledGraphIsNamedByTheCall) {
+  record_.graph = MustCompile(R"(
+name: "g" input { name: "question" }
+node { name: "draft" speak { role: "say" members: "m*" } }
+node { name: "vote" call { graph: "v" called { name: "v" input { name: "question" }
+  node { name: "draft" speak { role: "say" members: "m*" } } node { name: "verdict" pick { of: "draft" by: MAJORITY } } } } }
+node { name: "last" pick { of: "draft" also: "vote" by: MAJORITY } }
+)");
+  record_.spec = SpecFor(*record_.graph, {"m1", "m2"}, 5);
+  record_.events =
+      Drive(record_.graph, record_.spec, [](const CallSpec&) { return Reply{.text = "it is #### 1"}; }).events;
+  std::vector<pb::Event> events;
+  const auto made = GoOn({.at_event = 1, .prompts = {{"vote.draft", "ANEW {{ question }}"}}}, &events);
+  EXPECT_THAT(made, ElementsAre("m1: ANEW What is 6 times 7?", "m1: What is 6 times 7? r0",
+                                "m2: ANEW What is 6 times 7?", "m2: What is 6 times 7? r0"));
+}
+
 TEST_F(Fork, WithoutAChangeTheRestIsSaidAgainAndFromTheStartEverythingIs) {
   std::vector<pb::Event> events;
   EXPECT_EQ(GoOn({.at_event = 0}, &events).size(), 4u);

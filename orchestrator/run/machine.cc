@@ -20,14 +20,6 @@ namespace pb = deliberation::v1;
 
 constexpr size_t kInputBytesMax = 1 << 20;  // all inputs of a run together
 
-int64_t Nanoseconds(const google::protobuf::Duration& duration) {
-  constexpr int64_t kPerSecond = 1'000'000'000;
-  if (duration.seconds() > std::numeric_limits<int64_t>::max() / kPerSecond - 1) {
-    return std::numeric_limits<int64_t>::max();
-  }
-  return duration.seconds() * kPerSecond + duration.nanos();
-}
-
 // What decides the run but is not said in the graph: inputs by name, with defaults filled in.
 std::map<std::string, std::string> Complete(const CompiledGraph& graph, std::map<std::string, std::string> inputs) {
   for (const pb::Input& input : graph.proto().input()) {
@@ -218,10 +210,9 @@ void Machine::Impl::EndSuccessfully() {
   std::vector<int32_t> ids = values_.node(result.index).utterances;
   if (ids.empty() && exhausted_) ids = best_;
   if (ids.empty() && holes_ > 0) {
-    return Fail(exhausted_
-                    ? ResourceExhausted("the budget ran out before there was any answer")
-                    : Unavailable("no utterance reached the result \"{}\": {} calls were lost, the last with: {}",
-                                  result.name, holes_, Message(last_loss_)));
+    return Fail(ran_out_ ? ResourceExhausted("the budget ran out before there was any answer")
+                         : Unavailable("no utterance reached the result \"{}\": {} calls were lost, the last with: {}",
+                                       result.name, holes_, Message(last_loss_)));
   }
   ending_.state = pb::RUN_STATE_SUCCEEDED;
   ending_.best_effort = exhausted_;
@@ -254,39 +245,6 @@ void Machine::Impl::PutRunFinished() {
   *finished->mutable_ledger() = ledger_;
   finished->set_best_effort(ending_.best_effort);
   finished->set_hole_count(holes_);
-}
-
-void Machine::Impl::OnWallTime() {
-  if (stage_ != Stage::kRunning || !wall_time_.has_value()) return;
-  const double seconds = static_cast<double>(Nanoseconds(wall_time_->budget.wall_time())) * 1e-9;
-  const bool best = wall_time_->budget.on_exhausted() == pb::Budget::RETURN_BEST;
-  Exhaust({wall_time_->name, "wall_time", seconds, seconds, best ? pb::Budget::RETURN_BEST : pb::Budget::FAIL});
-  if (stage_ != Stage::kRunning) return;
-  // Calls under way would go on past the limit: they are given up, and the graph ends with what there is.
-  for (Call& call : calls_) {
-    if (!call.open || call.cancelled) continue;
-    call.cancelled = true;
-    out_->cancel.push_back(call.spec.id);
-    const Slot& slot = values_.node(call.node).slots[static_cast<size_t>(call.slot)];
-    // A slot with two calls under way is given up once.
-    if (slot.state == Slot::State::kPending) Resolve(call.node, call.slot, Slot::State::kHole, -1);
-  }
-}
-
-void Machine::Impl::Exhaust(const Exhausted& exhausted) {
-  if (!exhausted_) {
-    pb::BudgetExhausted* event = AddEvent("")->mutable_budget_exhausted();
-    event->set_unit(exhausted.unit);
-    event->set_limit(exhausted.limit);
-    event->set_needed(exhausted.needed);
-  }
-  exhausted_ = true;
-  if (exhausted.on_exhausted != pb::Budget::RETURN_BEST) {
-    Fail(ResourceExhausted(
-        "BUDGET: {} of the {}'s budget ran out: {} allowed, {} needed; raise it, or set on_exhausted: "
-        "RETURN_BEST",
-        exhausted.unit, exhausted.budget, exhausted.limit, exhausted.needed));
-  }
 }
 
 std::vector<Machine::Outstanding> Machine::Impl::OutstandingCalls() const {

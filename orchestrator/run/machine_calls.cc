@@ -38,9 +38,10 @@ void Machine::Impl::StartCalls(const CompiledNode& node) {
   state.done = 0;
   ++state.begun;
   state.hedged = state.closing = false;
-  PutNodeStarted(node, exhausted_ ? 0 : state.slots.size());
+  const bool ran_out = RanOut(AllowanceAt(node.index));
+  PutNodeStarted(node, ran_out ? 0 : state.slots.size());
   if (state.slots.empty()) return CallsDone(node);
-  if (exhausted_) {
+  if (ran_out) {
     for (size_t i = 0; i < state.slots.size(); ++i) {
       Resolve(node.index, static_cast<int32_t>(i), Slot::State::kHole, -1);
     }
@@ -127,6 +128,7 @@ void Machine::Impl::Enqueue(const CompiledNode& node, int32_t slot_index, std::s
   Call& call = queue_.emplace_back();
   call.node = node.index;
   call.slot = slot_index;
+  call.allowance = AllowanceAt(node.index);
   call.spec.node_path = state.path;
   call.spec.key.set_member(member);
   call.spec.key.set_sample(slot.sample);
@@ -169,21 +171,16 @@ Amount Machine::Impl::Reservation(const CallSpec& call) const {
 void Machine::Impl::Dispatch() {
   while (!queue_.empty() && stage_ == Stage::kRunning) {
     Call& next = queue_.front();
-    if (exhausted_) {
+    Fit fit = RanOut(next.allowance) ? Fit::kNever : Reserve(next);
+    if (fit == Fit::kLater) {
+      if (stage_ != Stage::kRunning) return;
+      if (!RanOut(next.allowance)) return;  // when a call under way has ended
+      fit = Fit::kNever;
+    }
+    if (fit == Fit::kNever) {
       const Call dropped = std::move(next);
       queue_.pop_front();
       DropWaiting(dropped);
-      continue;
-    }
-    if (const std::optional<Exhausted> refused = account_.Reserve(next.reserved)) {
-      if (next.spec.beside.has_value()) {  // a second call is made where there is room for it, or not at all
-        const Call dropped = std::move(next);
-        queue_.pop_front();
-        DropWaiting(dropped);
-        continue;
-      }
-      if (account_.FitsWithoutReservations(next.reserved)) return;  // when a call under way has ended
-      Exhaust(*refused);
       continue;
     }
     next.spec.id = static_cast<uint32_t>(calls_.size());
@@ -225,7 +222,7 @@ void Machine::Impl::CancelSlots(int32_t of_node, int32_t begin, int32_t end) {
 }
 
 void Machine::Impl::Charge(Call* call, const inference::v1::Usage& usage, bool discarded, bool estimated) {
-  account_.Settle(call->reserved, AmountOf(usage));
+  Settle(*call, AmountOf(usage));
   AddToLedger(usage, discarded, estimated, &ledger_);
   call->open = false;
   --in_flight_;

@@ -48,7 +48,8 @@ void Machine::Impl::SequenceDone(int32_t sequence) {
   const int32_t owner = graph_->sequence(sequence).owner;
   if (owner == kNoNode) return EndSuccessfully();
   const CompiledNode& node = graph_->node(owner);
-  return node.kind == NodeKind::kLoop ? RoundDone(node) : ArmDone(node);
+  if (node.kind == NodeKind::kLoop) return RoundDone(node);
+  return node.kind == NodeKind::kCall ? CalledDone(node) : ArmDone(node);
 }
 
 void Machine::Impl::StartNode(const CompiledNode& node) {
@@ -76,6 +77,8 @@ void Machine::Impl::StartNode(const CompiledNode& node) {
       return StartLoop(node);
     case NodeKind::kBranch:
       return StartBranch(node);
+    case NodeKind::kCall:
+      return StartCalled(node);
   }
 }
 
@@ -92,7 +95,12 @@ pb::NodeFinished* Machine::Impl::FinishNode(const CompiledNode& node) {
   work_.push_back(node.sequence);
   const bool answers = std::any_of(state.utterances.begin(), state.utterances.end(),
                                    [&](int32_t id) { return values_.utterance(id).answer.has_value(); });
-  if (answers) best_ = state.utterances;
+  if (answers) {
+    best_ = state.utterances;
+    for (int32_t at = AllowanceAt(node.index); at >= 0; at = allowances_[static_cast<size_t>(at)].outer) {
+      allowances_[static_cast<size_t>(at)].best = state.utterances;
+    }
+  }
   if (node.kind != NodeKind::kLoop) Remember(node, &state);  // a loop remembers its own rounds
   pb::NodeFinished* finished = AddEvent(state.path)->mutable_node_finished();
   finished->set_utterance_count(static_cast<int32_t>(state.utterances.size()));
@@ -118,9 +126,7 @@ void Machine::Impl::PutVotes(std::span<const VoteGroup> groups, pb::NodeFinished
 // Values of an earlier time that the container ran are nobody's "round before".
 void Machine::Impl::ClearContents(int32_t container) {
   for (int32_t i = container + 1; i < static_cast<int32_t>(graph_->nodes().size()); ++i) {
-    int32_t up = graph_->node(i).parent;
-    while (up != kNoNode && up != container) up = graph_->node(up).parent;
-    if (up == kNoNode) break;  // contents follow their container directly
+    if (!graph_->IsInside(i, container)) break;
     values_.node(i).ClearValue();
     values_.node(i).previous.clear();
     values_.node(i).passes = values_.node(i).fails = 0;
@@ -167,11 +173,12 @@ void Machine::Impl::RoundDone(const CompiledNode& node) {
     if (!met.ok()) return Fail(met.status());
     until = *met;
   }
-  if (!until && !exhausted_ && state.round < node.max_rounds) return NextRound(node);
+  const bool ran_out = RanOut(AllowanceAt(node.index));
+  if (!until && !ran_out && state.round < node.max_rounds) return NextRound(node);
   if (until) {
     state.note = "until: " + node.expression->source();
   } else {
-    state.note = exhausted_ ? "the budget ran out" : fmt::format("max_rounds: {}", node.max_rounds);
+    state.note = ran_out ? "the budget ran out" : fmt::format("max_rounds: {}", node.max_rounds);
   }
   const std::vector<VoteGroup> groups = GroupVotes(BallotsOf(values_, state.utterances));
   pb::NodeFinished* finished = FinishNode(node);
@@ -202,6 +209,34 @@ void Machine::Impl::ArmDone(const CompiledNode& node) {
     }
   }
   if (last != kNoNode) state.utterances = values_.node(last).utterances;
+  const std::vector<VoteGroup> groups = GroupVotes(BallotsOf(values_, state.utterances));
+  PutVotes(groups, FinishNode(node));
+}
+
+void Machine::Impl::StartCalled(const CompiledNode& node) {
+  PutNodeStarted(node, 0);
+  ClearContents(node.index);
+  auto inputs = variables_.Arguments(node);
+  if (!inputs.ok()) return Fail(inputs.status());
+  NodeState& state = values_.node(node.index);
+  state.inputs = *std::move(inputs);
+  state.note = "graph " + node.called->name();
+  OpenAllowance(node);
+  StartSequence(node.body, state.path + ".");
+}
+
+void Machine::Impl::CalledDone(const CompiledNode& node) {
+  NodeState& state = values_.node(node.index);
+  const Allowance& allowance = allowances_[static_cast<size_t>(state.allowance)];
+  state.utterances = values_.node(node.yields).utterances;
+  if (allowance.exhausted) {
+    state.note += ": the budget ran out";
+    // Of what there is the most frequent answer, as at the end of a run.
+    const Picked picked = Pick(PickRule::kMajority, BallotsOf(values_, allowance.best));
+    if (state.utterances.empty() && picked.winner >= 0) {
+      state.utterances = {allowance.best[static_cast<size_t>(picked.winner)]};
+    }
+  }
   const std::vector<VoteGroup> groups = GroupVotes(BallotsOf(values_, state.utterances));
   PutVotes(groups, FinishNode(node));
 }

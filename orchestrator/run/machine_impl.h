@@ -8,6 +8,7 @@
 //   machine_assess.cc   what nodes make of utterances: judge, check, pick
 //   machine_plan.cc     items of a plan
 //   machine_repair.cc   outputs that could not be read, asked for once more
+//   machine_budget.cc   budgets within budgets: what fits, what has run out
 //   machine_search.cc   where a search goes on, and who does it
 //   machine_compare.cc  judges that compare: who is shown beside whom, what an order is worth
 #pragma once
@@ -26,6 +27,9 @@
 #include "orchestrator/run/variables.h"
 
 namespace conclave::orchestrator {
+
+// At most the largest number there is.
+int64_t Nanoseconds(const google::protobuf::Duration& duration);
 
 class Machine::Impl {
  public:
@@ -53,16 +57,25 @@ class Machine::Impl {
     CallSpec spec;               // emptied when the call has ended
     std::vector<int32_t> shown;  // of a comparison: subjects, as shown
     int32_t about = -1;          // id of the utterance that it is about
+    int32_t allowance = -1;      // the innermost that it is charged to
     Amount reserved;
     bool open = false;
     bool cancelled = false;  // its answer is of no use any more
   };
   struct Alarm {
-    enum class What : uint8_t { kHedge, kClose } what = What::kHedge;
+    enum class What : uint8_t { kHedge, kClose, kWallTime } what = What::kHedge;
     int32_t node = kNoNode;
     int64_t begun = 0;  // of the node then
     int64_t delay_ns = 0;
     bool expired = false;
+  };
+  // The budget of one run of a called graph.
+  struct Allowance {
+    int32_t node = kNoNode;  // the call
+    int32_t outer = -1;      // the allowance around it
+    BudgetAccount account;
+    bool exhausted = false;
+    std::vector<int32_t> best;  // utterances of the last node in it that had an answer
   };
   struct Ending {
     deliberation::v1::RunState state = deliberation::v1::RUN_STATE_SUCCEEDED;
@@ -80,9 +93,24 @@ class Machine::Impl {
   void Fail(const absl::Status& status) { End(deliberation::v1::RUN_STATE_FAILED, status); }
   void PutRunFinished();
   void OnWallTime();
-  // Says that the budget ran out, once, and ends the run or its calls.
-  void Exhaust(const Exhausted& exhausted);
   void SettleStep();
+
+  // ---- machine_budget.cc
+  void OpenAllowance(const CompiledNode& call);
+  // The innermost that a node is in, -1: only the run's own.
+  int32_t AllowanceAt(int32_t node) const;
+  // Whether nothing more is asked there.
+  bool RanOut(int32_t allowance) const;
+  // Sets what the call may need aside everywhere. False: it waits for calls under way, or its budget has just run out.
+  enum class Fit : uint8_t { kYes, kLater, kNever };
+  Fit Reserve(const Call& call);
+  void Settle(const Call& call, const Amount& used);
+  // Says that a budget ran out, once, and ends the run or its calls. -1: the run's own.
+  void Exhaust(int32_t allowance, const Exhausted& exhausted);
+  // Calls under way would go on past the limit: they are given up, and the graph ends with what there is.
+  void GiveUp(int32_t allowance);
+  bool IsIn(int32_t allowance, int32_t outer) const;
+  void OnCallWallTime(const CompiledNode& call);
 
   // ---- machine_flow.cc
   void StartSequence(int32_t sequence, const std::string& prefix);
@@ -97,6 +125,8 @@ class Machine::Impl {
   void RoundDone(const CompiledNode& node);
   void StartBranch(const CompiledNode& node);
   void ArmDone(const CompiledNode& node);
+  void StartCalled(const CompiledNode& node);
+  void CalledDone(const CompiledNode& node);
   deliberation::v1::NodeFinished* FinishNode(const CompiledNode& node);
   void PutNodeStarted(const CompiledNode& node, size_t calls);
   void PutVotes(std::span<const VoteGroup> groups, deliberation::v1::NodeFinished* finished) const;
@@ -187,8 +217,10 @@ class Machine::Impl {
   std::deque<Call> queue_;     // waiting for the budget, first come first served
   std::vector<Call> calls_;    // dispatched, by id
   std::vector<Alarm> alarms_;  // by number
+  std::deque<Allowance> allowances_;
   int32_t in_flight_ = 0;
-  bool exhausted_ = false;
+  bool exhausted_ = false;  // the run's own budget
+  bool ran_out_ = false;    // some budget
   deliberation::v1::Ledger ledger_;
   int32_t holes_ = 0;
   absl::Status last_loss_;

@@ -23,7 +23,7 @@ void Machine::Impl::OnLost(const CallLost& input) {
     --slot->open;
   }
   const bool retry =
-      input.retryable && slot != nullptr && slot->open == 0 && !exhausted_ && slot->retries < kRetriesMax;
+      input.retryable && slot != nullptr && slot->open == 0 && !RanOut(call.allowance) && slot->retries < kRetriesMax;
   // What was said is of use where there is something left to say.
   const int32_t said = input.partial.token_ids_size();
   const bool goes_on = retry && said > 0 && said < call.spec.sampling->max_output_tokens();
@@ -45,6 +45,7 @@ void Machine::Impl::OnLost(const CallLost& input) {
     again.slot = slot_index;
     again.shown = std::move(call.shown);
     again.about = call.about;
+    again.allowance = call.allowance;
     again.spec = std::move(call.spec);
     again.spec.key.set_attempt(slot->attempts++);
     again.spec.beside.reset();
@@ -75,7 +76,9 @@ void Machine::Impl::SetAlarm(Alarm::What what, const CompiledNode& node, int64_t
 bool Machine::Impl::Matters(const Alarm& alarm) const {
   if (alarm.expired || stage_ != Stage::kRunning) return false;
   const NodeState& state = values_.node(alarm.node);
-  if (state.phase != Phase::kRunning || state.begun != alarm.begun || state.pending == 0) return false;
+  if (state.phase != Phase::kRunning || state.begun != alarm.begun) return false;
+  if (alarm.what == Alarm::What::kWallTime) return true;
+  if (state.pending == 0) return false;
   return alarm.what == Alarm::What::kClose || !state.hedged;
 }
 
@@ -86,6 +89,7 @@ void Machine::Impl::OnTimer(uint32_t timer) {
   if (!matters) return;
   const CompiledNode& node = graph_->node(alarm.node);
   if (alarm.what == Alarm::What::kHedge) return Hedge(node);
+  if (alarm.what == Alarm::What::kWallTime) return OnCallWallTime(node);
   Close(node);
   CallsDone(node);
 }
@@ -120,6 +124,7 @@ void Machine::Impl::Hedge(const CompiledNode& node) {
     second.slot = call.slot;
     second.shown = call.shown;
     second.about = call.about;
+    second.allowance = call.allowance;
     second.spec = call.spec;
     second.spec.key.set_attempt(slot.attempts++);
     second.spec.beside = call.spec.id;

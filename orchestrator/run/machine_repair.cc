@@ -32,7 +32,8 @@ bool Unread(ContractKind contract, const Utterance& utterance, const std::vector
 bool Machine::Impl::WantsRepair(const Call& call, const Utterance& utterance,
                                 const std::vector<PlanItem>& items) const {
   const CompiledRole& role = *graph_->node(call.node).role;
-  if (role.proto.repair().empty() || call.cancelled || stage_ != Stage::kRunning || exhausted_) return false;
+  if (role.proto.repair().empty() || call.cancelled || stage_ != Stage::kRunning) return false;
+  if (RanOut(call.allowance)) return false;
   if (call.spec.p_true != nullptr || values_.node(call.node).slots[static_cast<size_t>(call.slot)].repaired) {
     return false;
   }
@@ -62,6 +63,7 @@ void Machine::Impl::AskAgain(Call* call, const Utterance& unread) {
   again.slot = call->slot;
   again.shown = std::move(call->shown);
   again.about = call->about;
+  again.allowance = call->allowance;
   again.spec = std::exchange(call->spec, CallSpec{});
   again.spec.prompt = std::move(prompt);
   again.spec.key.set_attempt(slot.attempts++);

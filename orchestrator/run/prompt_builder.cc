@@ -178,7 +178,7 @@ absl::Status PromptBuilder::AddMessage(const char* role, const char* field, cons
                                        const Value& context, Prompt* prompt) const {
   absl::StatusOr<std::string> text = source.Render(context);
   if (!text.ok()) {
-    return InvalidArgument("node \"{}\": role \"{}\": {}: {}", node_.name, node_.role->proto.name(), field,
+    return InvalidArgument("node \"{}\": role \"{}\": {}: {}", node_.full_name, node_.role->proto.name(), field,
                            Message(text.status()));
   }
   AddTurn(role, *std::move(text), prompt);
@@ -249,7 +249,7 @@ absl::StatusOr<std::shared_ptr<const Prompt>> PromptBuilder::Build(const Slot& s
                    slot.subject};
   if (last_ != nullptr && key == last_key_) return last_;
   const CompiledRole& role = *node_.role;
-  Entries entries = variables_.inputs();
+  Entries entries = variables_.InputsAt(node_.index);
   entries.emplace_back("round", Value::Int(variables_.RoundAt(node_.index)));
   if (Reads(role, "member")) {
     const std::string& name = spec_.members[static_cast<size_t>(slot.member)].name;

@@ -127,7 +127,7 @@ struct NodeState {
   std::vector<int32_t> judged;                 // ids, by subject: what is judged, or what each call is about
   std::vector<std::vector<int32_t>> compared;  // subjects of each comparison, as shown
   std::string note;
-  int64_t begun = 0;     // how many times
+  int64_t begun = 0;     // how many times; of nodes with timers
   bool hedged = false;   // stragglers were asked a second time
   bool closing = false;  // the quorum is there, and the others have a while
   // judge and check
@@ -139,6 +139,9 @@ struct NodeState {
   // pick
   bool tie = false;
   std::vector<VoteGroup> groups;
+  // call
+  std::vector<std::pair<std::string, jinja::Value>> inputs;
+  int32_t allowance = -1;  // of its present run
   // loop and branch
   int32_t round = 0;
   int32_t arm = -1;

@@ -48,8 +48,44 @@ Variables::Variables(const CompiledGraph& graph, const RunSpec& spec, const RunV
   }
 }
 
+const Entries& Variables::InputsAt(int32_t node) const {
+  const int32_t scope = graph_.node(node).scope;
+  return scope == kNoNode ? inputs_ : values_.node(scope).inputs;
+}
+
+absl::StatusOr<Entries> Variables::Arguments(const CompiledNode& call) const {
+  const Entries& around = InputsAt(call.index);
+  Entries inputs;
+  for (const deliberation::v1::Input& input : call.called->input()) {
+    const auto named = [&](const auto& entry) { return entry.first == input.name(); };
+    const auto given = std::find_if(call.arguments.begin(), call.arguments.end(),
+                                    [&](const CompiledArgument& argument) { return argument.name == input.name(); });
+    if (given == call.arguments.end()) {
+      const auto same = std::find_if(around.begin(), around.end(), named);
+      inputs.emplace_back(input.name(), same == around.end() ? Value::String(input.default_value()) : same->second);
+      continue;
+    }
+    Entries context = {{"inputs", Value::Object(around)}, {"round", Value::Int(RoundAt(call.index))}};
+    for (const auto& [name, read] : given->nodes) {
+      Entries said;
+      if (const std::vector<int32_t>& ids = values_.node(read).utterances; !ids.empty()) {
+        const Utterance& first = values_.utterance(ids.front());
+        said.emplace_back("text", Value::String(std::string(first.shown())));
+        if (first.answer.has_value()) said.emplace_back("answer", Value::String(*first.answer));
+      }
+      context.emplace_back(name, Value::Object(std::move(said)));
+    }
+    absl::StatusOr<std::string> text = given->value.Render(Value::Object(std::move(context)));
+    if (!text.ok()) {
+      return InvalidArgument("node \"{}\": argument \"{}\": {}", call.full_name, input.name(), Message(text.status()));
+    }
+    inputs.emplace_back(input.name(), Value::String(*std::move(text)));
+  }
+  return inputs;
+}
+
 int32_t Variables::RoundAt(int32_t node) const {
-  for (int32_t up = graph_.node(node).parent; up != kNoNode; up = graph_.node(up).parent) {
+  for (int32_t up = graph_.node(node).parent; up != graph_.node(node).scope; up = graph_.node(up).parent) {
     if (graph_.node(up).kind == NodeKind::kLoop) return values_.node(up).round;
   }
   return 0;
@@ -77,7 +113,7 @@ Value Variables::Votes(int32_t node, bool sure) const {
 
 absl::Status Variables::Failed(int32_t node, const char* field, const std::string& source,
                                const absl::Status& why) const {
-  return InvalidArgument("node \"{}\": {} \"{}\": {}", graph_.node(node).name, field, source, Message(why));
+  return InvalidArgument("node \"{}\": {} \"{}\": {}", graph_.node(node).full_name, field, source, Message(why));
 }
 
 // What conditions read of a judge, a check, or a speak that gives labels.
@@ -118,8 +154,8 @@ absl::StatusOr<bool> Variables::Test(int32_t node, const char* field, const Expr
     } else if (head == "votes") {
       entries.emplace_back("votes", Votes(votes_of, Contains(expression.paths(), "votes.sure")));
     } else if (head == "inputs") {
-      entries.emplace_back("inputs", Value::Object(inputs_));
-    } else if (const CompiledNode* read = graph_.Find(head); read != nullptr) {
+      entries.emplace_back("inputs", Value::Object(InputsAt(node)));
+    } else if (const CompiledNode* read = graph_.FindIn(graph_.node(node).scope, head); read != nullptr) {
       entries.emplace_back(head, AboutNode(*read));
     }
   }
@@ -133,7 +169,7 @@ double Variables::MemberWeight(const Utterance& utterance) const {
 }
 
 // What `weight` and `where` read of an utterance.
-Value Variables::AboutUtterance(const Expression& expression, const Utterance& utterance) const {
+Value Variables::AboutUtterance(int32_t node, const Expression& expression, const Utterance& utterance) const {
   Entries entries;
   const std::string name =
       utterance.member < 0 ? std::string() : spec_.members[static_cast<size_t>(utterance.member)].name;
@@ -154,7 +190,7 @@ Value Variables::AboutUtterance(const Expression& expression, const Utterance& u
   for (const std::string& path : expression.paths()) {
     const std::string_view head = Head(path);
     if (std::any_of(entries.begin(), entries.end(), [&](const auto& entry) { return entry.first == head; })) continue;
-    if (const CompiledNode* assessor = graph_.Find(head); assessor != nullptr) {
+    if (const CompiledNode* assessor = graph_.FindIn(graph_.node(node).scope, head); assessor != nullptr) {
       const Assessment* found = utterance.By(assessor->index);
       Entries said = AboutJudgements(assessor->index, found == nullptr ? Assessment() : *found);
       const auto reads = [&](const char* part) {
@@ -235,7 +271,7 @@ absl::StatusOr<double> Variables::Weigh(int32_t node, const char* field, const U
   const std::optional<Expression>& expression = graph_.node(node).expression;
   double weight = MemberWeight(utterance);
   if (expression.has_value()) {
-    absl::StatusOr<Value> value = expression->Evaluate(AboutUtterance(*expression, utterance));
+    absl::StatusOr<Value> value = expression->Evaluate(AboutUtterance(node, *expression, utterance));
     if (!value.ok()) return Failed(node, field, expression->source(), value.status());
     if (value->IsUndefined() || value->IsNone()) return 0.0;
     if (!value->IsNumber()) {
@@ -250,15 +286,15 @@ absl::StatusOr<double> Variables::Weigh(int32_t node, const char* field, const U
 absl::StatusOr<bool> Variables::TakesPart(int32_t node, const Utterance& utterance) const {
   const std::optional<Expression>& where = graph_.node(node).where;
   if (!where.has_value()) return true;
-  const absl::StatusOr<Value> value = where->Evaluate(AboutUtterance(*where, utterance));
+  const absl::StatusOr<Value> value = where->Evaluate(AboutUtterance(node, *where, utterance));
   if (!value.ok()) return Failed(node, "where", where->source(), value.status());
   return value->Truthy();
 }
 
 absl::StatusOr<std::string> Variables::Expected(int32_t check) const {
   const CompiledNode& node = graph_.node(check);
-  absl::StatusOr<std::string> text =
-      node.expected->Render(Value::Object({{"inputs", Value::Object(inputs_)}, {"round", Value::Int(RoundAt(check))}}));
+  absl::StatusOr<std::string> text = node.expected->Render(
+      Value::Object({{"inputs", Value::Object(InputsAt(check))}, {"round", Value::Int(RoundAt(check))}}));
   if (!text.ok()) return Failed(check, "expected", "", text.status());
   return text;
 }

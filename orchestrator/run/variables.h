@@ -19,9 +19,11 @@ class Variables {
  public:
   Variables(const CompiledGraph& graph, const RunSpec& spec, const RunValues& values);
 
-  // The inputs, defaults filled in, as template variables.
-  const std::vector<std::pair<std::string, jinja::Value>>& inputs() const { return inputs_; }
-  // Round of the loop around the node; 0 outside loops.
+  // The inputs of the graph that the node is in, defaults filled in, as template variables.
+  const std::vector<std::pair<std::string, jinja::Value>>& InputsAt(int32_t node) const;
+  // What a call gives its graph for inputs.
+  absl::StatusOr<std::vector<std::pair<std::string, jinja::Value>>> Arguments(const CompiledNode& call) const;
+  // Round of the loop around the node, in its graph; 0 outside loops.
   int32_t RoundAt(int32_t node) const;
 
   // A condition at `node`; `round` and `votes_of` as they are there. Errors name the node and the expression.
@@ -43,7 +45,7 @@ class Variables {
   void AddWork(const CompiledNode& node, const Utterance& utterance, Entries* entries) const;
   // By id: whether the judge accepted something made from it, or the last item of a new plan of it.
   std::vector<bool> Proved(int32_t judge) const;
-  jinja::Value AboutUtterance(const Expression& expression, const Utterance& utterance) const;
+  jinja::Value AboutUtterance(int32_t node, const Expression& expression, const Utterance& utterance) const;
   double MemberWeight(const Utterance& utterance) const;
   // INVALID_ARGUMENT 'node "x": field "source": why'.
   absl::Status Failed(int32_t node, const char* field, const std::string& source, const absl::Status& why) const;

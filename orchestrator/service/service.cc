@@ -201,7 +201,8 @@ grpc::ServerUnaryReactor* Service::ValidateGraph(Context* context, const grpc::B
 absl::Status Service::FillValidation(const pb::ValidateGraphRequest& request,
                                      pb::ValidateGraphResponse* response) const {
   const std::string file = request.file_name().empty() ? "graph" : request.file_name();
-  CompileResult compiled = CompileGraphText(request.graph_textproto(), file, options_.graphs->roles());
+  const GraphLibrary& library = *options_.graphs;
+  CompileResult compiled = CompileGraphText(request.graph_textproto(), file, library.roles(), library.Callable());
   for (std::string& error : compiled.errors) response->add_errors(std::move(error));
   if (compiled.graph == nullptr) return absl::OkStatus();
   pb::RunRequest bound;

@@ -43,7 +43,7 @@ std::map<std::string, std::shared_ptr<const CompiledGraph>> ShippedGraphs() {
     if (entry.path().extension() != ".textproto") continue;
     const auto text = ReadFile(entry.path());
     EXPECT_OK(text);
-    auto graph = CompileGraphText(*text, entry.path(), roles).ToStatusOr();
+    auto graph = CompileGraphText(*text, entry.path(), roles, GraphsIn({kGraphs})).ToStatusOr();
     EXPECT_OK(graph.status());
     if (graph.ok()) graphs[entry.path().stem()] = *std::move(graph);
   }

@@ -105,12 +105,12 @@ async function follow(run) {
   }
 }
 
-const nameOf = (path) => path.split(".").pop().replace(/\[\d+\]$/, "");
+const placeOf = (path) => path.replace(/\[\d+\]/g, "");  // over rounds
 const keyOf = (path, key) => [path, key.member, key.sample || 0, key.subject ?? -1].join("|");
 
 function node(run, path) {
   if (!run.nodes.has(path)) {
-    const made = { path, name: nameOf(path), started: false, finished: false, total: 0, ended: 0, written: 0, read: 0,
+    const made = { path, place: placeOf(path), started: false, finished: false, total: 0, ended: 0, written: 0, read: 0,
       box: element("div") };
     made.head = element("h4", path);
     made.box.append(made.head);
@@ -237,13 +237,13 @@ function light(run) {
   const svg = $("graph").querySelector("svg");
   if (!svg) return;
   for (const old of svg.querySelectorAll(".figure")) old.remove();
-  const sums = new Map();  // by name of the node, over rounds
+  const sums = new Map();  // by place of the node, over rounds
   for (const at of run.nodes.values()) {
-    const sum = sums.get(at.name) || { running: false, done: false, total: 0, ended: 0, written: 0, read: 0 };
+    const sum = sums.get(at.place) || { running: false, done: false, total: 0, ended: 0, written: 0, read: 0 };
     sum.running ||= at.started && !at.finished && !run.ended;
     sum.done ||= at.finished;
     for (const field of ["total", "ended", "written", "read"]) sum[field] += at[field];
-    sums.set(at.name, sum);
+    sums.set(at.place, sum);
   }
   for (const rect of svg.querySelectorAll("rect[data-node]")) {
     const sum = sums.get(rect.dataset.node);

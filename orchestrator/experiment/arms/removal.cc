@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <set>
 
+#include "orchestrator/role/script.h"
+
 namespace conclave::experiment {
 namespace {
 
@@ -80,12 +82,14 @@ class Remover {
   Remover(const Graph& graph, std::string_view role) : role_(role) { removal_.graph = graph; }
 
   Removal Run() && {
+    Inside(removal_.graph.mutable_node());
     // Every pass may take out what others were about; at most as many passes as there are nodes.
     while (Sweep(removal_.graph.mutable_node())) {
     }
     Clean(removal_.graph.mutable_node());
     if (gone_.contains(removal_.graph.result())) removal_.graph.clear_result();
     removal_.nodes.assign(gone_.begin(), gone_.end());
+    removal_.nodes.insert(removal_.nodes.end(), gone_inside_.begin(), gone_inside_.end());
     return std::move(removal_);
   }
 
@@ -97,6 +101,22 @@ class Remover {
   static const std::vector<std::string_view>& Sums() {
     static const std::vector<std::string_view> joints = {" + ", " * "};
     return joints;
+  }
+
+  // Called graphs lose the role by themselves: their names are their own. Calls and bodies of a graph that compiles are
+  // nested at most 16 deep.
+  void Inside(Nodes* nodes) {
+    for (Node& node : *nodes) {
+      if (node.has_loop()) Inside(node.mutable_loop()->mutable_body());
+      if (node.has_branch()) {
+        Inside(node.mutable_branch()->mutable_then());
+        Inside(node.mutable_branch()->mutable_otherwise());
+      }
+      if (!node.has_call()) continue;
+      Removal inner = Remover(node.call().called(), role_).Run();
+      for (const std::string& gone : inner.nodes) gone_inside_.push_back(node.name() + "." + gone);
+      *node.mutable_call()->mutable_called() = std::move(inner.graph);
+    }
   }
 
   // Takes a node out of `nodes`, or out of a body in it; false when there is none left to take.
@@ -128,6 +148,8 @@ class Remover {
         return LosesAll(node->mutable_pick());
       case Node::kLoop:
         return node->loop().body().empty();
+      case Node::kCall:
+        return node->call().called().node().empty();
       case Node::kBranch:
       case Node::KIND_NOT_SET:
         return false;
@@ -167,6 +189,7 @@ class Remover {
         loop->set_until(Prune(loop->until(), gone_, Booleans()));
         Clean(loop->mutable_body());
       }
+      if (node.has_call()) CleanCall(node.mutable_call());
       if (node.has_branch()) {
         auto* branch = node.mutable_branch();
         branch->set_condition(Prune(branch->condition(), gone_, Booleans()));
@@ -182,6 +205,17 @@ class Remover {
     const std::string worth = Prune(speak->worth(), gone_, Sums());
     if (worth.empty() && !speak->worth().empty()) speak->set_assign(deliberation::v1::Speak::TURNS);
     speak->set_worth(worth);
+  }
+
+  // An argument that read what is gone is not given: its input is the caller's, or has its default.
+  void CleanCall(deliberation::v1::Call* call) const {
+    for (int i = call->argument_size(); i-- > 0;) {
+      const auto value = orchestrator::PromptTemplate::Parse(call->argument(i).value());
+      if (!value.ok()) continue;
+      const std::vector<std::string>& names = value->names();
+      const bool lost = std::any_of(names.begin(), names.end(), [&](const auto& name) { return gone_.contains(name); });
+      if (lost) call->mutable_argument()->DeleteSubrange(i, 1);
+    }
   }
 
   void CleanPick(Pick* pick) {
@@ -206,6 +240,7 @@ class Remover {
   const std::string_view role_;
   Removal removal_;
   std::set<std::string, std::less<>> gone_;
+  std::vector<std::string> gone_inside_;  // called graphs, "<call>.<node>"
 };
 
 }  // namespace

@@ -20,7 +20,8 @@ struct Removal {
 // speaks that took them up, picks and loops that are left with nothing. What read them reads no more: `sees` go; of
 // conditions the terms joined by `or` and `and` that name them, of weights those joined by + and *; a pick whose weight
 // is gone takes the majority (of several, the first ones). The result is a graph that may or may not compile: one whose
-// answer came from the role does not. REQUIRES: a graph that compiles, so that its nesting is bounded.
+// answer came from the role does not. Called graphs lose it too; a call of a graph that is left with nothing goes.
+// REQUIRES: a graph that compiles, so that its nesting is bounded.
 Removal WithoutRole(const deliberation::v1::Graph& graph, std::string_view role);
 
 // `source` without the terms that name a node of `nodes`, where it is a chain of terms joined by `joints`, the loosest

@@ -112,5 +112,18 @@ TEST(WithoutTerms, KeepsWhatDoesNotNameThem) {
             "inputs.mode == ' or verify'");
 }
 
+TEST(WithoutRole, CalledGraphsLoseItByTheirOwnNames) {
+  const auto graph = orchestrator::CompileGraph(Shipped("vote_then_council"), Roles(),
+                                                orchestrator::GraphsIn({CONCLAVE_SOURCE_DIR "/graphs"}))
+                         .graph;
+  ASSERT_NE(graph, nullptr);
+  const Removal planner = WithoutRole(graph->proto(), "planner");
+  EXPECT_THAT(planner.nodes, ElementsAre("council.plan"));
+  EXPECT_TRUE(orchestrator::CompileGraph(planner.graph, Roles()).errors.empty());
+  // Its only role is the graph: the call goes, and what was about it.
+  const Removal solver = WithoutRole(graph->proto(), "solver");
+  EXPECT_THAT(solver.nodes, ::testing::IsSupersetOf({"vote", "check", "kept", "vote.draft", "vote.verdict"}));
+}
+
 }  // namespace
 }  // namespace conclave::experiment
