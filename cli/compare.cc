@@ -75,7 +75,7 @@ void AddCompare(CLI::App* app, Chosen* chosen) {
   auto* command = app->add_subcommand("compare", "Paired statistics of two outcome files");
   command->footer(
       "Example: conclave compare a.jsonl b.jsonl --cluster passage --margin 0.02\n"
-      "Also reads lm-evaluation-harness samples and Inspect logs as JSON. Rows need \"id\" and \"outcome\" (or "
+      "Also reads lm-evaluation-harness samples and Inspect logs (.eval or JSON). Rows need \"id\" and \"outcome\" (or "
       "\"correct\", or a \"score\" of 0 or 1).");
   auto args = std::make_shared<Arguments>();
   command->add_option("A", args->a, "Outcomes (JSONL)")->required();

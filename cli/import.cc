@@ -62,7 +62,8 @@ void AddImport(CLI::App* app, Chosen* chosen) {
   auto* command = app->add_subcommand("import", "Results of other harnesses as a run directory with a report");
   command->footer(
       "Example: conclave import samples_gsm8k_a.jsonl samples_gsm8k_b.jsonl --out runs/compared\n"
-      "Reads lm-evaluation-harness samples (--log_samples), Inspect logs as JSON, and outcome files of any harness; "
+      "Reads lm-evaluation-harness samples (--log_samples), Inspect logs (.eval or JSON), and outcome files of any "
+      "harness; "
       "every\n"
       "arm is compared with the last one. `compare` reads the same files.");
   auto a = std::make_shared<Arguments>();

@@ -16,6 +16,7 @@ find_package(OpenSSL REQUIRED)
 pkg_check_modules(HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib)  # its flags decide the layout of its classes
 pkg_check_modules(GMP REQUIRED IMPORTED_TARGET gmpxx)
 pkg_check_modules(MPFR REQUIRED IMPORTED_TARGET mpfr)
+pkg_check_modules(ARCHIVE REQUIRED IMPORTED_TARGET libarchive)
 find_library(CONCLAVE_MPC mpc REQUIRED)  # GNU MPC has no pkg-config file
 if(CONCLAVE_BUILD_TESTS)
   find_package(GTest CONFIG REQUIRED)
