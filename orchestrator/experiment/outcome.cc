@@ -74,7 +74,7 @@ absl::StatusOr<Outcome> ParseRow(const object& row, const std::string& default_a
   out.stratum = Text(row, "stratum");
   out.calls = NumberOr0(row, "calls");
   out.prompt_tokens = NumberOr0(row, "prompt_tokens");
-  out.cached_tokens = NumberOr0(row, "cached_tokens");
+  out.cached_tokens = NumberOr0(row, kFirstMeasured);
   out.output_tokens = NumberOr0(row, "output_tokens");
   out.flops = NumberOr0(row, "flops");
   out.weight_bytes = NumberOr0(row, "weight_bytes");
@@ -127,14 +127,14 @@ std::string ToJsonLine(const Outcome& o) {
   if (!o.rule.empty()) row["rule"] = o.rule;
   row.update({{"calls", o.calls},
               {"prompt_tokens", o.prompt_tokens},
-              {"cached_tokens", o.cached_tokens},
               {"output_tokens", o.output_tokens},
+              {"lost_calls", o.lost_calls},
+              {"estimated", o.estimated},
+              {kFirstMeasured, o.cached_tokens},
               {"flops", o.flops},
               {"weight_bytes", o.weight_bytes},
               {"kv_bytes", o.kv_bytes},
-              {"lost_calls", o.lost_calls},
-              {"seconds", o.seconds},
-              {"estimated", o.estimated}});
+              {"seconds", o.seconds}});
   if (o.usd > 0) row["usd"] = o.usd;
   return row.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

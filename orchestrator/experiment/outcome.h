@@ -27,17 +27,22 @@ struct Outcome {
   std::string gold;
   std::string cluster;  // empty: the item is its own
   std::string stratum;  // empty: none
-  // Work of this deliberation.
-  double calls = 0, prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;
-  double flops = 0, weight_bytes = 0, kv_bytes = 0;
+  // Work of this deliberation: what was asked and said, the same in every run with the same seeds;
+  double calls = 0, prompt_tokens = 0, output_tokens = 0;
   double lost_calls = 0;   // that ended without an answer for good: a worker died, a prompt did not fit
-  double seconds = 0;      // wall time of the deliberation
-  double usd = 0;          // list price, where every member that was asked has one
   bool estimated = false;  // some of the work is estimated from a card
+  // and what was measured, which depends on what shared a batch or a cache, and on the clock.
+  double cached_tokens = 0, flops = 0, weight_bytes = 0, kv_bytes = 0;
+  double seconds = 0;  // wall time of the deliberation
+  double usd = 0;      // list price, where every member that was asked has one
   friend bool operator==(const Outcome&, const Outcome&) = default;
 };
 
-// One JSON object on one line, without the newline.
+// Where a row's measured fields begin; they are the last.
+inline constexpr char kFirstMeasured[] = "cached_tokens";
+
+// One JSON object on one line, without the newline: fields in a fixed order, those that are measured last, so that two
+// runs with the same seeds give the same bytes up to kFirstMeasured.
 std::string ToJsonLine(const Outcome& outcome);
 
 // Reads a file of outcomes. Needs "id" and "outcome" (or "correct": true/false, or a numeric "score" of 0 or 1); "arm"
