@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 #include <google/protobuf/text_format.h>
-#include <algorithm>
 
 #include <algorithm>
 #include <cstdio>
@@ -157,15 +156,20 @@ Json ArmsForManifest(const experiment::LoadedExperiment& loaded, const Json& gra
 
 Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::LoadedFleet& fleet,
               const Json& graph_hashes, const Arguments& a, const std::string& declared) {
+  std::map<std::string, Json> hashes;  // many members may share one file of recorded answers
+  const auto hash = [&](const std::string& path) {
+    const auto [it, fresh] = hashes.try_emplace(path);
+    if (fresh) it->second = FileHash(path);
+    return it->second;
+  };
   Json members = Json::array();
   for (const auto& member : fleet.fleet.member()) {
     Json entry = {{"name", member.name()}};
-    if (member.has_model())
-      entry.update({{"model", member.model().path()}, {"sha256", FileHash(member.model().path())}});
+    if (member.has_model()) entry.update({{"model", member.model().path()}, {"sha256", hash(member.model().path())}});
     if (member.has_recorded()) {
       entry.update({{"recorded", member.recorded().path()},
                     {"as", member.recorded().model()},
-                    {"sha256", FileHash(member.recorded().path())}});
+                    {"sha256", hash(member.recorded().path())}});
     }
     if (member.has_worker_address()) entry["worker"] = member.worker_address();
     if (member.has_openai()) {

@@ -57,7 +57,7 @@ absl::StatusOr<std::map<std::string, double>> MeanCosts(const experiment::Loaded
       const auto record = deliberator.Read(experiment::RequestId(plan, key));
       if (absl::IsNotFound(record.status()) || absl::IsFailedPrecondition(record.status())) continue;
       RETURN_IF_ERROR(record.status());
-      sum += CostIn(experiment.file.match(), experiment::GradeRun(plan, key, *record).outcome);
+      sum += CostIn(experiment.file.match(), experiment::OutcomeOf(plan, key, *record));
       runs += 1;
     }
     if (runs > 0) costs[plan.arms[arm].name] = sum / runs;

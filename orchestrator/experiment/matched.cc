@@ -165,14 +165,24 @@ std::string How(const std::string& arm, const std::string& against, const char* 
 
 void AddMatch(const std::string& name, const std::string& against, const Match& match, const Declaration& declaration,
               Json* out) {
-  std::vector<double> scores, costs(match.of_arm.size());
+  std::vector<double> scores;
   for (const size_t i : match.of_arm) scores.push_back(match.arm->scores[i]);
+  std::vector<std::vector<double>> arm_costs, vote_costs;
+  std::vector<size_t> units;
   for (size_t u = 0; u < std::size(kUnits); ++u) {
     if (*kUnits[u].name == 0) continue;
-    for (size_t i = 0; i < match.of_arm.size(); ++i) costs[i] = match.arm->costs[match.of_arm[i]][u];
-    const std::vector<double> vote_costs = VoteCosts(match, u);
-    const auto m = stats::CompareAtCost({scores, costs, match.accuracies, vote_costs, match.clusters}, match.sizes,
-                                        {.seed = declaration.seed});
+    units.push_back(u);
+    std::vector<double>& costs = arm_costs.emplace_back();
+    for (const size_t i : match.of_arm) costs.push_back(match.arm->costs[i][u]);
+    vote_costs.push_back(VoteCosts(match, u));
+  }
+  std::vector<stats::CostInput> costs;
+  for (size_t u = 0; u < units.size(); ++u) costs.push_back({arm_costs[u], vote_costs[u]});
+  const auto matches =
+      stats::CompareAtCosts({scores, match.accuracies, costs, match.clusters}, match.sizes, {.seed = declaration.seed});
+  for (size_t i = 0; i < units.size(); ++i) {
+    const auto& m = matches[i];
+    const size_t u = units[i];
     if (!m) continue;
     const bool inside = m->range == stats::MatchRange::kInside;
     out->push_back({{"arm", name},

@@ -251,10 +251,9 @@ RunRequest RequestFor(const Plan& plan, const RunKey& key) {
   return request;
 }
 
-Graded GradeRun(const Plan& plan, const RunKey& key, const RunRecord& record) {
+Outcome OutcomeOf(const Plan& plan, const RunKey& key, const RunRecord& record) {
   const benchmark::Item& item = plan.items[key.item];
-  Graded graded;
-  Outcome& out = graded.outcome;
+  Outcome out;
   out.arm = plan.arms[key.arm].name;
   out.id = item.id;
   out.replicate = key.replicate;
@@ -270,7 +269,13 @@ Graded GradeRun(const Plan& plan, const RunKey& key, const RunRecord& record) {
     out.strict = it->second;
     out.rule = "annotated";
   }
+  return out;
+}
 
+Graded GradeRun(const Plan& plan, const RunKey& key, const RunRecord& record) {
+  const benchmark::Item& item = plan.items[key.item];
+  Graded graded;
+  graded.outcome = OutcomeOf(plan, key, record);
   GradeCalls(plan, item, record, &graded);
   graded.talk = TalkOf(record, item, *plan.grader);
   return graded;
@@ -289,7 +294,7 @@ absl::StatusOr<std::string> RunAll(const Plan& plan, Deliberator& deliberator, c
           if (status.ok()) {
             const auto record = deliberator.Read(RequestId(plan, key));
             status = record.status();
-            if (status.ok()) outcome = GradeRun(plan, key, *record).outcome;
+            if (status.ok()) outcome = OutcomeOf(plan, key, *record);
           }
           flight.Leave(status, key.arm, status.ok() ? &outcome : nullptr, on_progress);
         });

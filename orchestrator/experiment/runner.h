@@ -58,7 +58,10 @@ std::string RequestId(const Plan& plan, const RunKey& key);
 // The request of one run. Its seed depends on (experiment seed, item, replicate) only: arms share random numbers.
 deliberation::v1::RunRequest RequestFor(const Plan& plan, const RunKey& key);
 
-// One graded run.
+// The verdict on a run and its cost.
+Outcome OutcomeOf(const Plan& plan, const RunKey& key, const RunRecord& record);
+
+// The same with what each of its calls said, graded.
 struct Graded {
   Outcome outcome;
   // As RunVotes.

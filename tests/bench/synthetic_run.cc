@@ -17,8 +17,10 @@ namespace conclave {
 namespace {
 
 constexpr uint64_t kSeed = 1;
-constexpr uint64_t kDifficulty = 1'000, kRight = 2'000, kWhich = 3'000, kTokens = 4'000;  // streams of random numbers
+constexpr uint64_t kDifficulty = 1'000, kRight = 2'000, kWhich = 3'000, kTokens = 4'000, kVote = 5'000,
+                   kSeconds = 6'000;  // streams of random numbers
 constexpr int kStrata = 12;
+constexpr uint64_t kVotes = 8;  // of one member in the last arm, which every other is compared with at equal cost
 
 class Writer {
  public:
@@ -37,10 +39,24 @@ class Writer {
   std::FILE* file_;
 };
 
+// A line of votes.jsonl: kVotes answers of one member, right with the same chance.
+std::string Votes(uint64_t arm, uint64_t item, double chance, uint64_t flops) {
+  std::string votes;
+  for (uint64_t v = 0; v < kVotes; ++v) {
+    const double draw = PhiloxUniform(kSeed, kVote + v, item);
+    const bool right = draw < chance;
+    votes += fmt::format(R"({}{{"member":"m{}","sample":{},"outcome":"{}","class":"{}","flops":{},"seconds":{:.4f}}})",
+                         v == 0 ? "" : ",", arm, v, right ? "correct" : "wrong",
+                         right ? 0 : 1 + static_cast<uint64_t>(30 * draw) % 3, flops,
+                         0.02 + 0.08 * PhiloxUniform(kSeed, kSeconds + v, item));
+  }
+  return fmt::format(R"({{"arm":"arm {}","id":"item-{}","replicate":0,"votes":[{}],"stages":[]}})", arm, item, votes);
+}
+
 void WriteRun(const std::string& directory, uint64_t outcomes, uint64_t arms) {
   const uint64_t items = outcomes / arms;
   Writer questions(directory + "/items.jsonl"), rows(directory + "/outcomes.jsonl"),
-      transcripts(directory + "/transcripts.jsonl");
+      transcripts(directory + "/transcripts.jsonl"), votes(directory + "/votes.jsonl");
   for (uint64_t i = 0; i < items; ++i) {
     questions.Line(fmt::format(
         R"({{"id":"item-{0}","question":"What is {0} plus {1}? Explain each step and end with the sum.","answer":"{2}","stratum":"s{3}"}})",
@@ -48,9 +64,11 @@ void WriteRun(const std::string& directory, uint64_t outcomes, uint64_t arms) {
   }
   for (uint64_t a = 0; a < arms; ++a) {
     const double ability = 1.5 * static_cast<double>(a) / static_cast<double>(arms);
+    const uint64_t calls = a + 1 == arms ? kVotes : 1;
     for (uint64_t i = 0; i < items; ++i) {
       const double difficulty = 4 * PhiloxUniform(kSeed, kDifficulty, i) - 2.5;
-      const bool right = PhiloxUniform(kSeed, kRight + a, i) < 1 / (1 + std::exp(difficulty - ability));
+      const double chance = 1 / (1 + std::exp(difficulty - ability));
+      const bool right = PhiloxUniform(kSeed, kRight + a, i) < chance;
       const double which = PhiloxUniform(kSeed, kWhich + a, i);
       const bool none = !right && which < 0.1;
       const uint64_t answer = 4 * i + (right ? 0 : 1 + static_cast<uint64_t>(3 * which));
@@ -58,18 +76,19 @@ void WriteRun(const std::string& directory, uint64_t outcomes, uint64_t arms) {
       const std::string text = none ? "null" : fmt::format("\"{}\"", answer);
       rows.Line(fmt::format(
           R"({{"arm":"arm {0}","id":"item-{1}","replicate":0,"outcome":"{2}","answer":{3},"gold":"{4}","cluster":null,)"
-          R"("stratum":"s{5}","calls":1,"prompt_tokens":80,"cached_tokens":0,"output_tokens":{6},"flops":{7},)"
-          R"("weight_bytes":{8},"kv_bytes":{9},"lost_calls":0,"seconds":{10:.4f},"estimated":false}})",
+          R"("stratum":"s{5}","calls":{11},"prompt_tokens":80,"output_tokens":{6},"lost_calls":0,"estimated":false,)"
+          R"("cached_tokens":0,"flops":{7},"weight_bytes":{8},"kv_bytes":{9},"seconds":{10:.4f}}})",
           a, i,
           right  ? "correct"
           : none ? "no_answer"
                  : "wrong",
           text, 4 * i, i % kStrata, tokens, tokens * (a + 1) * 2'000'000, tokens * (a + 1) * 1'000'000, tokens * 1'000,
-          static_cast<double>(tokens) / 5'000));
+          static_cast<double>(tokens) / 5'000, calls));
       transcripts.Line(fmt::format(
           R"({{"arm":"arm {}","id":"item-{}","replicate":0,"node":"answer","role":"solver","member":"m{}","sample":0,)"
           R"("text":"I add the two numbers digit by digit and find the sum.\n#### {}","answer":{},"score":null}})",
           a, i, a, none ? "?" : fmt::format("{}", answer), text));
+      if (calls > 1) votes.Line(Votes(a, i, chance, tokens * (a + 1) * 2'000'000 / calls));
     }
   }
 }

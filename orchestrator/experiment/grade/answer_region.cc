@@ -2,6 +2,7 @@
 #include "orchestrator/experiment/grade/answer_region.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace conclave::grade {
 namespace {
@@ -13,6 +14,19 @@ char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + '
 size_t SkipSpace(std::string_view text, size_t i, size_t end) {
   while (i < end && IsSpace(text[i])) ++i;
   return i;
+}
+
+// As text.rfind(needle), by looks for its first character; the library's compares at every position.
+size_t RFind(std::string_view text, std::string_view needle) {
+  size_t length = text.size();
+  while (length >= needle.size()) {
+    const void* found = memrchr(text.data(), needle[0], length - needle.size() + 1);
+    if (found == nullptr) return std::string_view::npos;
+    const size_t at = static_cast<size_t>(static_cast<const char*>(found) - text.data());
+    if (text.substr(at, needle.size()) == needle) return at;
+    length = at + needle.size() - 1;
+  }
+  return std::string_view::npos;
 }
 
 // As rfind, without regard to ASCII case. `lower` is in lower case. Searches for a match that begins before `before`.
@@ -73,7 +87,7 @@ Region Trim(std::string_view text, Region r) {
 
 Region FinalRegion(std::string_view text) {
   constexpr std::string_view kClose = "</think>";
-  const size_t close = text.rfind(kClose);
+  const size_t close = RFind(text, kClose);
   if (close != std::string_view::npos) return {close + kClose.size(), text.size()};
   const size_t start = SkipSpace(text, 0, text.size());
   if (text.substr(start).starts_with("<think>")) return {text.size(), text.size()};
@@ -81,7 +95,7 @@ Region FinalRegion(std::string_view text) {
 }
 
 std::optional<Region> AfterHashes(std::string_view text, Region in) {
-  const size_t at = Slice(text, in).rfind("####");
+  const size_t at = RFind(Slice(text, in), "####");
   if (at == std::string_view::npos) return std::nullopt;
   const size_t begin = in.begin + at + 4;
   return Region{begin, LineEnd(text, begin, in.end)};

@@ -46,6 +46,28 @@ double StandardDeviation(std::span<const double> x) {
   return std::sqrt(sum / static_cast<double>(x.size() - 1));
 }
 
+// Several replicates go through the rows together: each row is read once for all of them.
+constexpr size_t kDrawsTogether = 8;
+
+// The sums of `draws` replicates from `first` on, [draws, columns].
+void SumDraws(std::span<const double> rows, size_t columns, uint64_t seed, size_t first, size_t draws,
+              std::vector<double>* sums) {
+  const size_t units = rows.size() / columns;
+  std::vector<uint32_t> counts(units * draws);
+  for (size_t d = 0; d < draws; ++d) {
+    ResampleCounts(seed, first + d, std::span<uint32_t>(counts).subspan(d * units, units));
+  }
+  sums->assign(draws * columns, 0);
+  for (size_t u = 0; u < units; ++u) {
+    const double* row = rows.data() + u * columns;
+    for (size_t d = 0; d < draws; ++d) {
+      const double times = counts[d * units + u];
+      double* out = sums->data() + d * columns;
+      for (size_t c = 0; c < columns; ++c) out[c] += times * row[c];
+    }
+  }
+}
+
 // Sorts the replicates and reads SE and percentile interval off them.
 void Summarise(std::vector<double>& replicates, double confidence, BootstrapResult& result) {
   std::erase_if(replicates, [](double v) { return std::isnan(v); });
@@ -125,35 +147,42 @@ BootstrapResult Bootstrap(size_t units, const ResampledStatistic& statistic, con
   return result;
 }
 
-BootstrapResult BootstrapSums(std::span<const double> rows, size_t columns, const SumsStatistic& statistic,
-                              const BootstrapOptions& options) {
+std::vector<BootstrapResult> BootstrapSums(std::span<const double> rows, size_t columns,
+                                           std::span<const SumsStatistic> statistics, const BootstrapOptions& options) {
   CONCLAVE_CHECK(columns > 0 && rows.size() % columns == 0);
   const size_t units = rows.size() / columns;
   std::vector<double> total(columns, 0);
   for (size_t i = 0; i < rows.size(); ++i) total[i % columns] += rows[i];
-  BootstrapResult result;
-  result.estimate = statistic(total);
-  if (units < 2) return result;
-  std::vector<double> replicates(options.replicates);
-  std::vector<double> sums(columns);
-  for (size_t r = 0; r < options.replicates; ++r) {
-    IndexStream random(options.seed, r);
-    std::fill(sums.begin(), sums.end(), 0.0);
-    for (size_t i = 0; i < units; ++i) {
-      const std::span<const double> row = rows.subspan(random.Below(units) * columns, columns);
-      for (size_t c = 0; c < columns; ++c) sums[c] += row[c];
+  std::vector<BootstrapResult> results(statistics.size());
+  for (size_t s = 0; s < statistics.size(); ++s) results[s].estimate = statistics[s](total);
+  if (units < 2) return results;
+  std::vector<std::vector<double>> replicates(statistics.size(), std::vector<double>(options.replicates));
+  std::vector<double> sums;
+  for (size_t r = 0; r < options.replicates; r += kDrawsTogether) {
+    const size_t draws = std::min(kDrawsTogether, options.replicates - r);
+    SumDraws(rows, columns, options.seed, r, draws, &sums);
+    for (size_t d = 0; d < draws; ++d) {
+      const std::span<const double> one = std::span<const double>(sums).subspan(d * columns, columns);
+      for (size_t s = 0; s < statistics.size(); ++s) replicates[s][r + d] = statistics[s](one);
     }
-    replicates[r] = statistic(sums);
   }
-  Summarise(replicates, options.confidence, result);
-  if (!result.percentile) return result;
   std::vector<double> jackknife(units);
-  for (size_t u = 0; u < units; ++u) {
-    for (size_t c = 0; c < columns; ++c) sums[c] = total[c] - rows[u * columns + c];
-    jackknife[u] = statistic(sums);
+  sums.resize(columns);
+  for (size_t s = 0; s < statistics.size(); ++s) {
+    Summarise(replicates[s], options.confidence, results[s]);
+    if (!results[s].percentile) continue;
+    for (size_t u = 0; u < units; ++u) {
+      for (size_t c = 0; c < columns; ++c) sums[c] = total[c] - rows[u * columns + c];
+      jackknife[u] = statistics[s](sums);
+    }
+    results[s].bca = BcaInterval(replicates[s], results[s].estimate, jackknife, options.confidence);
   }
-  result.bca = BcaInterval(replicates, result.estimate, jackknife, options.confidence);
-  return result;
+  return results;
+}
+
+BootstrapResult BootstrapSums(std::span<const double> rows, size_t columns, const SumsStatistic& statistic,
+                              const BootstrapOptions& options) {
+  return BootstrapSums(rows, columns, std::span<const SumsStatistic>(&statistic, 1), options)[0];
 }
 
 BootstrapResult BootstrapMean(std::span<const double> scores, std::span<const uint32_t> clusters,

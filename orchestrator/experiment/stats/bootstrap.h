@@ -46,6 +46,9 @@ BootstrapResult Bootstrap(size_t units, const ResampledStatistic& statistic, con
 using SumsStatistic = std::function<double(std::span<const double> sums)>;
 BootstrapResult BootstrapSums(std::span<const double> rows, size_t columns, const SumsStatistic& statistic,
                               const BootstrapOptions& options = {});
+// Several statistics of the same sums, on the same draws.
+std::vector<BootstrapResult> BootstrapSums(std::span<const double> rows, size_t columns,
+                                           std::span<const SumsStatistic> statistics, const BootstrapOptions& options);
 
 // The mean of `scores` (for paired arms: of their differences), whole clusters resampled together. A resample's mean is
 // Σ / (number of questions drawn).

@@ -245,7 +245,8 @@ TEST(CoverageTest, MatchedCompute) {
           for (const size_t size : sizes) vote_costs.push_back(10 * static_cast<double>(size));
         }
         const std::vector<double> table = MajorityTable(votes, sizes).value();
-        const auto match = CompareAtCost({scores, costs, table, vote_costs, {}}, sizes, {.seed = 1, .replicates = 400});
+        const CostInput cost{costs, vote_costs};
+        const auto match = CompareAtCosts({scores, table, {&cost, 1}}, sizes, {.seed = 1, .replicates = 400})[0];
         return match && Holds(match->difference.percentile, truth);
       }),
       0.95, kTolerance);

@@ -42,38 +42,42 @@ size_t ReplicatesFor(size_t wanted, size_t work_each) {
   return std::clamp(kMatchWorkMax / std::max<size_t>(1, work_each), std::min(kMatchReplicatesMin, wanted), wanted);
 }
 
-// What a matched comparison needs of each unit, summed over its questions: their number, the arm's score and cost, and
-// per size the accuracy and the cost of so many votes.
-constexpr size_t kQuestions = 0, kScore = 1, kCost = 2, kCurve = 3;
+// What matched comparisons need of each unit, summed over its questions: their number, the arm's score, per size the
+// accuracy of so many votes; and then for each kind of cost the arm's and, per size, what so many votes cost.
+constexpr size_t kQuestions = 0, kScore = 1, kAccuracies = 2;
 
 std::vector<double> MatchRows(const MatchInput& in, size_t sizes) {
   const size_t n = in.scores.size();
-  CONCLAVE_CHECK(in.costs.size() == n && in.accuracies.size() == n * sizes);
+  CONCLAVE_CHECK(in.accuracies.size() == n * sizes);
   CONCLAVE_CHECK(in.clusters.empty() || in.clusters.size() == n);
-  CONCLAVE_CHECK(in.vote_costs.size() == n * sizes);
-  const size_t columns = kCurve + 2 * sizes;
+  for (const CostInput& cost : in.costs) CONCLAVE_CHECK(cost.arm.size() == n && cost.votes.size() == n * sizes);
+  const size_t columns = kAccuracies + sizes + in.costs.size() * (1 + sizes);
   const auto units = Units(n, in.clusters);
   std::vector<double> rows(units.size() * columns, 0);
   for (size_t u = 0; u < units.size(); ++u) {
-    const std::span<double> row(&rows[u * columns], columns);
     for (const size_t i : units[u]) {
-      row[kQuestions] += 1;
-      row[kScore] += in.scores[i];
-      row[kCost] += in.costs[i];
-      for (size_t s = 0; s < sizes; ++s) {
-        row[kCurve + 2 * s] += in.accuracies[i * sizes + s];
-        row[kCurve + 2 * s + 1] += in.vote_costs[i * sizes + s];
+      double* at = &rows[u * columns];
+      *at++ += 1;
+      *at++ += in.scores[i];
+      for (size_t s = 0; s < sizes; ++s) *at++ += in.accuracies[i * sizes + s];
+      for (const CostInput& cost : in.costs) {
+        *at++ += cost.arm[i];
+        for (size_t s = 0; s < sizes; ++s) *at++ += cost.votes[i * sizes + s];
       }
     }
   }
   return rows;
 }
 
-// The curve of a resample, from its sums.
-std::vector<CurvePoint> CurveOf(std::span<const double> sums) {
+// Where a kind of cost begins in the sums.
+size_t CostColumn(size_t cost, size_t sizes) { return kAccuracies + sizes + cost * (1 + sizes); }
+
+// The curve of a resample in one kind of cost, from its sums.
+std::vector<CurvePoint> CurveOf(std::span<const double> sums, size_t cost, size_t sizes) {
   std::vector<CurvePoint> curve;
-  for (size_t c = kCurve; c + 1 < sums.size(); c += 2) {
-    curve.push_back({sums[c + 1] / sums[kQuestions], sums[c] / sums[kQuestions]});
+  const size_t at = CostColumn(cost, sizes) + 1;
+  for (size_t s = 0; s < sizes; ++s) {
+    curve.push_back({sums[at + s] / sums[kQuestions], sums[kAccuracies + s] / sums[kQuestions]});
   }
   return curve;
 }
@@ -129,35 +133,44 @@ std::optional<std::vector<double>> MajorityTable(std::span<const VoteCounts> vot
   return table;
 }
 
-std::optional<MatchedDifference> CompareAtCost(const MatchInput& input, std::span<const size_t> sizes,
-                                               const BootstrapOptions& options) {
-  if (input.scores.empty() || sizes.empty()) return std::nullopt;
+std::vector<std::optional<MatchedDifference>> CompareAtCosts(const MatchInput& input, std::span<const size_t> sizes,
+                                                             const BootstrapOptions& options) {
+  std::vector<std::optional<MatchedDifference>> results(input.costs.size());
+  if (input.scores.empty() || sizes.empty()) return results;
   const std::vector<double> rows = MatchRows(input, sizes.size());
-  const size_t columns = kCurve + 2 * sizes.size();
-  MatchedDifference result;
-  const auto difference = [](std::span<const double> sums) {
-    const std::optional<double> at = ReadCurve(CurveOf(sums), sums[kCost] / sums[kQuestions]);
-    return at ? sums[kScore] / sums[kQuestions] - *at : std::numeric_limits<double>::quiet_NaN();
-  };
+  const size_t n = sizes.size(), columns = CostColumn(input.costs.size(), n);
   std::vector<double> total(columns, 0);
   for (size_t i = 0; i < rows.size(); ++i) total[i % columns] += rows[i];
-  const std::vector<CurvePoint> curve = CurveOf(total);
-  result.cost = total[kCost] / total[kQuestions];
-  result.least = curve.front().cost, result.most = curve.back().cost;
-  if (!(result.least > 0) || !(result.cost > 0)) return std::nullopt;
-  if (result.cost < result.least || result.cost > result.most) {
-    result.range = result.cost < result.least ? MatchRange::kBelow : MatchRange::kAbove;
-    result.difference.estimate = std::numeric_limits<double>::quiet_NaN();
-    return result;
+  std::vector<size_t> inside;
+  std::vector<SumsStatistic> differences;
+  for (size_t c = 0; c < input.costs.size(); ++c) {
+    const std::vector<CurvePoint> curve = CurveOf(total, c, n);
+    MatchedDifference one;
+    one.cost = total[CostColumn(c, n)] / total[kQuestions];
+    one.least = curve.front().cost, one.most = curve.back().cost;
+    if (!(one.least > 0) || !(one.cost > 0)) continue;
+    one.difference.estimate = std::numeric_limits<double>::quiet_NaN();
+    if (one.cost < one.least || one.cost > one.most) {
+      one.range = one.cost < one.least ? MatchRange::kBelow : MatchRange::kAbove;
+    } else {
+      const auto [i, t] = Locate(curve, one.cost);
+      const double k = static_cast<double>(sizes[i]);
+      one.votes = t == 0 ? k : k * std::pow(static_cast<double>(sizes[i + 1]) / k, t);
+      one.accuracy = At(curve, {i, t});
+      inside.push_back(c);
+      differences.emplace_back([c, n](std::span<const double> sums) {
+        const std::optional<double> at = ReadCurve(CurveOf(sums, c, n), sums[CostColumn(c, n)] / sums[kQuestions]);
+        return at ? sums[kScore] / sums[kQuestions] - *at : std::numeric_limits<double>::quiet_NaN();
+      });
+    }
+    results[c] = one;
   }
-  const auto [i, t] = Locate(curve, result.cost);
-  const double k = static_cast<double>(sizes[i]);
-  result.votes = t == 0 ? k : k * std::pow(static_cast<double>(sizes[i + 1]) / k, t);
-  result.accuracy = At(curve, {i, t});
+  if (inside.empty()) return results;
   BootstrapOptions bounded = options;
   bounded.replicates = ReplicatesFor(options.replicates, rows.size());
-  result.difference = BootstrapSums(rows, columns, difference, bounded);
-  return result;
+  std::vector<BootstrapResult> found = BootstrapSums(rows, columns, differences, bounded);
+  for (size_t i = 0; i < inside.size(); ++i) results[inside[i]]->difference = found[i];
+  return results;
 }
 
 std::vector<uint8_t> OnFrontier(std::span<const CurvePoint> points) {

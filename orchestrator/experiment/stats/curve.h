@@ -33,12 +33,17 @@ std::optional<double> AreaUnderCurve(std::span<const CurvePoint> curve, double l
 // slowest of k parallel calls takes. nullopt if k is 0 or above the number of values, or these above kVotersMax.
 std::optional<double> MeanLargest(std::span<const double> values, size_t k);
 
-// One arm's score and cost per question beside N votes of another member, of which any number may be taken.
+// One kind of cost per question.
+struct CostInput {
+  std::span<const double> arm;    // [n]
+  std::span<const double> votes;  // [n, sizes] of so many votes: k times one, or the slowest of k side by side
+};
+
+// One arm's score and costs per question beside N votes of another member, of which any number may be taken.
 struct MatchInput {
   std::span<const double> scores;      // [n] of the arm
-  std::span<const double> costs;       // [n] of the arm
   std::span<const double> accuracies;  // [n, sizes] of so many votes of the other, see MajorityTable
-  std::span<const double> vote_costs;  // [n, sizes] of so many votes: k times one, or the slowest of k side by side
+  std::span<const CostInput> costs;
   std::span<const uint32_t> clusters = {};  // as everywhere
 };
 
@@ -55,17 +60,17 @@ struct MatchedDifference {
 };
 
 // At most this many additions per bootstrap; larger data take fewer replicates, at least kMatchReplicatesMin.
-inline constexpr size_t kMatchWorkMax = 100'000'000;
+inline constexpr size_t kMatchWorkMax = 400'000'000;
 inline constexpr size_t kMatchReplicatesMin = 1'000;
 
 // maj@k of every question for every k of `sizes`, [n, sizes] row-major. nullopt where a question cannot serve a size.
 std::optional<std::vector<double>> MajorityTable(std::span<const VoteCounts> votes, std::span<const size_t> sizes);
 
-// The arm against the curve maj@k, k in `sizes` (ascending), at the arm's mean cost. The bootstrap draws whole clusters
-// of questions and reads cost and curve anew in each draw. nullopt when there is no question, no size, or a cost that
-// is not positive. REQUIRES: lengths that fit.
-std::optional<MatchedDifference> CompareAtCost(const MatchInput& input, std::span<const size_t> sizes,
-                                               const BootstrapOptions& options = {});
+// The arm against the curve maj@k, k in `sizes` (ascending), at the arm's mean cost, in each kind of cost. The
+// bootstrap draws whole clusters of questions, the same for all kinds, and reads cost and curve anew in each draw.
+// nullopt when there is no question, no size, or a cost that is not positive. REQUIRES: lengths that fit.
+std::vector<std::optional<MatchedDifference>> CompareAtCosts(const MatchInput& input, std::span<const size_t> sizes,
+                                                             const BootstrapOptions& options = {});
 
 // Which points no other dominates: none has at most the cost and at least the accuracy, one of them strictly. Equal
 // points do not dominate each other.

@@ -25,13 +25,18 @@ struct Flat {
     const std::vector<VoteCounts> votes(n, {.correct = 3, .wrong = {1}, .no_answer = 0});
     accuracies = MajorityTable(votes, kSizes).value();
   }
-  MatchInput input() const { return {scores, costs, accuracies, vote_costs, {}}; }
 };
+
+std::optional<MatchedDifference> Compare(const Flat& flat, const BootstrapOptions& options,
+                                         std::span<const uint32_t> clusters = {}) {
+  const CostInput cost{flat.costs, flat.vote_costs};
+  return CompareAtCosts({flat.scores, flat.accuracies, {&cost, 1}, clusters}, kSizes, options)[0];
+}
 
 TEST(MatchedTest, ReadsTheCurveAtTheArmsOwnCost) {
   // Cost sqrt(20 * 40) is half way from two votes to four in log cost.
   const Flat flat(std::sqrt(800.0));
-  const auto match = CompareAtCost(flat.input(), kSizes, {.seed = 1, .replicates = 2000});
+  const auto match = Compare(flat, {.seed = 1, .replicates = 2000});
   ASSERT_TRUE(match);
   EXPECT_EQ(match->range, MatchRange::kInside);
   EXPECT_NEAR(*match->votes, std::sqrt(8.0), 1e-12);
@@ -45,7 +50,7 @@ TEST(MatchedTest, ReadsTheCurveAtTheArmsOwnCost) {
 TEST(MatchedTest, NothingIsExtrapolated) {
   for (const auto& [cost, range] : {std::pair(10.0, MatchRange::kInside), std::pair(9.99, MatchRange::kBelow),
                                     std::pair(40.0, MatchRange::kInside), std::pair(40.01, MatchRange::kAbove)}) {
-    const auto match = CompareAtCost(Flat(cost).input(), kSizes, {.replicates = 100});
+    const auto match = Compare(Flat(cost), {.replicates = 100});
     ASSERT_TRUE(match);
     EXPECT_EQ(match->range, range) << cost;
     EXPECT_EQ(match->accuracy.has_value(), range == MatchRange::kInside);
@@ -59,19 +64,37 @@ TEST(MatchedTest, CostsOfCallsSideBySideAreGivenPerSize) {
   Flat flat(3.0);
   flat.vote_costs.clear();
   for (size_t i = 0; i < 20; ++i) flat.vote_costs.insert(flat.vote_costs.end(), {2, 3, 4});  // the slowest of k
-  const auto match = CompareAtCost(flat.input(), kSizes, {.replicates = 100});
+  const auto match = Compare(flat, {.replicates = 100});
   ASSERT_TRUE(match);
   EXPECT_NEAR(*match->votes, 2, 1e-12);
 }
 
+TEST(MatchedTest, KindsOfCostTogetherAreAsEachAlone) {
+  Flat flops(25), seconds(12);
+  for (size_t i = 0; i < 20; ++i) seconds.vote_costs[3 * i + 1] = 11 + static_cast<double>(i % 3);
+  const std::vector<CostInput> costs = {{flops.costs, flops.vote_costs}, {seconds.costs, seconds.vote_costs}};
+  const BootstrapOptions options = {.seed = 4, .replicates = 500};
+  const auto both = CompareAtCosts({flops.scores, flops.accuracies, costs}, kSizes, options);
+  ASSERT_EQ(both.size(), 2u);
+  for (const auto& [alone, together] :
+       {std::pair(Compare(flops, options), both[0]), {Compare(seconds, options), both[1]}}) {
+    ASSERT_TRUE(alone && together);
+    EXPECT_EQ(alone->cost, together->cost);
+    EXPECT_EQ(alone->difference.estimate, together->difference.estimate);
+    EXPECT_EQ(alone->difference.percentile->lo, together->difference.percentile->lo);
+    EXPECT_EQ(alone->difference.bca->hi, together->difference.bca->hi);
+  }
+}
+
 TEST(MatchedTest, WhatCannotBeFormedIsNull) {
-  EXPECT_FALSE(CompareAtCost({}, kSizes));
+  EXPECT_TRUE(CompareAtCosts({}, kSizes).empty());
+  EXPECT_FALSE(Compare(Flat(20, 0), {}));
   const std::vector<VoteCounts> two = {{.correct = 2, .wrong = {}, .no_answer = 0}};
   EXPECT_TRUE(MajorityTable(two, std::vector<size_t>{1, 2}));
   EXPECT_FALSE(MajorityTable(two, std::vector<size_t>{1, 3}));
   Flat free(20);
   free.vote_costs.assign(60, 0);
-  EXPECT_FALSE(CompareAtCost(free.input(), kSizes));
+  EXPECT_FALSE(Compare(free, {}));
 }
 
 TEST(MatchedTest, ClustersWiden) {
@@ -81,11 +104,9 @@ TEST(MatchedTest, ClustersWiden) {
     flat.scores[i] = i < 20 ? 1 : 0;
     clusters.push_back(static_cast<uint32_t>(i / 4));
   }
-  MatchInput clustered = flat.input();
-  clustered.clusters = clusters;
-  const double plain = *CompareAtCost(flat.input(), kSizes, {.replicates = 2000})->difference.se;
+  const double plain = *Compare(flat, {.replicates = 2000})->difference.se;
   // Ten clusters of four that are alike: twice the error.
-  EXPECT_NEAR(*CompareAtCost(clustered, kSizes, {.replicates = 2000})->difference.se / plain, 2, 0.15);
+  EXPECT_NEAR(*Compare(flat, {.replicates = 2000}, clusters)->difference.se / plain, 2, 0.15);
 }
 
 TEST(FrontierTest, HowOftenAnArmIsOnIt) {
