@@ -110,9 +110,13 @@ std::string ForestSvg(const std::vector<ForestRow>& rows, double width) {
   return svg + "</svg>\n";
 }
 
+// Columns narrower than a number are numbered at distances only.
+constexpr double kNumberWidth = 14;
+constexpr size_t kNumbersApart = 5;
+
 std::string HeatMapSvg(const HeatMap& map, double width) {
   const bool narrow = width < 600;
-  const double left = narrow ? 128 : 250, top = 26;
+  const double left = narrow ? 146 : 250, top = 26;
   const double n = static_cast<double>(map.labels.size());
   const double cell = std::clamp((width - left - 4) / std::max(n, 1.0), 4.0, 44.0);
   const double row = std::max(cell, 13.0);
@@ -122,9 +126,11 @@ std::string HeatMapSvg(const HeatMap& map, double width) {
     svg += fmt::format("<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\"{}>{} <tspan class=\"soft\">{}</tspan></text>\n",
                        left - 8, y + row / 2 + 4, narrow || row < 16 ? " font-size=\"10\"" : "",
                        Escape(Shorten(map.labels[i], narrow ? 20 : 36)), i + 1);
-    svg += fmt::format("<text class=\"soft\" x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\"{}>{}</text>\n",
-                       left + cell * (static_cast<double>(i) + 0.5), top - 8, cell < 18 ? " font-size=\"8.5\"" : "",
-                       i + 1);
+    if (cell >= kNumberWidth || i == 0 || (i + 1) % kNumbersApart == 0) {
+      svg += fmt::format("<text class=\"soft\" x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\"{}>{}</text>\n",
+                         left + cell * (static_cast<double>(i) + 0.5), top - 8, cell < 18 ? " font-size=\"8.5\"" : "",
+                         i + 1);
+    }
     for (size_t j = 0; j < map.labels.size(); ++j) {
       const double x = left + cell * static_cast<double>(j);
       const auto value = i == j ? std::nullopt : j < i ? map.lower[i][j] : map.upper[i][j];
