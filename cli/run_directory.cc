@@ -59,9 +59,11 @@ absl::StatusOr<experiment::LoadOptions> OptionsOf(const std::string& directory) 
 
 absl::Status ExportAnnotated(const experiment::Plan& plan, experiment::Deliberator& deliberator,
                              const std::string& directory) {
-  ASSIGN_OR_RETURN(const auto annotations, experiment::ReadAnnotations(directory + "/annotations.jsonl"));
-  ASSIGN_OR_RETURN(const experiment::Plan annotated, experiment::ApplyAnnotations(annotations, plan));
-  return experiment::Export(annotated, deliberator, directory);
+  const std::string path = directory + "/annotations.jsonl";
+  ASSIGN_OR_RETURN(const auto annotations, experiment::ReadAnnotations(path));
+  const auto annotated = experiment::ApplyAnnotations(annotations, plan);
+  if (!annotated.ok()) return Annotate(annotated.status(), path);
+  return experiment::Export(*annotated, deliberator, directory);
 }
 
 Json Identity(const Json& manifest) {

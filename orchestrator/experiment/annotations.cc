@@ -85,14 +85,14 @@ absl::StatusOr<Plan> ApplyAnnotations(const Annotations& annotations, Plan plan)
   for (const benchmark::Item& item : plan.items) ids.insert(item.id);
   for (const ArmPlan& arm : plan.arms) arms.insert(arm.name);
   const auto known = [&](const std::string& id) -> absl::Status {
-    return ids.contains(id) ? absl::OkStatus() : InvalidArgument("annotations: there is no item \"{}\"", id);
+    return ids.contains(id) ? absl::OkStatus() : InvalidArgument("there is no item \"{}\"", id);
   };
   for (const auto& [id, gold] : annotations.gold) RETURN_IF_ERROR(known(id));
   for (const std::string& id : annotations.excluded) RETURN_IF_ERROR(known(id));
   for (const auto& [key, kind] : annotations.verdicts) {
     RETURN_IF_ERROR(known(std::get<1>(key)));
     if (!arms.contains(std::get<0>(key))) {
-      return InvalidArgument("annotations: there is no arm \"{}\"", std::get<0>(key));
+      return InvalidArgument("there is no arm \"{}\"", std::get<0>(key));
     }
   }
   for (benchmark::Item& item : plan.items) {
