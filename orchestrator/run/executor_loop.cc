@@ -82,7 +82,11 @@ void ExecutorLoop::Create(std::unique_ptr<ActiveRun> run, CreateRun record,
   auto begin = [this, run = std::shared_ptr<ActiveRun>(std::move(run)), done = std::move(done)](WriteResult result) {
     queue_->Post([this, run, done, result = std::move(result)] {
       --creating_;
-      if (!result.status.ok()) return done(result.status);
+      if (!result.status.ok()) {
+        done(result.status);
+        if (result.status.code() == absl::StatusCode::kDataLoss) Fail(result.status);  // it writes nothing any more
+        return;
+      }
       if (!result.existing_run_id.empty()) return done(StartedRun{result.existing_run_id, /*existing=*/true});
       auto owned = std::make_unique<ActiveRun>(std::move(*run));
       ActiveRun* active = owned.get();

@@ -3,9 +3,7 @@
 // nothing that was seen is taken back, nothing that finished is done again. Members are played by a worker in this
 // process, which knows what it was asked.
 #include <grpcpp/client_context.h>
-#include <grpcpp/create_channel.h>
 
-#include <csignal>
 #include <fstream>
 #include <map>
 #include <random>
@@ -14,20 +12,16 @@
 
 #include "common/check.h"
 #include "common/status.h"
-#include "conclave/deliberation/v1/deliberation.grpc.pb.h"
 #include "orchestrator/backend/backend_testing.h"
 #include "orchestrator/backend/callback_queue.h"
-#include "protos/rpc_endpoint.h"
 #include "protos/rpc_status.h"
-#include "tests/testing/child_process.h"
+#include "tests/integration/orchestrator_child.h"
 #include "tests/testing/status_matchers.h"
-#include "tests/testing/temp_dir.h"
 
 namespace conclave {
 namespace {
 
 namespace pb = ::conclave::deliberation::v1;
-using ::conclave::testing::ChildProcess;
 using ::conclave::testing::IsOk;
 
 constexpr int kQuestions = 200;
@@ -83,35 +77,6 @@ class Witness {
   int gaps_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-// One life of the orchestrator.
-class Orchestrator {
- public:
-  explicit Orchestrator(const testing::TempDir& dir) {
-    process_ = std::make_unique<ChildProcess>(
-        std::vector<std::string>{std::string(CONCLAVE_BINARY_DIR) + "/bin/conclave-orchestrator", "--fleet",
-                                 dir.Path("fleet.textproto"), "--store", dir.Path("store.sqlite"), "--graphs",
-                                 CONCLAVE_SOURCE_DIR "/graphs", "--listen", "127.0.0.1:0", "--log-level", "warn"});
-    const auto line = process_->ReadLine();
-    CONCLAVE_CHECK_MSG(line.has_value(), "the orchestrator did not start");
-    const std::string address = line->substr(line->find(" on ") + 4);
-    grpc::ChannelArguments arguments = rpc::ChannelArguments();
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    stub_ = pb::DeliberationService::NewStub(
-        grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
-  }
-  pb::DeliberationService::Stub* stub() { return stub_.get(); }
-  void Kill() { process_->Signal(SIGKILL); }
-  int Wait() { return process_->Wait(); }
-  int Stop() {
-    process_->Signal(SIGTERM);
-    return process_->Wait();
-  }
-
- private:
-  std::unique_ptr<ChildProcess> process_;
-  std::unique_ptr<pb::DeliberationService::Stub> stub_;
-};
-
 pb::RunRequest Request(int question) {
   pb::RunRequest request;
   request.set_request_id("question-" + std::to_string(question));
@@ -159,7 +124,7 @@ bool Follow(pb::DeliberationService::Stub* stub, int question, Witness* witness)
 }
 
 // Some clients at a time, until all questions are done or the orchestrator is gone.
-void Work(Orchestrator* orchestrator, std::set<int>* done, Mutex* mutex, Witness* witness) {
+void Work(OrchestratorChild* orchestrator, std::set<int>* done, Mutex* mutex, Witness* witness) {
   std::vector<int> open;
   for (int q = 0; q < kQuestions; ++q) {
     if (!done->contains(q)) open.push_back(q);
@@ -229,7 +194,7 @@ TEST(OrchestratorProcess, SixtyKillsLoseNothingAndRepeatNothing) {
   Mutex mutex;
   int kills = 0, kills_at_work = 0;
   for (; kills < kKills; ++kills) {
-    Orchestrator orchestrator(dir);
+    OrchestratorChild orchestrator(dir);
     // Some time after the start, which itself resumes runs.
     const int64_t delay_ns = static_cast<int64_t>(10 + random() % 90) * 1'000'000;
     std::thread killer([&orchestrator, delay_ns] {
@@ -245,7 +210,7 @@ TEST(OrchestratorProcess, SixtyKillsLoseNothingAndRepeatNothing) {
     MutexLock lock(&mutex);
     kills_at_work += static_cast<int>(done.size()) < kQuestions ? 1 : 0;
   }
-  Orchestrator last(dir);
+  OrchestratorChild last(dir);
   Work(&last, &done, &mutex, &witness);
   EXPECT_EQ(done.size(), static_cast<size_t>(kQuestions));
   EXPECT_GE(kills_at_work, kKills / 2) << "the questions were done too soon for the kills to mean much";
