@@ -24,7 +24,7 @@ except ImportError as error:
 sys.path.insert(0, str(Path(__file__).parent))
 
 from zoo_train import __main__ as program  # noqa: E402
-from zoo_train import cards, evaluate, stages, trainer  # noqa: E402
+from zoo_train import cards, evaluate, stages, trainer, verdicts  # noqa: E402
 from zoo_train.batches import PROMPT_WEIGHT, Batcher, pack_single  # noqa: E402
 from zoo_train.bpe import ByteLevelBpe, word_pattern  # noqa: E402
 from zoo_train.checkpoint_names import from_named, to_named  # noqa: E402
@@ -142,6 +142,29 @@ class ModelTest(unittest.TestCase):
                     self.assertEqual(int(logits(shape, p, bias, ids)[-1].argmax()), token)
                     ids.append(token)
 
+    def test_samples_are_of_the_models_distribution(self):
+        copies, prompts = 3000, [[1, 3, 40, 50, 4], [1, 3, 4]]
+        for shape in (TINY_DENSE, TINY_MIXTURE):
+            p = init_parameters(shape, 1, 5)
+            p["embed"] *= 10  # far from uniform
+            bias = torch.zeros(shape.moe_layers, shape.experts) if shape.moe_layers else None
+            generator = Generator(shape, p, bias, torch.float32)
+            out = generator.sampled(prompts, 1, copies, temperature=2.0, seed=1)
+            self.assertEqual(list(out.tokens.shape), [1, len(prompts) * copies, 1])
+            for row, prompt in enumerate(prompts):
+                want = torch.softmax(logits(shape, p, bias, prompt)[-1] / 2, 0)
+                got = torch.bincount(out.tokens[0, row * copies : (row + 1) * copies, 0], minlength=512) / copies
+                # Each frequency is binomial; their distance is about the sum of the standard errors.
+                self.assertLess(float((got - want).abs().sum()), 1.3 * float((want * (1 - want) / copies).sqrt().sum()))
+
+    def test_samples_follow_their_seed_and_at_low_temperature_the_greedy_text(self):
+        p, prompts = init_parameters(TINY_DENSE, 1, 5), [[1, 3, 40, 50, 4], [1, 3, 4]]
+        generator = Generator(TINY_DENSE, p, None, torch.float32)
+        draw = lambda temperature, seed: generator.sampled(prompts, 9, 2, temperature, seed).tokens  # noqa: E731
+        self.assertTrue(torch.equal(draw(1.0, 3), draw(1.0, 3)))
+        self.assertFalse(torch.equal(draw(1.0, 3), draw(1.0, 4)))
+        self.assertTrue(torch.equal(draw(1e-4, 3), generator.greedy(prompts, 9).tokens.repeat_interleave(2, 1)))
+
     def test_names_there_and_back(self):
         for shape in (TINY_DENSE, TINY_MIXTURE):
             p = {k: w.bfloat16().float() for k, w in init_parameters(shape, 2, 1).items()}
@@ -237,6 +260,25 @@ class MeasuresTest(unittest.TestCase):
         self.assertEqual(evaluate.named_step("Draft 1: step 12 should be 3.\nDraft 2: no mistake."), 12)
         self.assertEqual(evaluate.named_step("Draft 1: no mistake.\nDraft 2: step 3 should be 1."), 0)
         self.assertEqual(evaluate.named_step("hm"), -1)
+
+    def test_what_checks_say(self):
+        for text, step in (("1: 4 ok\n2: 9 wrong\nVERDICT: reject", 2), ("1: 4 ok\nAnswer: 4 wrong\nVERDICT: reject", 2),
+                           ("1: 4 ok\nAnswer: 4 ok\nVERDICT: accept", 0), ("1: 4 ok\n2: 9", -1), ("wrong", -1),
+                           ("1: a wrong\n2: b wrong\nVERDICT: accept", 1)):
+            self.assertEqual(verdicts.step_called_wrong(text), step, text)
+
+    def test_verdicts_by_hand(self):
+        ok, second = "1: 4 ok\nAnswer: 4 ok\nVERDICT: accept", "1: 4 ok\n2: 9 wrong\nVERDICT: reject"
+        documents = [{"label": label, "wrong_step": step} for label, step in
+                     (("accept", 0), ("accept", 0), ("reject", 2), ("reject", 1))]
+        got = verdicts.summarised(documents, [ok, second, second, "hm"],
+                                  [[ok, ok], [ok, second], [second, second], [ok, second]])
+        # Mean verdicts 1, 1/2 of the right and 0, 1/2 of the wrong: 3 pairs won, one tied. One by one: 1, 1 against 0, 1
+        # (two won, two tied) and 1, 0 against 0, 0 (two won, two tied).
+        self.assertAlmostEqual(got.auc, 3.5 / 4)
+        self.assertAlmostEqual(got.auc_one, 0.75)
+        self.assertEqual((got.names_greedy, got.names_most, got.names_wrong), (0.5, 0.75, 0.5))
+        self.assertEqual((got.constant_guess, got.candidates), (0.5, 4))
 
     def test_vote_weights(self):
         # By hand: two members at 0.2 and 0.6 on 200 items, drawn half way to 0.4: p = 0.3, 0.5; ln(10 p / (1 - p)).

@@ -21,8 +21,8 @@ from .report import print_report
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="zoo_train", description=__doc__)
-    parser.add_argument("stage", choices=("all", "data", "train", "evaluate", "report"))
-    parser.add_argument("models", nargs="*", help="for train and evaluate: names of the profile's models")
+    parser.add_argument("stage", choices=("all", "data", "train", "evaluate", "verdicts", "report"))
+    parser.add_argument("models", nargs="*", help="for train, evaluate and verdicts: names of the profile's models")
     parser.add_argument("--data-program", required=True, nargs="+", help="conclave-zoo-data, with leading arguments")
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--profile", choices=sorted(PROFILES), default="full")
@@ -76,6 +76,7 @@ def train_and_evaluate(run: stages.Run, names: list[str]) -> int:
         try:
             stages.train(run, model)
             out = stages.evaluate(run, model)
+            stages.ask_verifiers(run, model)
         except Exception:
             traceback.print_exc()
             failed = 1
@@ -115,6 +116,9 @@ def main(argv: list[str]) -> int:
     if args.stage == "evaluate":
         for name in args.models:
             print(json.dumps(stages.evaluate(run, run.profile.model(name))["summary"]), flush=True)
+    if args.stage in ("evaluate", "verdicts"):
+        for name in args.models:
+            stages.ask_verifiers(run, run.profile.model(name))
     if args.stage == "all":
         status = run_lanes(run, argv, args.sequential or run.device.type != "cuda")
     if args.stage in ("all", "report"):

@@ -8,6 +8,7 @@ import math
 from . import stages
 from .evaluate import NEW_TOKENS
 from .plans import Model
+from .verdicts import TEMPERATURE
 
 HEADER = """---
 license: apache-2.0
@@ -66,6 +67,18 @@ def _facts(run: "stages.Run", model: Model, record: dict, evaluation: dict, memb
     return facts
 
 
+def _checks(verdicts: dict | None, member: int, several: bool) -> list[tuple[str, str]]:
+    """Of the verifier who is asked several times, and of the steps that its checks call wrong."""
+    if verdicts is None:
+        return []
+    mine, where = verdicts["members"][member], "its own families" if several else "all families"
+    return [(f"verifier, mean of {verdicts['checks']} verdicts at temperature {TEMPERATURE:g}",
+             f"AUC {mine['auc']:.3f} on {where} ({mine['candidates']} candidates; one sampled verdict: {mine['auc_one']:.3f})"),
+            ("criticism, written out", f"asked to check every step (the verifier's question), it names the first wrong step "
+             f"(or that there is none) in {_percent(mine['names_greedy'])} on {where}, by most of {verdicts['checks']} checks in "
+             f"{_percent(mine['names_most'])}; the best constant guess: {_percent(mine['constant_guess'])}")]
+
+
 def _skills(evaluation: dict, member: int, several: bool) -> list[tuple[str, str]]:
     summary, rows = evaluation["summary"], []
     for role in ("judge", "verifier"):
@@ -75,7 +88,7 @@ def _skills(evaluation: dict, member: int, several: bool) -> list[tuple[str, str
                 text += f", {summary[f'{role}_auc_own'][member]:.3f} on its own"
             rows.append((role, text))
     if "critic_accuracy" in summary:
-        rows.append(("critic", f"names the first wrong step (or that there is none) in {_percent(summary['critic_accuracy'][member])}; "
+        rows.append(("critic, in one line", f"names the first wrong step (or that there is none) in {_percent(summary['critic_accuracy'][member])}; "
                      f"the best constant guess: {_percent(evaluation['critic_constant_guess'])}"))
     if "consolidate_accuracy" in summary:
         rows.append(("consolidation", f"right after seeing drafts of others: {_percent(summary['consolidate_accuracy'][member])}"))
@@ -86,26 +99,32 @@ def _skills(evaluation: dict, member: int, several: bool) -> list[tuple[str, str
     return rows
 
 
-def _shortfalls(evaluation: dict, member: int, several: bool) -> list[str]:
+def _shortfalls(evaluation: dict, verdicts: dict | None, member: int, several: bool) -> list[str]:
     """In words, what was hoped for and is not so."""
     summary, out = evaluation["summary"], []
+    checks = verdicts["members"][member] if verdicts else {"auc": 1.0, "names_greedy": 1.0, "constant_guess": 0.0}
     which = "own" if several else "all"
     for role, says in (("verifier", "As a verifier it tells right from wrong poorly"),
                        ("judge", "Its one-word verdict (judge) says little")):
         value = summary.get(f"{role}_auc_{which}", [1.0] * (member + 1))[member]
+        if role == "verifier" and verdicts and checks["auc"] >= AUC_WANTED:
+            continue
         if value < AUC_WANTED:
             out.append(f"{says}: AUC {value:.2f}{' on its own families' if several else ''}, {AUC_WANTED} was wanted.")
     guess = evaluation["critic_constant_guess"]
     if "critic_accuracy" in summary and summary["critic_accuracy"][member] <= guess:
-        out.append("As a critic it does no better than always naming the same step.")
+        out.append("As a critic who answers in one line it does no better than always naming the same step.")
+    if checks["names_greedy"] <= checks["constant_guess"]:
+        out.append("Nor when it writes the check of every step out.")
     return out
 
 
-def card(run: "stages.Run", model: Model, record: dict, evaluation: dict, member: int) -> str:
+def card(run: "stages.Run", model: Model, record: dict, evaluation: dict, verdicts: dict | None, member: int) -> str:
     several = model.members > 1
     accuracy = evaluation["accuracy"][member]
     out = HEADER.format(title=stages.export_name(model, member), what=model.what[0].upper() + model.what[1:])
-    for name, value in _facts(run, model, record, evaluation, member) + _skills(evaluation, member, several):
+    facts = _facts(run, model, record, evaluation, member) + _skills(evaluation, member, several)
+    for name, value in facts + _checks(verdicts, member, several):
         out += f"| {name} | {value} |\n"
     out += f"\nSolver, at most {NEW_TOKENS['solver']} tokens, {evaluation['items']['solver'] // len(accuracy)} items a family, "
     out += f"mean {_percent(sum(accuracy.values()) / len(accuracy))}:\n\n| family | difficulty | right |\n| --- | --- | --- |\n"
@@ -113,7 +132,7 @@ def card(run: "stages.Run", model: Model, record: dict, evaluation: dict, member
     for family, value in accuracy.items():
         name = f"**{family}**" if several and family in record["own"][member] else family
         out += f"| {name} | {difficulty[family]} | {_percent(value)} |\n"
-    shortfalls = _shortfalls(evaluation, member, several)
+    shortfalls = _shortfalls(evaluation, verdicts, member, several)
     if shortfalls:
         out += "\nWhat it does not do: " + " ".join(shortfalls) + "\n"
     return out + LIMITS.format(split=evaluation["split"])
@@ -137,7 +156,7 @@ def _mean(values) -> float:
     return sum(values) / len(values)
 
 
-def _index_rows(model: Model, record: dict, evaluation: dict) -> str:
+def _index_rows(model: Model, record: dict, evaluation: dict, verdicts: dict | None) -> str:
     several, summary, rows = model.members > 1, evaluation["summary"], ""
     means = [_mean(a.values()) for a in evaluation["accuracy"]]
     weights = vote_weights(means, evaluation["items"]["solver"])
@@ -150,33 +169,37 @@ def _index_rows(model: Model, record: dict, evaluation: dict) -> str:
         for role in ("verifier", "judge"):
             found = summary.get(f"{role}_auc_{'own' if several else 'all'}")
             cells.append(f"{found[member]:.2f}" if found else "")
+        checks = verdicts["members"][member] if verdicts else None
+        cells.insert(6, f"{checks['auc']:.2f}" if checks else "")
         cells.append(_percent(summary["critic_accuracy"][member]) if "critic_accuracy" in summary else "")
+        cells.append(_percent(checks["names_greedy"]) if checks else "")
         cells += [f"{record['loss'][member]:.3f}", f"{weights[member]:.2f}" if several else ""]
         rows += "| " + " | ".join(cells) + " |\n"
     return rows
 
 
-def index(read: list[tuple[Model, dict, dict]]) -> str:
+def index(read: list[tuple[Model, dict, dict, dict | None]]) -> str:
     """Of models/: what is there, and each family's accuracies."""
     out = """# The trained models
 
 Hugging Face directories in bf16 (safetensors, tokenizer, chat template, card), made by `zoo/train`. Figures are of the
-development split, which shares no question with training; where there are own families, verifier and judge are on those.
-`sha256sum -c SHA256SUMS` checks the files.
+development split, which shares no question with training; where there are own families, verifier, judge and check are on
+those. "of several": the mean of 16 verdicts at temperature 1. "critic right": names the first wrong step in one line; "check
+right": by writing the check of every step out. `sha256sum -c SHA256SUMS` checks the files.
 
-| model | own families | right on own | elsewhere | on all | verifier AUC | judge AUC | critic right | loss | vote weight |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| model | own families | right on own | elsewhere | on all | verifier AUC | of several | judge AUC | critic right | check right | loss | vote weight |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
-    for model, record, evaluation in read:
-        out += _index_rows(model, record, evaluation)
+    for model, record, evaluation, verdicts in read:
+        out += _index_rows(model, record, evaluation, verdicts)
     out += f"""
 Vote weight: ln(p ({ANSWERS_ASSUMED} - 1) / (1 - p)) of the accuracy p on all families, drawn to the group's mean by
 {SHRINK_ITEMS} items; that a wrong answer is one of {ANSWERS_ASSUMED - 1} is an assumption. A critic that always named the
 same step would be right in {_percent(read[0][2]["critic_constant_guess"])}.
 
 """
-    groups = [(m, e["accuracy"]) for m, _, e in read if m.members > 1]
-    singles = [(m, e["accuracy"][0]) for m, _, e in read if m.members == 1]
+    groups = [(m, e["accuracy"]) for m, _, e, _ in read if m.members > 1]
+    singles = [(m, e["accuracy"][0]) for m, _, e, _ in read if m.members == 1]
     titles = [t for m, _ in groups for t in ("best member", "right", f"mean of {m.name}")] + [m.name for m, _ in singles]
     out += "| family | difficulty | " + " | ".join(titles) + " |\n" + "| --- " * (len(titles) + 2) + "|\n"
     for family, difficulty in read[0][1]["difficulties"]:
@@ -197,10 +220,12 @@ def write_cards(run: "stages.Run") -> None:
         if not (folder / "evaluation.json").exists():
             continue
         record, evaluation = (json.loads((folder / f).read_text("utf-8")) for f in ("record.json", "evaluation.json"))
-        read.append((model, record, evaluation))
+        asked = folder / "verdicts.json"
+        verdicts = json.loads(asked.read_text("utf-8")) if asked.exists() else None
+        read.append((model, record, evaluation, verdicts))
         for member in range(model.members):
             path = run.folder / "models" / stages.export_name(model, member) / "README.md"
-            path.write_text(card(run, model, record, evaluation, member), encoding="utf-8")
+            path.write_text(card(run, model, record, evaluation, verdicts, member), encoding="utf-8")
     if read:
         (run.folder / "models" / "README.md").write_text(index(read), encoding="utf-8")
     stages.checksums(run.folder / "models")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy generation with a key-value cache, for G members and B prompts at once.
+"""Generation with a key-value cache, for G members and B prompts at once: greedy or sampled.
 
 Prompts are forced token by token from position 0, so all sequences stand at the same position at every step: no
 prefill, no padding, one code path.
@@ -7,6 +7,7 @@ prefill, no padding, one code path.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Callable
 
 import torch
 import torch.nn.functional as F
@@ -62,35 +63,63 @@ class Generator:
             return x + mixture_ffn_gathered(s, h[0], w)[None]
         return x + project(swiglu(project(h, w["gate_up"])), w["down"])
 
-    @torch.no_grad()
     def greedy(self, prompts: list[list[int]], new_tokens: int, watch: tuple[int, ...] = ()) -> Generated:
-        s, g, b = self.shape, self.members, len(prompts)
+        return self._generate(prompts, new_tokens, watch, 1, None)
+
+    def sampled(self, prompts: list[list[int]], new_tokens: int, copies: int, temperature: float, seed: int) -> Generated:
+        """`copies` of every prompt, one after the other in `tokens`; the same seed and device, the same text."""
+        noise = torch.Generator(self.device).manual_seed(seed)
+
+        def choose(logits: torch.Tensor) -> torch.Tensor:  # Gumbel's maximum is a draw from the softmax
+            uniform = torch.rand(logits.shape, generator=noise, device=self.device).clamp(1e-20, 1 - 1e-7)
+            return (logits / temperature - torch.log(-torch.log(uniform))).argmax(-1)
+
+        return self._generate(prompts, new_tokens, (), copies, choose)
+
+    def _shared(self, forced: torch.Tensor, steps: int, caches: list, offsets: torch.Tensor) -> None:
+        """The first positions, where every row is prompt: caches alone are filled."""
+        for t in range(steps):
+            x = F.embedding(forced[:, t].expand(self.members, -1) + offsets, self.embed.flatten(0, 1))
+            for i, (keys, values) in enumerate(caches):
+                x = self._layer(i, x, t, keys, values)
+
+    def _caches(self, rows: int, positions: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        s = self.shape
+        kv_heads, wide = (s.heads, s.value_dim) if s.mla else (s.kv_heads, s.head_dim)
+        return [tuple(torch.empty(rows, kv_heads, positions, width, dtype=self.dtype, device=self.device)
+                      for width in (s.head_dim, wide)) for _ in range(s.layers)]
+
+    @torch.no_grad()
+    def _generate(self, prompts: list[list[int]], new_tokens: int, watch: tuple[int, ...], copies: int,
+                  choose: Callable[[torch.Tensor], torch.Tensor] | None) -> Generated:
+        s, g, b = self.shape, self.members, len(prompts) * copies
         length = torch.tensor([len(p) for p in prompts], device=self.device)
-        longest = max(map(len, prompts))
+        longest, shared = max(map(len, prompts)), min(map(len, prompts)) - 1
         total = min(s.context, longest + new_tokens)
-        forced = torch.full((b, longest), PAD_ID, dtype=torch.int64)
+        forced = torch.full((len(prompts), longest), PAD_ID, dtype=torch.int64)
         for row, prompt in enumerate(prompts):
             forced[row, : len(prompt)] = torch.tensor(prompt)
         forced = forced.to(self.device)
-        kv_heads, wide = (s.heads, s.value_dim) if s.mla else (s.kv_heads, s.head_dim)
-        caches = [(torch.empty(g * b, kv_heads, total, s.head_dim, dtype=self.dtype, device=self.device),
-                   torch.empty(g * b, kv_heads, total, wide, dtype=self.dtype, device=self.device))
-                  for _ in range(s.layers)]
+        member_offset = torch.arange(g, device=self.device)[:, None] * s.vocab
+        caches = self._caches(g * len(prompts), total)
+        self._shared(forced, shared, caches, member_offset)
+        if copies > 1:
+            forced, length = forced.repeat_interleave(copies, 0), length.repeat_interleave(copies)
+            caches = [tuple(c.repeat_interleave(copies, 0) for c in pair) for pair in caches]
         out = torch.full((g, b, new_tokens), PAD_ID, dtype=torch.int64, device=self.device)
         watched = torch.zeros(g, b, new_tokens, len(watch), device=self.device)
         margin = torch.zeros(g, b, new_tokens, device=self.device)
         ended = torch.zeros(g, b, dtype=torch.bool, device=self.device)
-        token = forced[:, 0].expand(g, b)
+        token = forced[:, shared].expand(g, b)
         rows = torch.arange(b, device=self.device)
-        member_offset = torch.arange(g, device=self.device)[:, None] * s.vocab
-        for t in range(total - 1):
+        for t in range(shared, total - 1):
             x = F.embedding(token + member_offset, self.embed.flatten(0, 1))
             for i, (keys, values) in enumerate(caches):
                 x = self._layer(i, x, t, keys, values)
             h = rms_norm(x, self.final_norm[:, None], s.epsilon)
             logits = project(h, self.embed.to(self.dtype)).float()
             best = logits.topk(2, dim=-1)
-            chosen = best.indices[..., 0].masked_fill(ended, PAD_ID)
+            chosen = (best.indices[..., 0] if choose is None else choose(logits)).masked_fill(ended, PAD_ID)
             place = t + 1 - length  # [B], which new token this is; negative within the prompt
             live = (place >= 0) & (place < new_tokens)
             at = place.clamp(0, new_tokens - 1)

@@ -33,6 +33,7 @@ class Profile:
     items: dict  # role -> evaluation documents per family
     models: tuple[Model, ...]
     lanes: tuple[tuple[str, ...], ...]  # trained side by side on a GPU, one after the other on a CPU
+    checks: int = 16  # that a verifier writes of one candidate, where it is asked several times
 
     def model(self, name: str) -> Model:
         found = [m for m in self.models if m.name == name]
@@ -71,7 +72,7 @@ SMOKE = Profile(
         Model("mixture", TINY_MIXTURE, 1, 30 * 2048, 2048, 0.02, 0.01, what="a tiny mixture of experts"),
         Model("student", TINY_DENSE, 1, 20 * 1024, 1024, 0.02, 0.01, teacher="mixture", what="a tiny student"),
     ),
-    lanes=(("members",), ("mixture", "student")))
+    lanes=(("members",), ("mixture", "student")), checks=2)
 
 PROFILES = {p.name: p for p in (FULL, SMOKE)}
 

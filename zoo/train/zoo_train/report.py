@@ -50,6 +50,12 @@ def print_report(run: "stages.Run") -> None:
         if "critic_accuracy" in summary:
             _line("critic names the wrong step: mean", round(float(np.mean(summary["critic_accuracy"])), 3),
                   f"> {evaluation['critic_constant_guess']:.3f}, the best constant guess")
+        if (asked := run.folder / model.name / "verdicts.json").exists():
+            rows = json.loads(asked.read_text("utf-8"))["members"]
+            auc, named, guess = (np.array([r[k] for r in rows], float) for k in ("auc", "names_greedy", "constant_guess"))
+            _line("AUC of several verdicts: mean, least", f"{np.nanmean(auc):.3f} {np.nanmin(auc):.3f}", ">= 0.75")
+            _line("a written check names the wrong step: mean", round(float(named.mean()), 3),
+                  f"> {guess.mean():.3f}, the best constant guess; {int((named > guess).sum())} of {len(rows)} above theirs")
         if "consolidate_accuracy" in summary:
             _line("consolidation of drafts: mean accuracy", round(float(np.mean(summary["consolidate_accuracy"])), 3))
         if "routing" in evaluation:

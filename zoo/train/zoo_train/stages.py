@@ -24,6 +24,7 @@ from .plans import Model, Profile
 from .pool import Pool, Source, build_pool, load_pool
 from .tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from .trainer import Teacher, Trainer, trained_dtype
+from .verdicts import verdicts
 
 TOKENIZER_DOCUMENTS_PER_FAMILY = 400
 ITEMS_SPLIT = "development"  # "test" is left to the study
@@ -214,6 +215,27 @@ def evaluate(run: Run, model: Model) -> dict:
     correct = {r: results.correct[r].astype(int).tolist() for r in results.correct}
     write_json(run.folder / model.name / "answers.json", {"correct": correct, "texts": {
         r: [row[:40] for row in rows[:2]] for r, rows in results.texts.items()}})
+    bundle_records(run)
+    return out
+
+
+def ask_verifiers(run: Run, model: Model) -> dict:
+    """Of the exported weights; members about candidates of their own families, one model about all."""
+    items = json.loads((run.folder / "items.json").read_text(encoding="utf-8"))["verifier"]
+    own = run.own(model) if model.members > 1 else [tuple(run.families)]
+    began, rows = time.monotonic(), []
+    for member, mine in enumerate(own):
+        folder = run.folder / "models" / export_name(model, member)
+        _, p, bias = read_model(folder)
+        generator = Generator(model.shape, {k: w.to(run.device) for k, w in p.items()},
+                              None if bias is None else bias.to(run.device), torch.float32)
+        found = verdicts(generator, [d for d in items if d["family"] in mine], load_tokenizer(folder),
+                         run.profile.checks, run.seed * 100 + member)
+        rows.append({k: round(v, 4) for k, v in asdict(found).items()})
+        print(json.dumps({"model": folder.name, **rows[-1]}), flush=True)
+    out = {"split": ITEMS_SPLIT, "checks": run.profile.checks, "members": rows,
+           "seconds": round(time.monotonic() - began, 1)}
+    write_json(run.folder / model.name / "verdicts.json", out)
     bundle_records(run)
     return out
 
