@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "orchestrator/backend/backend.h"
 
 namespace conclave::orchestrator {

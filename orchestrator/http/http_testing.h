@@ -52,6 +52,8 @@ class RawConnection {
     }
     return text;
   }
+  // Nothing more is sent.
+  void Finish() const { shutdown(socket_, SHUT_WR); }
   void Close() {
     if (socket_ >= 0) close(socket_);
     socket_ = -1;
