@@ -50,10 +50,10 @@ absl::StatusOr<std::unique_ptr<Door>> Door::Start(const DoorOptions& options) {
   if (where.host.empty()) return InvalidArgument("--http {}: must be HOST:PORT", options.listen);
   std::unique_ptr<Door> door(new Door(options));
   door->loopback_ = rpc::IsLoopback(where);
-  if (!door->loopback_ && options.plaintext != rpc::PlaintextPolicy::kAnywhere) {
+  if (options.tls.empty() && !door->loopback_ && options.plaintext != rpc::PlaintextPolicy::kAnywhere) {
     return FailedPrecondition(
-        "--http {} would send prompts and tokens in plaintext over a network; listen on loopback behind a proxy that "
-        "speaks TLS, or say --insecure-listen",
+        "--http {} would send prompts and tokens in plaintext over a network; name --http-tls-cert and "
+        "--http-tls-key, listen on loopback behind a proxy that speaks TLS, or say --insecure-listen",
         options.listen);
   }
   http::ServerOptions server;
@@ -62,6 +62,7 @@ absl::StatusOr<std::unique_ptr<Door>> Door::Start(const DoorOptions& options) {
   server.post_paths = {std::string(kChatPath), std::string(kCompletionsPath)};
   server.body_bytes_max = options.body_bytes_max;
   server.connections_max = options.connections_max;
+  server.tls = options.tls;
   server.clock = options.openai.clock;
   ASSIGN_OR_RETURN(door->server_, http::Server::Start(server, door.get()));
   const bool v6 = where.host.find(':') != std::string::npos;

@@ -17,8 +17,9 @@
 namespace conclave::orchestrator {
 
 struct DoorOptions {
-  std::string listen = "127.0.0.1:0";  // HOST:PORT; plaintext, so off loopback only where that is allowed
+  std::string listen = "127.0.0.1:0";  // HOST:PORT; in plaintext off loopback only where that is allowed
   rpc::PlaintextPolicy plaintext = rpc::PlaintextPolicy::kLoopbackOnly;
+  http::ServerTls tls;
   std::string token;  // callers must bring it as bearer; empty: everybody may
   int64_t body_bytes_max = 8 << 20;
   int32_t connections_max = 512;

@@ -146,6 +146,9 @@ TEST(Door, ListensOffLoopbackOnlyWhereThatIsAllowed) {
   options.listen = "0.0.0.0:0";
   EXPECT_THAT(Door::Start(options).status(),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("--insecure-listen")));
+  options.tls = {"absent.pem", "absent.key.pem", ""};  // with TLS it may; its files are read
+  EXPECT_THAT(Door::Start(options).status(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("absent.pem")));
+  options.tls = {};
   options.plaintext = rpc::PlaintextPolicy::kAnywhere;
   EXPECT_TRUE(Door::Start(options).ok());
   options.listen = "unix:/x";

@@ -74,15 +74,14 @@ EdgeStream::Head EdgeStream::ReadHead() {
   }
 }
 
+bool EdgeStream::buffered() const { return given_ < buffer_.size() || (tls_ != nullptr && SSL_pending(tls_) > 0); }
+
 bool EdgeStream::gone() const {
   pollfd state = {socket_, POLLRDHUP, 0};
   return poll(&state, 1, 0) > 0 && (state.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 
-bool EdgeStream::is_readable() const {
-  return given_ < buffer_.size() || (tls_ != nullptr && SSL_pending(tls_) > 0) ||
-         Wait(POLLIN, clock_.NowNs() + limits_.silence_ns);
-}
+bool EdgeStream::is_readable() const { return buffered() || Wait(POLLIN, clock_.NowNs() + limits_.silence_ns); }
 
 bool EdgeStream::is_writable() const { return !gone() && Wait(POLLOUT, clock_.NowNs() + limits_.silence_ns); }
 

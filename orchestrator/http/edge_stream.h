@@ -32,6 +32,8 @@ class EdgeStream final : public httplib::Stream {
   Head ReadHead();
   // Of ReadHead, as it came.
   std::string_view head() const { return std::string_view(buffer_).substr(0, head_size_); }
+  // Something has come that was not read yet.
+  bool buffered() const;
   // The other end has closed, at least its sending half, or the connection is broken.
   bool gone() const;
   // What ended a read or write was that nothing moved for too long.

@@ -5,10 +5,10 @@
 #include <gtest/gtest.h>
 #include <httplib.h>
 
-#include <cstdlib>
 #include <thread>
 
 #include "orchestrator/http/raw_server_testing.h"
+#include "orchestrator/http/tls_testing.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 
@@ -140,12 +140,7 @@ TEST(Post, IsGivenUpFromAnotherThread) {
 
 TEST(Post, SpeaksTlsToThoseWhoseCertificateHolds) {
   testing::TempDir dir;
-  const std::string key = dir.Path("key.pem"), certificate = dir.Path("certificate.pem");
-  ASSERT_EQ(std::system(("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext "
-                         "subjectAltName=DNS:localhost -keyout " +
-                         key + " -out " + certificate + " 2>/dev/null")
-                            .c_str()),
-            0);
+  const auto [certificate, key] = MakeCertificate(dir.Path(""), "own");
   httplib::SSLServer server(certificate.c_str(), key.c_str());
   server.Post("/p", [](const httplib::Request& request, httplib::Response& response) {
     response.set_content("told: " + request.body, "text/plain");

@@ -12,6 +12,7 @@
 #include "common/mutex.h"
 #include "common/status.h"
 #include "orchestrator/http/edge_stream.h"
+#include "orchestrator/http/tls_context.h"
 
 namespace conclave::http {
 namespace {
@@ -121,7 +122,7 @@ Request ToRequest(const httplib::Request& from, const Caller* caller) {
 void FillResponse(Reply reply, httplib::Response* to) {
   to->status = reply.status;
   for (const auto& [name, value] : reply.headers) to->set_header(name, value);
-  if (reply.body == nullptr) return to->set_content(std::move(reply.text), reply.content_type);
+  if (reply.body == nullptr) return to->set_content(reply.text, reply.content_type);
   // httplib copies the function, so what it owns is shared.
   const std::shared_ptr<Body> body = std::move(reply.body);
   const EdgeStream* stream = current_stream;
@@ -149,6 +150,9 @@ class Server::Impl final : public httplib::Server {
   Impl(ServerOptions options, http::Handler* handler) : options_(std::move(options)), handler_(handler) {}
 
   absl::Status Start() {
+    if (!options_.tls.empty()) {
+      ASSIGN_OR_RETURN(tls_, TlsContext::Load(options_.tls, options_.clock));
+    }
     new_task_queue = [this] { return new ConnectionThreads(options_.connections_max); };
     set_payload_max_length(static_cast<size_t>(options_.body_bytes_max));
     set_tcp_nodelay(true);
@@ -229,13 +233,18 @@ class Server::Impl final : public httplib::Server {
   // ---- httplib::Server
   bool process_and_close_socket(socket_t socket) override {
     if (refuse_connection || stopping_) {
-      send(socket, kTooMany.data(), kTooMany.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (tls_ == nullptr) send(socket, kTooMany.data(), kTooMany.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     } else {
       {
         MutexLock lock(&mutex_);
         open_.insert(socket);
       }
-      Serve(socket);
+      if (tls_ == nullptr) {
+        Serve(socket, nullptr);
+      } else if (const TlsSession session = tls_->Accept(socket, kHeadNs); session != nullptr) {
+        Serve(socket, session.get());
+        SSL_shutdown(session.get());
+      }
       MutexLock lock(&mutex_);
       open_.erase(socket);
       closed_.SignalAll();
@@ -245,8 +254,8 @@ class Server::Impl final : public httplib::Server {
     return true;
   }
 
-  void Serve(socket_t socket) {
-    EdgeStream stream(socket, nullptr,
+  void Serve(socket_t socket, SSL* tls) {
+    EdgeStream stream(socket, tls,
                       {.head_bytes_max = kHeadBytesMax,
                        .first_line_bytes_max = kTargetBytesMax,
                        .head_ns = kHeadNs,
@@ -254,7 +263,7 @@ class Server::Impl final : public httplib::Server {
                        .silence_ns = kSilenceNs},
                       *options_.clock);
     current_stream = &stream;
-    while (AwaitRequest(socket)) {
+    while (AwaitRequest(socket, stream)) {
       const EdgeStream::Head head = stream.ReadHead();
       if (head == EdgeStream::Head::kTooLarge) WriteError(431, &stream);
       if (head == EdgeStream::Head::kTooSlow) WriteError(408, &stream);
@@ -279,13 +288,15 @@ class Server::Impl final : public httplib::Server {
   }
 
   // False: the connection has been idle for too long, or the server stops.
-  bool AwaitRequest(socket_t socket) {
+  bool AwaitRequest(socket_t socket, const EdgeStream& stream) {
     {
       MutexLock lock(&mutex_);
       idle_.insert(socket);
     }
     pollfd ready = {socket, POLLIN, 0};
-    const bool came = !stopping_ && poll(&ready, 1, static_cast<int>(kKeepAliveNs / 1'000'000)) > 0 && !stopping_;
+    const bool came = !stopping_ &&
+                      (stream.buffered() || poll(&ready, 1, static_cast<int>(kKeepAliveNs / 1'000'000)) > 0) &&
+                      !stopping_;
     MutexLock lock(&mutex_);
     idle_.erase(socket);
     return came;
@@ -301,6 +312,7 @@ class Server::Impl final : public httplib::Server {
 
   const ServerOptions options_;
   http::Handler* const handler_;
+  std::unique_ptr<TlsContext> tls_;
   int32_t port_ = -1;
   std::atomic<bool> stopping_ = false;
   std::atomic<bool> ended_ = false;   // nothing is accepted any more

@@ -71,18 +71,29 @@ class Handler {
   virtual Reply Error(int status) = 0;
 };
 
+// PEM files; without any the server speaks plaintext. They are read again every few seconds when they have changed.
+struct ServerTls {
+  std::string certificate;  // chain
+  std::string key;
+  std::string client_ca;  // callers must then present a certificate of it
+
+  bool empty() const { return certificate.empty() && key.empty() && client_ca.empty(); }
+};
+
 struct ServerOptions {
   std::string host = "127.0.0.1";
   int32_t port = 0;                     // 0: any free one
   std::vector<std::string> post_paths;  // that take a body
   int64_t body_bytes_max = 8 << 20;
   int32_t connections_max = 512;  // a thread each; more are answered 503 and closed
+  ServerTls tls = {};
   const Clock* clock = &Clock::System();
 };
 
 class Server {
  public:
-  // Serving when it returns. UNAVAILABLE for a taken address. `handler` outlives the server.
+  // Serving when it returns. UNAVAILABLE for a taken address, INVALID_ARGUMENT for a file of TLS. `handler` outlives
+  // the server.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options, Handler* handler);
   // Stop(0).
   ~Server();

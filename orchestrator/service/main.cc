@@ -52,6 +52,7 @@ struct Flags {
   std::string log_level = "info";
   std::string http;
   std::string http_token_file;
+  conclave::http::ServerTls http_tls;
   int32_t http_drain_seconds = 30;
   conclave::rpc::ListenOptions server;
   bool insecure_listen = false;
@@ -76,6 +77,11 @@ void AddFlags(CLI::App* app, Flags* flags) {
       "--http", flags->http,
       "HOST:PORT of the OpenAI-compatible door, where every graph is a model \"deliberation/NAME\" and every "
       "member one; port 0 takes a free one; default: none");
+  app->add_option("--http-tls-cert", flags->http_tls.certificate,
+                  "PEM certificate chain of --http; read again when it changes; default: plaintext");
+  app->add_option("--http-tls-key", flags->http_tls.key, "PEM private key of --http-tls-cert");
+  app->add_option("--http-tls-client-ca", flags->http_tls.client_ca,
+                  "PEM authority; callers of --http must present a certificate of it");
   app->add_option("--http-token-file", flags->http_token_file,
                   "File with the token that callers of --http must bring as bearer; default: everybody may");
   app->add_option("--http-drain-seconds", flags->http_drain_seconds,
@@ -135,6 +141,7 @@ absl::StatusOr<std::unique_ptr<orchestrator::Door>> OpenDoor(const Flags& flags,
   door.listen = flags.http;
   door.plaintext = flags.server.plaintext;
   door.openai = openai;
+  door.tls = flags.http_tls;
   if (!flags.http_token_file.empty()) {
     ASSIGN_OR_RETURN(door.token, conclave::ReadFile(flags.http_token_file, kTokenBytesMax));
     while (!door.token.empty() && std::isspace(static_cast<unsigned char>(door.token.back())) != 0)
