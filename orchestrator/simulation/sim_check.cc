@@ -6,6 +6,7 @@
 #include <google/protobuf/util/time_util.h>
 
 #include <limits>
+#include <map>
 #include <set>
 
 #include "common/status.h"
@@ -67,6 +68,32 @@ class RunCheck {
         Say(fmt::format("{} output tokens of a budget of {}", output, budget.output_tokens()));
       }
       if (budget.has_calls() && calls > budget.calls()) Say(fmt::format("{} calls of {}", calls, budget.calls()));
+    }
+  }
+
+  // Budgets of called graphs, for each time that they ran.
+  void InnerBooks() {
+    for (const CompiledNode& node : client_.run().graph->nodes()) {
+      if (node.kind != NodeKind::kCall) continue;
+      const pb::Budget& budget = node.called->budget();
+      std::map<std::string, std::pair<int64_t, int64_t>> spent;  // calls and output tokens, by path of the call
+      for (const pb::Event& begun : events_) {
+        if (begun.has_node_started() && begun.node_started().kind() == "call") spent[begun.node_path()] = {};
+      }
+      for (const pb::Event& event : events_) {
+        if (!event.has_call_finished() && !event.has_call_lost()) continue;
+        const auto& usage = event.has_call_finished() ? event.call_finished().usage() : event.call_lost().usage();
+        for (auto& [path, sum] : spent) {
+          if (!event.node_path().starts_with(path + ".")) continue;
+          ++sum.first;
+          sum.second += usage.output_token_count();
+        }
+      }
+      for (const auto& [path, sum] : spent) {
+        if (sum.first > budget.calls() || sum.second > budget.output_tokens()) {
+          Say(fmt::format("{} calls and {} tokens in {}", sum.first, sum.second, path));
+        }
+      }
     }
   }
 
@@ -160,6 +187,7 @@ void Count(const std::vector<pb::Event>& events, SimReport* report) {
   for (const pb::Event& event : events) {
     report->calls_lost += event.has_call_lost() ? 1 : 0;
     report->retries += event.has_call_lost() && event.call_lost().will_retry() ? 1 : 0;
+    report->repairs += event.has_call_finished() && event.call_finished().will_repair() ? 1 : 0;
     report->hedges += event.has_call_started() && event.call_started().hedge() ? 1 : 0;
     report->continued += event.has_call_started() && event.call_started().continued_token_count() > 0 ? 1 : 0;
     report->exhausted += event.has_budget_exhausted() ? 1 : 0;
@@ -180,6 +208,7 @@ void CheckRun(const Store& disk, const SimClient& client, const SimCircumstances
   check.Order();
   if (!events->back().has_run_finished()) return;
   check.Books();
+  check.InnerBooks();
   check.Texts();
   check.Seen();
   check.Cancellation();

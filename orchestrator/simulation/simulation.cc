@@ -35,7 +35,8 @@ constexpr int64_t kSettleNs = 60 * kSimSecond;      // after the last run: work 
 constexpr int32_t kWorkers = 4;
 
 // A vote in two rounds; what is enough of a group, and judges; votes that end early, in a loop; second calls for
-// stragglers, and patience with the rest of a quorum.
+// stragglers, and patience with the rest of a quorum; a graph in a loop, with a budget of its own, whose members are
+// asked once more where nothing can be read.
 constexpr std::string_view kGraphs[] = {
     R"(name: "vote" input { name: "question" }
 node { name: "draft" speak { role: "say" members: "m*" samples: 2 } }
@@ -57,6 +58,16 @@ node { name: "check" judge { role: "check" members: "v*" of: "draft" hedge { whe
 node { name: "again" speak { role: "say" members: "m1" members: "m2" samples: 2 sees { node: "draft" } quorum: 3
   patience { nanos: 50000000 } hedge { after { seconds: 1 } } } }
 node { name: "verdict" pick { of: "again" by: WEIGHTED_VOTE weight: "check.accepts + 1" } })",
+    R"(name: "nested" input { name: "question" }
+node { name: "draft" speak { role: "mend" members: "m*" } }
+node { name: "work" loop { over: "draft" max_rounds: 2 until: "check.accepted >= 1" yields: "vote"
+  body { name: "vote" call { graph: "vote" argument { name: "question" value: "{{ inputs.question }} {{ draft.answer }}" }
+    called { name: "vote" input { name: "question" }
+      node { name: "draft" speak { role: "mend" members: "m*" samples: 2 hedge { after { nanos: 300000000 } } } }
+      node { name: "verdict" pick { of: "draft" by: MAJORITY } }
+      budget { calls: 9 output_tokens: 400 wall_time { seconds: 4 } on_exhausted: RETURN_BEST } } } }
+  body { name: "check" judge { role: "rule" members: "v*" of: "vote" } } } }
+node { name: "verdict" pick { of: "work" also: "draft" by: MAJORITY } })",
 };
 
 const std::vector<std::shared_ptr<const CompiledGraph>>& Graphs() {
@@ -336,6 +347,7 @@ SimReport& SimReport::operator+=(const SimReport& other) {
   exhausted += other.exhausted;
   worker_faults += other.worker_faults;
   hedges += other.hedges;
+  repairs += other.repairs;
   continued += other.continued;
   undisturbed += other.undisturbed;
   virtual_ns += other.virtual_ns;
@@ -346,11 +358,12 @@ std::string Describe(const SimReport& report) {
   return fmt::format(
       "{} runs, {} events, {} kills, {} stops, {} reconnections, {} worker faults, {} calls lost, {} tried again, {} "
       "of them "
-      "from where they stopped, {} second calls, {} runs cancelled, {} budgets exhausted, {} runs as if undisturbed, "
+      "from where they stopped, {} second calls, {} asked once more, {} runs cancelled, {} budgets exhausted, {} runs "
+      "as if undisturbed, "
       "{} virtual hours",
       report.runs, report.events, report.kills, report.stops, report.reconnects, report.worker_faults,
-      report.calls_lost, report.retries, report.continued, report.hedges, report.cancelled, report.exhausted,
-      report.undisturbed, report.virtual_ns / (3'600 * kSimSecond));
+      report.calls_lost, report.retries, report.continued, report.hedges, report.repairs, report.cancelled,
+      report.exhausted, report.undisturbed, report.virtual_ns / (3'600 * kSimSecond));
 }
 
 SimReport Simulate(uint64_t seed) { return Simulation(seed).Run(); }

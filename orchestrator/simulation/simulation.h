@@ -25,7 +25,7 @@ struct SimReport {
   int64_t virtual_ns = 0;
   // How much happened, so that a test can tell that its faults are not idle.
   int64_t runs = 0, events = 0, kills = 0, stops = 0, reconnects = 0, calls_lost = 0, retries = 0, cancelled = 0,
-          exhausted = 0, worker_faults = 0, undisturbed = 0, hedges = 0, continued = 0;
+          exhausted = 0, worker_faults = 0, undisturbed = 0, hedges = 0, continued = 0, repairs = 0;
 
   // Adds what happened; violations and hash stay.
   SimReport& operator+=(const SimReport& other);

@@ -31,7 +31,7 @@ TEST(Simulation, NothingIsLostRepeatedOrOverspent) {
   // The faults are not idle: every kind happens often.
   const auto often = static_cast<int64_t>(kSeeds / 50);
   for (const int64_t count : {sum.kills, sum.stops, sum.reconnects, sum.worker_faults, sum.calls_lost, sum.retries,
-                              sum.cancelled, sum.exhausted, sum.undisturbed, sum.hedges, sum.continued}) {
+                              sum.cancelled, sum.exhausted, sum.undisturbed, sum.hedges, sum.continued, sum.repairs}) {
     EXPECT_GT(count, often) << summary;
   }
 }
