@@ -36,6 +36,9 @@ constexpr size_t kCalls = 3;  // in kUnits
 // Lost calls leave no vote; a few of them do not make another arm of it.
 constexpr double kCallsPerVoteMax = 1.05;
 
+// Calls of one question that run side by side take as long as the slowest.
+bool SideBySide(size_t unit) { return std::string_view(kUnits[unit].name) == "critical_seconds"; }
+
 // One arm by item: score and cost per unit, means over replicates.
 struct Items {
   std::vector<std::string> ids;
@@ -93,7 +96,10 @@ struct Match {
   std::vector<uint32_t> clusters;
 };
 
-std::optional<Match> MakeMatch(const Items& arm, const Items& curve, const ArmVotes& votes) {
+// The majorities of a curve's votes on these of its questions, which most arms have in common.
+using Tables = std::map<std::pair<const ArmVotes*, std::vector<size_t>>, std::vector<double>>;
+
+std::optional<Match> MakeMatch(const Items& arm, const Items& curve, const ArmVotes& votes, Tables* tables) {
   Match match{&arm, &curve, &votes, {}, {}, {}, {}, {}, {}};
   std::vector<stats::VoteCounts> counts;
   uint64_t least = stats::kVotersMax;
@@ -116,17 +122,21 @@ std::optional<Match> MakeMatch(const Items& arm, const Items& curve, const ArmVo
   }
   if (calls > kCallsPerVoteMax * cast) return std::nullopt;
   match.sizes = CurveSizes(static_cast<size_t>(least));
-  auto table = stats::MajorityTable(counts, match.sizes);
-  if (!table) return std::nullopt;
-  match.accuracies = *std::move(table);
+  std::vector<double>& table = (*tables)[{&votes, match.of_votes}];
+  if (table.empty()) {
+    auto made = stats::MajorityTable(counts, match.sizes);
+    if (!made) return std::nullopt;
+    table = *std::move(made);
+  }
+  match.accuracies = table;
   match.clusters = Clusters(arm, match.of_arm);
   return match;
 }
 
-// What so many votes cost on each question: their share of what all cost; of seconds, the slowest of so many.
+// What so many votes cost on each question, in full: their share of what all cost; of seconds, the slowest of so many.
 std::vector<double> VoteCosts(const Match& match, size_t unit) {
   std::vector<double> costs;
-  const bool side_by_side = std::string_view(kUnits[unit].name) == "critical_seconds";
+  const bool side_by_side = SideBySide(unit);
   for (size_t i = 0; i < match.of_curve.size(); ++i) {
     const size_t v = match.of_votes[i];
     const double all = match.curve->costs[match.of_curve[i]][unit];
@@ -140,6 +150,15 @@ std::vector<double> VoteCosts(const Match& match, size_t unit) {
     }
   }
   return costs;
+}
+
+// The votes that every question has; 0 where they differ.
+uint64_t VotesOfEach(const Match& match) {
+  const uint64_t first = match.votes->items[match.of_votes[0]].total();
+  for (const size_t v : match.of_votes) {
+    if (match.votes->items[v].total() != first) return 0;
+  }
+  return first;
 }
 
 std::string_view RangeName(stats::MatchRange range) {
@@ -164,22 +183,33 @@ std::string How(const std::string& arm, const std::string& against, const char* 
 }
 
 void AddMatch(const std::string& name, const std::string& against, const Match& match, const Declaration& declaration,
-              Json* out) {
+              stats::DrawCache* draws, Json* out) {
   std::vector<double> scores;
   for (const size_t i : match.of_arm) scores.push_back(match.arm->scores[i]);
+  const uint64_t each = VotesOfEach(match);
+  std::vector<double> shares;
+  for (const size_t size : match.sizes) shares.push_back(static_cast<double>(size) / static_cast<double>(each));
   std::vector<std::vector<double>> arm_costs, vote_costs;
   std::vector<size_t> units;
   for (size_t u = 0; u < std::size(kUnits); ++u) {
     if (*kUnits[u].name == 0) continue;
     units.push_back(u);
-    std::vector<double>& costs = arm_costs.emplace_back();
+    std::vector<double>&costs = arm_costs.emplace_back(), &votes = vote_costs.emplace_back();
     for (const size_t i : match.of_arm) costs.push_back(match.arm->costs[i][u]);
-    vote_costs.push_back(VoteCosts(match, u));
+    if (each == 0 || SideBySide(u)) {
+      votes = VoteCosts(match, u);
+    } else {
+      for (const size_t i : match.of_curve) votes.push_back(match.curve->costs[i][u]);
+    }
   }
   std::vector<stats::CostInput> costs;
-  for (size_t u = 0; u < units.size(); ++u) costs.push_back({arm_costs[u], vote_costs[u]});
-  const auto matches =
-      stats::CompareAtCosts({scores, match.accuracies, costs, match.clusters}, match.sizes, {.seed = declaration.seed});
+  for (size_t i = 0; i < units.size(); ++i) {
+    const bool in_full = each == 0 || SideBySide(units[i]);
+    costs.push_back(in_full ? stats::CostInput{.arm = arm_costs[i], .votes = vote_costs[i]}
+                            : stats::CostInput{.arm = arm_costs[i], .whole = vote_costs[i], .shares = shares});
+  }
+  const auto matches = stats::CompareAtCosts({scores, match.accuracies, costs, match.clusters}, match.sizes,
+                                             {.seed = declaration.seed, .draws = draws});
   for (size_t i = 0; i < units.size(); ++i) {
     const auto& m = matches[i];
     const size_t u = units[i];
@@ -224,7 +254,7 @@ std::vector<std::pair<std::string, std::string>> Pairs(const Declaration& declar
 }
 
 // Arms whose every item costs something in the unit, on the items that all of them have.
-void AddFrontier(const std::map<std::string, Items>& arms, size_t unit, uint64_t seed,
+void AddFrontier(const std::map<std::string, Items>& arms, size_t unit, uint64_t seed, stats::DrawCache* draws,
                  std::map<std::string, std::pair<Json, Json>>* out) {
   std::vector<const std::string*> names;
   std::vector<const Items*> taken;
@@ -255,8 +285,8 @@ void AddFrontier(const std::map<std::string, Items>& arms, size_t unit, uint64_t
     points.push_back(point);
   }
   const auto on = stats::OnFrontier(points);
-  const auto probability =
-      stats::FrontierProbability(scores, costs, taken.size(), Clusters(*taken[0], first), {.seed = seed});
+  const auto probability = stats::FrontierProbability(scores, costs, taken.size(), Clusters(*taken[0], first),
+                                                      {.seed = seed, .draws = draws});
   for (size_t a = 0; a < taken.size(); ++a) {
     (*out)[*names[a]].first[kUnits[unit].field] = on[a] != 0;
     if (!probability.empty()) (*out)[*names[a]].second[kUnits[unit].field] = probability[a];
@@ -268,19 +298,21 @@ void AddFrontier(const std::map<std::string, Items>& arms, size_t unit, uint64_t
 void AddMatched(const Declaration& declaration, std::span<const Outcome> rows, std::span<const ArmVotes> votes,
                 Json* summary) {
   const std::map<std::string, Items> arms = ByArm(rows);
+  stats::DrawCache draws;
+  Tables tables;
   Json& matched = (*summary)["matched"] = Json::array();
   for (const auto& pair : Pairs(declaration, votes)) {
     const std::string &name = pair.first, &against = pair.second;
     const auto arm = arms.find(name), curve = arms.find(against);
     const auto v = std::find_if(votes.begin(), votes.end(), [&](const ArmVotes& one) { return one.arm == against; });
     if (arm == arms.end() || curve == arms.end() || v == votes.end()) continue;
-    if (const auto match = MakeMatch(arm->second, curve->second, *v)) {
-      AddMatch(name, against, *match, declaration, &matched);
+    if (const auto match = MakeMatch(arm->second, curve->second, *v, &tables)) {
+      AddMatch(name, against, *match, declaration, &draws, &matched);
     }
   }
   std::map<std::string, std::pair<Json, Json>> frontier;
   for (size_t u = 0; u < std::size(kUnits); ++u) {
-    if (*kUnits[u].field != 0) AddFrontier(arms, u, declaration.seed, &frontier);
+    if (*kUnits[u].field != 0) AddFrontier(arms, u, declaration.seed, &draws, &frontier);
   }
   Json& list = (*summary)["frontier"] = Json::array();
   for (const Json& arm : (*summary)["arms"]) {

@@ -49,13 +49,20 @@ double StandardDeviation(std::span<const double> x) {
 // Several replicates go through the rows together: each row is read once for all of them.
 constexpr size_t kDrawsTogether = 8;
 
+constexpr size_t kKeptDrawBytesMax = size_t{1} << 28;
+
 // The sums of `draws` replicates from `first` on, [draws, columns].
-void SumDraws(std::span<const double> rows, size_t columns, uint64_t seed, size_t first, size_t draws,
+void SumDraws(std::span<const double> rows, size_t columns, const BootstrapOptions& options, size_t first, size_t draws,
               std::vector<double>* sums) {
   const size_t units = rows.size() / columns;
   std::vector<uint32_t> counts(units * draws);
   for (size_t d = 0; d < draws; ++d) {
-    ResampleCounts(seed, first + d, std::span<uint32_t>(counts).subspan(d * units, units));
+    const auto of_draw = std::span<uint32_t>(counts).subspan(d * units, units);
+    if (options.draws != nullptr) {
+      options.draws->Counts(options.seed, first + d, of_draw);
+    } else {
+      ResampleCounts(options.seed, first + d, of_draw);
+    }
   }
   sums->assign(draws * columns, 0);
   for (size_t u = 0; u < units; ++u) {
@@ -124,6 +131,20 @@ void ResampleCounts(uint64_t seed, uint64_t replicate, std::span<uint32_t> count
   for (size_t i = 0; i < counts.size(); ++i) ++counts[random.Below(counts.size())];
 }
 
+void DrawCache::Counts(uint64_t seed, uint64_t replicate, std::span<uint32_t> counts) {
+  std::vector<uint16_t>& kept = kept_[{seed, counts.size()}];
+  const size_t units = counts.size(), begin = replicate * units;
+  if (begin + units <= kept.size()) {
+    std::copy_n(kept.begin() + static_cast<std::ptrdiff_t>(begin), units, counts.begin());
+    return;
+  }
+  ResampleCounts(seed, replicate, counts);
+  const bool fits = std::all_of(counts.begin(), counts.end(), [](uint32_t c) { return c <= UINT16_MAX; });
+  if (begin != kept.size() || !fits || bytes_ + units * sizeof(uint16_t) > kKeptDrawBytesMax) return;
+  kept.insert(kept.end(), counts.begin(), counts.end());
+  bytes_ += units * sizeof(uint16_t);
+}
+
 BootstrapResult Bootstrap(size_t units, const ResampledStatistic& statistic, const BootstrapOptions& options) {
   BootstrapResult result;
   std::vector<uint32_t> counts(units, 1);
@@ -160,7 +181,7 @@ std::vector<BootstrapResult> BootstrapSums(std::span<const double> rows, size_t 
   std::vector<double> sums;
   for (size_t r = 0; r < options.replicates; r += kDrawsTogether) {
     const size_t draws = std::min(kDrawsTogether, options.replicates - r);
-    SumDraws(rows, columns, options.seed, r, draws, &sums);
+    SumDraws(rows, columns, options, r, draws, &sums);
     for (size_t d = 0; d < draws; ++d) {
       const std::span<const double> one = std::span<const double>(sums).subspan(d * columns, columns);
       for (size_t s = 0; s < statistics.size(); ++s) replicates[s][r + d] = statistics[s](one);

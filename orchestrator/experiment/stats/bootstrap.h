@@ -7,18 +7,23 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "orchestrator/experiment/stats/estimate.h"
 
 namespace conclave::stats {
 
+class DrawCache;
+
 struct BootstrapOptions {
   uint64_t seed = 0;
   size_t replicates = 10'000;
   double confidence = 0.95;
+  DrawCache* draws = nullptr;  // outlives the call; the same results without it
 };
 
 struct BootstrapResult {
@@ -36,6 +41,18 @@ using ResampledStatistic = std::function<double(std::span<const uint32_t> counts
 
 // Draws of `units` out of `units` with replacement for one replicate, as counts.
 void ResampleCounts(uint64_t seed, uint64_t replicate, std::span<uint32_t> counts);
+
+// Draws that were made once are kept for the next bootstrap over as many units, up to a bound of memory. Not
+// thread-safe.
+class DrawCache {
+ public:
+  // As ResampleCounts.
+  void Counts(uint64_t seed, uint64_t replicate, std::span<uint32_t> counts);
+
+ private:
+  std::map<std::pair<uint64_t, size_t>, std::vector<uint16_t>> kept_;  // by seed and units: replicates in order
+  size_t bytes_ = 0;
+};
 
 // BCa takes one jackknife pass: `units` more calls. Intervals are nullopt below two units or when all replicates agree.
 BootstrapResult Bootstrap(size_t units, const ResampledStatistic& statistic, const BootstrapOptions& options = {});

@@ -104,5 +104,21 @@ TEST(BootstrapTest, QuantileIsLinearBetweenOrderStatistics) {
   EXPECT_NEAR(SortedQuantile(x, 0.9), 6.8, 1e-12);
 }
 
+TEST(DrawCacheTest, KeptDrawsAreTheDraws) {
+  DrawCache cache;
+  std::vector<uint32_t> kept(300), fresh(300);
+  for (const uint64_t seed : {1, 2}) {
+    for (const uint64_t replicate : {0, 1, 5, 2, 1, 0, 2}) {  // out of order, too
+      cache.Counts(seed, replicate, kept);
+      ResampleCounts(seed, replicate, fresh);
+      EXPECT_EQ(kept, fresh) << replicate;
+    }
+  }
+  kept.resize(7), fresh.resize(7);
+  cache.Counts(1, 0, kept);
+  ResampleCounts(1, 0, fresh);
+  EXPECT_EQ(kept, fresh);
+}
+
 }  // namespace
 }  // namespace conclave::stats

@@ -46,12 +46,22 @@ size_t ReplicatesFor(size_t wanted, size_t work_each) {
 // accuracy of so many votes; and then for each kind of cost the arm's and, per size, what so many votes cost.
 constexpr size_t kQuestions = 0, kScore = 1, kAccuracies = 2;
 
-std::vector<double> MatchRows(const MatchInput& in, size_t sizes) {
+// Where each kind of cost begins in the sums; last, how many columns there are.
+std::vector<size_t> CostColumns(const MatchInput& in, size_t sizes) {
+  std::vector<size_t> begins = {kAccuracies + sizes};
+  for (const CostInput& cost : in.costs) begins.push_back(begins.back() + 1 + (cost.votes.empty() ? 1 : sizes));
+  return begins;
+}
+
+std::vector<double> MatchRows(const MatchInput& in, size_t sizes, size_t columns) {
   const size_t n = in.scores.size();
   CONCLAVE_CHECK(in.accuracies.size() == n * sizes);
   CONCLAVE_CHECK(in.clusters.empty() || in.clusters.size() == n);
-  for (const CostInput& cost : in.costs) CONCLAVE_CHECK(cost.arm.size() == n && cost.votes.size() == n * sizes);
-  const size_t columns = kAccuracies + sizes + in.costs.size() * (1 + sizes);
+  for (const CostInput& cost : in.costs) {
+    CONCLAVE_CHECK(cost.arm.size() == n);
+    CONCLAVE_CHECK(cost.votes.empty() ? cost.whole.size() == n && cost.shares.size() == sizes
+                                      : cost.votes.size() == n * sizes);
+  }
   const auto units = Units(n, in.clusters);
   std::vector<double> rows(units.size() * columns, 0);
   for (size_t u = 0; u < units.size(); ++u) {
@@ -62,22 +72,20 @@ std::vector<double> MatchRows(const MatchInput& in, size_t sizes) {
       for (size_t s = 0; s < sizes; ++s) *at++ += in.accuracies[i * sizes + s];
       for (const CostInput& cost : in.costs) {
         *at++ += cost.arm[i];
-        for (size_t s = 0; s < sizes; ++s) *at++ += cost.votes[i * sizes + s];
+        if (cost.votes.empty()) *at++ += cost.whole[i];
+        for (size_t s = 0; s < sizes && !cost.votes.empty(); ++s) *at++ += cost.votes[i * sizes + s];
       }
     }
   }
   return rows;
 }
 
-// Where a kind of cost begins in the sums.
-size_t CostColumn(size_t cost, size_t sizes) { return kAccuracies + sizes + cost * (1 + sizes); }
-
-// The curve of a resample in one kind of cost, from its sums.
-std::vector<CurvePoint> CurveOf(std::span<const double> sums, size_t cost, size_t sizes) {
+// The curve of a resample in one kind of cost, whose columns begin at `begin`, from its sums.
+std::vector<CurvePoint> CurveOf(std::span<const double> sums, const CostInput& cost, size_t begin, size_t sizes) {
   std::vector<CurvePoint> curve;
-  const size_t at = CostColumn(cost, sizes) + 1;
   for (size_t s = 0; s < sizes; ++s) {
-    curve.push_back({sums[at + s] / sums[kQuestions], sums[kAccuracies + s] / sums[kQuestions]});
+    const double votes = cost.votes.empty() ? sums[begin + 1] * cost.shares[s] : sums[begin + 1 + s];
+    curve.push_back({votes / sums[kQuestions], sums[kAccuracies + s] / sums[kQuestions]});
   }
   return curve;
 }
@@ -137,16 +145,20 @@ std::vector<std::optional<MatchedDifference>> CompareAtCosts(const MatchInput& i
                                                              const BootstrapOptions& options) {
   std::vector<std::optional<MatchedDifference>> results(input.costs.size());
   if (input.scores.empty() || sizes.empty()) return results;
-  const std::vector<double> rows = MatchRows(input, sizes.size());
-  const size_t n = sizes.size(), columns = CostColumn(input.costs.size(), n);
+  const size_t n = sizes.size();
+  const std::vector<size_t> begins = CostColumns(input, n);
+  const size_t columns = begins.back();
+  const std::vector<double> rows = MatchRows(input, n, columns);
   std::vector<double> total(columns, 0);
   for (size_t i = 0; i < rows.size(); ++i) total[i % columns] += rows[i];
   std::vector<size_t> inside;
   std::vector<SumsStatistic> differences;
   for (size_t c = 0; c < input.costs.size(); ++c) {
-    const std::vector<CurvePoint> curve = CurveOf(total, c, n);
+    const CostInput& kind = input.costs[c];
+    const size_t begin = begins[c];
+    const std::vector<CurvePoint> curve = CurveOf(total, kind, begin, n);
     MatchedDifference one;
-    one.cost = total[CostColumn(c, n)] / total[kQuestions];
+    one.cost = total[begin] / total[kQuestions];
     one.least = curve.front().cost, one.most = curve.back().cost;
     if (!(one.least > 0) || !(one.cost > 0)) continue;
     one.difference.estimate = std::numeric_limits<double>::quiet_NaN();
@@ -158,8 +170,8 @@ std::vector<std::optional<MatchedDifference>> CompareAtCosts(const MatchInput& i
       one.votes = t == 0 ? k : k * std::pow(static_cast<double>(sizes[i + 1]) / k, t);
       one.accuracy = At(curve, {i, t});
       inside.push_back(c);
-      differences.emplace_back([c, n](std::span<const double> sums) {
-        const std::optional<double> at = ReadCurve(CurveOf(sums, c, n), sums[CostColumn(c, n)] / sums[kQuestions]);
+      differences.emplace_back([kind, begin, n](std::span<const double> sums) {
+        const auto at = ReadCurve(CurveOf(sums, kind, begin, n), sums[begin] / sums[kQuestions]);
         return at ? sums[kScore] / sums[kQuestions] - *at : std::numeric_limits<double>::quiet_NaN();
       });
     }

@@ -33,10 +33,13 @@ std::optional<double> AreaUnderCurve(std::span<const CurvePoint> curve, double l
 // slowest of k parallel calls takes. nullopt if k is 0 or above the number of values, or these above kVotersMax.
 std::optional<double> MeanLargest(std::span<const double> values, size_t k);
 
-// One kind of cost per question.
+// One kind of cost per question: the arm's, and that of so many votes, either in full or, where so many of them cost
+// the same share on every question, as what all of them cost and that share.
 struct CostInput {
-  std::span<const double> arm;    // [n]
-  std::span<const double> votes;  // [n, sizes] of so many votes: k times one, or the slowest of k side by side
+  std::span<const double> arm;          // [n]
+  std::span<const double> votes = {};   // [n, sizes]: k times one, or the slowest of k side by side
+  std::span<const double> whole = {};   // [n], where `votes` is empty
+  std::span<const double> shares = {};  // [sizes]
 };
 
 // One arm's score and costs per question beside N votes of another member, of which any number may be taken.

@@ -86,6 +86,29 @@ TEST(MatchedTest, KindsOfCostTogetherAreAsEachAlone) {
   }
 }
 
+TEST(MatchedTest, SharesOfAWholeAreAsCostsInFull) {
+  Flat flat(25);
+  std::vector<double> whole;
+  for (size_t i = 0; i < 20; ++i) {
+    const double each = 5 + static_cast<double>(i);
+    whole.push_back(4 * each);
+    for (size_t s = 0; s < kSizes.size(); ++s) flat.vote_costs[3 * i + s] = each * static_cast<double>(kSizes[s]);
+  }
+  const std::vector<double> shares = {0.25, 0.5, 1};
+  const CostInput in_shares{.arm = flat.costs, .whole = whole, .shares = shares};
+  DrawCache draws;
+  for (int time = 0; time < 2; ++time) {  // the second time from the draws that were kept
+    const BootstrapOptions options = {.seed = 4, .replicates = 500, .draws = &draws};
+    const auto by_shares = CompareAtCosts({flat.scores, flat.accuracies, {&in_shares, 1}}, kSizes, options)[0];
+    const auto in_full = Compare(flat, {.seed = 4, .replicates = 500});
+    ASSERT_TRUE(by_shares && in_full);
+    EXPECT_NEAR(*by_shares->votes, *in_full->votes, 1e-12);
+    EXPECT_NEAR(*by_shares->difference.se, *in_full->difference.se, 1e-12);
+    EXPECT_NEAR(by_shares->difference.percentile->lo, in_full->difference.percentile->lo, 1e-12);
+    EXPECT_NEAR(by_shares->difference.bca->hi, in_full->difference.bca->hi, 1e-12);
+  }
+}
+
 TEST(MatchedTest, WhatCannotBeFormedIsNull) {
   EXPECT_TRUE(CompareAtCosts({}, kSizes).empty());
   EXPECT_FALSE(Compare(Flat(20, 0), {}));
