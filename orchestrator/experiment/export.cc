@@ -2,7 +2,11 @@
 // From the store to the files of a run directory.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <deque>
+#include <future>
+#include <thread>
 
 #include "common/file.h"
 #include "common/status.h"
@@ -15,6 +19,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 using deliberation::v1::CallFinished;
 using deliberation::v1::Event;
+
+constexpr size_t kRunsTogether = 32;
 
 // A file written line by line beside its final name, and renamed when complete.
 class LineFile {
@@ -97,6 +103,72 @@ std::string LostLine(const Outcome& run, const Event& event) {
                {"will_retry", lost.will_retry()}});
 }
 
+// One run as it goes into the files; empty where it has not finished.
+struct Exported {
+  size_t arm = 0, item = 0;
+  bool finished = false;
+  Outcome outcome;
+  RunVotes votes;
+  std::string outcome_line, votes_line, transcript_lines;  // without the last newline
+};
+
+absl::StatusOr<Exported> Prepare(const Plan& plan, Deliberator& deliberator, const RunKey& key) {
+  Exported out;
+  out.arm = key.arm;
+  out.item = key.item;
+  const auto record = deliberator.Read(RequestId(plan, key));
+  if (absl::IsNotFound(record.status()) || absl::IsFailedPrecondition(record.status())) return out;
+  if (!record.ok()) return record.status();
+  Graded graded = GradeRun(plan, key, *record);
+  out.finished = true;
+  out.votes = {graded.outcome.arm,      graded.outcome.id,        key.replicate,
+               std::move(graded.votes), std::move(graded.stages), std::move(graded.talk)};
+  out.outcome = std::move(graded.outcome);
+  out.outcome_line = ToJsonLine(out.outcome);
+  if (!out.votes.stages.empty()) out.votes_line = ToJsonLine(out.votes);
+  for (const Event& event : record->events) {
+    if (!event.has_call_finished() && !event.has_call_lost()) continue;
+    if (!out.transcript_lines.empty()) out.transcript_lines += '\n';
+    out.transcript_lines +=
+        event.has_call_finished() ? TranscriptLine(out.outcome, event) : LostLine(out.outcome, event);
+  }
+  return out;
+}
+
+// Calls `take` with every run in order, while the next ones are read and graded on all cores.
+absl::Status ForEachRun(const Plan& plan, Deliberator& deliberator, const std::function<void(const Exported&)>& take) {
+  std::vector<RunKey> keys;
+  for (size_t arm = 0; arm < plan.arms.size(); ++arm) {
+    for (size_t item = 0; item < plan.items.size(); ++item) {
+      for (int32_t replicate = 0; replicate < plan.declaration.replicates; ++replicate) {
+        keys.push_back({arm, item, replicate});
+      }
+    }
+  }
+  const auto prepare = [&](size_t begin) -> absl::StatusOr<std::vector<Exported>> {
+    std::vector<Exported> chunk;
+    for (size_t i = begin; i < std::min(begin + kRunsTogether, keys.size()); ++i) {
+      ASSIGN_OR_RETURN(Exported run, Prepare(plan, deliberator, keys[i]));
+      chunk.push_back(std::move(run));
+    }
+    return chunk;
+  };
+  const size_t threads = std::max(1u, std::thread::hardware_concurrency());
+  std::deque<std::future<absl::StatusOr<std::vector<Exported>>>> ahead;
+  for (size_t next = 0; next < keys.size() || !ahead.empty();) {
+    for (; ahead.size() <= threads && next < keys.size(); next += kRunsTogether) {
+      ahead.push_back(std::async(std::launch::async, prepare, next));
+    }
+    auto chunk = ahead.front().get();
+    ahead.pop_front();
+    if (!chunk.ok()) return chunk.status();
+    for (const Exported& run : *chunk) {
+      if (run.finished) take(run);
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status Export(const Plan& plan, Deliberator& deliberator, const std::string& directory) {
@@ -114,27 +186,13 @@ absl::Status Export(const Plan& plan, Deliberator& deliberator, const std::strin
   std::vector<std::string> arms;
   for (const ArmPlan& arm : plan.arms) arms.push_back(arm.name);
   Gatherer gatherer(arms, plan.group);
-  for (size_t arm = 0; arm < plan.arms.size(); ++arm) {
-    for (size_t item = 0; item < plan.items.size(); ++item) {
-      for (int32_t replicate = 0; replicate < plan.declaration.replicates; ++replicate) {
-        const RunKey key{arm, item, replicate};
-        const auto record = deliberator.Read(RequestId(plan, key));
-        if (absl::IsNotFound(record.status()) || absl::IsFailedPrecondition(record.status())) continue;
-        if (!record.ok()) return record.status();
-        Graded graded = GradeRun(plan, key, *record);
-        outcomes.Line(ToJsonLine(graded.outcome));
-        const RunVotes run{graded.outcome.arm,      graded.outcome.id,        replicate,
-                           std::move(graded.votes), std::move(graded.stages), std::move(graded.talk)};
-        if (!run.stages.empty()) votes.Line(ToJsonLine(run));
-        for (const Event& event : record->events) {
-          if (event.has_call_finished()) transcripts.Line(TranscriptLine(graded.outcome, event));
-          if (event.has_call_lost()) transcripts.Line(LostLine(graded.outcome, event));
-        }
-        gatherer.Add(arm, item, run, graded.outcome.kind);
-        rows.push_back(graded.outcome);
-      }
-    }
-  }
+  RETURN_IF_ERROR(ForEachRun(plan, deliberator, [&](const Exported& run) {
+    outcomes.Line(run.outcome_line);
+    if (!run.votes_line.empty()) votes.Line(run.votes_line);
+    if (!run.transcript_lines.empty()) transcripts.Line(run.transcript_lines);
+    gatherer.Add(run.arm, run.item, run.votes, run.outcome.kind);
+    rows.push_back(run.outcome);
+  }));
   RETURN_IF_ERROR(items.Finish());
   RETURN_IF_ERROR(outcomes.Finish());
   RETURN_IF_ERROR(votes.Finish());
