@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Graphs in the graph: found, checked where they differ from one that stands alone, and compiled in their place.
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -33,7 +34,7 @@ FindGraph GraphsIn(std::vector<std::string> directories) {
   return [directories = std::move(directories)](const std::string& name) -> absl::StatusOr<pb::Graph> {
     if (!IsGraphName(name)) return NotFound("a name has 1 to 64 characters of a-z 0-9 _ -");
     for (const std::string& directory : directories) {
-      const std::string path = directory + "/" + name + ".textproto";
+      const std::string path = fmt::format("{}/{}.textproto", directory, name);
       const absl::StatusOr<std::string> text = ReadFile(path, kTextprotoBytesMax);
       if (absl::IsNotFound(text.status())) continue;
       if (!text.ok()) return text.status();
@@ -157,6 +158,7 @@ void GraphCompiler::FillCall(int32_t index, int depth) {
   CheckInputs(*called, inside);
   FillArguments(index);
   std::vector<FieldLines> lines;
+  lines.reserve(static_cast<size_t>(called->node_size()));
   for (int i = 0; i < called->node_size(); ++i) lines.push_back(inside.In(*called, "node", i));
   const int32_t body = AddSequence(called->mutable_node(), lines, index, depth + 1);
   node(index).body = body;

@@ -46,7 +46,7 @@ bool IsFrame(const CompiledNode& node) {
 
 std::string PlaceOf(const CompiledNode& node, const CompiledGraph& graph) {
   std::string place = node.name;
-  for (int32_t up = node.parent; up != kNoNode; up = graph.node(up).parent) place = graph.node(up).name + "." + place;
+  for (int32_t up = node.parent; up != kNoNode; up = graph.node(up).parent) place.insert(0, graph.node(up).name + ".");
   return place;
 }
 

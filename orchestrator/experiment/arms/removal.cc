@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/experiment/arms/removal.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
 
@@ -114,7 +116,7 @@ class Remover {
       }
       if (!node.has_call()) continue;
       Removal inner = Remover(node.call().called(), role_).Run();
-      for (const std::string& gone : inner.nodes) gone_inside_.push_back(node.name() + "." + gone);
+      for (const std::string& gone : inner.nodes) gone_inside_.push_back(fmt::format("{}.{}", node.name(), gone));
       *node.mutable_call()->mutable_called() = std::move(inner.graph);
     }
   }
