@@ -63,6 +63,7 @@ void PrintJson(const RunFinished& finished) {
         {"output_tokens", ledger.output_tokens()},
         {"discarded_tokens", ledger.discarded_tokens()},
         {"flops", ledger.flops()},
+        {"saved_flops", ledger.saved_flops()},
         {"weight_bytes", ledger.weight_bytes()},
         {"kv_bytes", ledger.kv_bytes()},
         {"worker_seconds", ledger.worker_seconds()},

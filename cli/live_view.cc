@@ -48,6 +48,10 @@ std::string Who(const CallKey& key) {
                           : SafeForTerminal(key.member());
 }
 
+std::string Work(double flops) {
+  return flops >= 1e12 ? fmt::format("{:.2f} TFLOP", flops * 1e-12) : fmt::format("{:.1f} GFLOP", flops * 1e-9);
+}
+
 }  // namespace
 
 std::string SafeForTerminal(std::string_view text) {
@@ -109,14 +113,14 @@ int TerminalWidth(std::FILE* out) {
 std::string LedgerLine(const Ledger& l) {
   std::string line =
       fmt::format("{} call{}, {} prompt tokens", l.calls(), l.calls() == 1 ? "" : "s", l.prompt_tokens());
-  if (l.cached_tokens() > 0) line += fmt::format(" ({} cached)", l.cached_tokens());
+  if (l.cached_tokens() > 0) {
+    line += fmt::format(" ({} cached", l.cached_tokens());
+    if (l.saved_flops() > 0) line += fmt::format(", {} saved", Work(l.saved_flops()));
+    line += ")";
+  }
   line += fmt::format(", {} output tokens", l.output_tokens());
   if (l.discarded_tokens() > 0) line += fmt::format(" ({} discarded)", l.discarded_tokens());
-  if (l.flops() >= 1e12) {
-    line += fmt::format(", {:.2f} TFLOP", l.flops() * 1e-12);
-  } else if (l.flops() > 0) {
-    line += fmt::format(", {:.1f} GFLOP", l.flops() * 1e-9);
-  }
+  if (l.flops() > 0) line += ", " + Work(l.flops());
   if (l.weight_bytes() > 0) line += fmt::format(", {:.1f} GB of weights read", l.weight_bytes() * 1e-9);
   if (l.estimated()) line += " (partly estimated)";
   return line;

@@ -81,6 +81,9 @@ TEST(LiveView, TheLedgerIsOneLine) {
   ledger.set_output_tokens(640);
   ledger.set_flops(2.1e11);
   EXPECT_EQ(LedgerLine(ledger), "7 calls, 812 prompt tokens (214 cached), 640 output tokens, 210.0 GFLOP");
+  ledger.set_saved_flops(1.25e12);
+  EXPECT_EQ(LedgerLine(ledger),
+            "7 calls, 812 prompt tokens (214 cached, 1.25 TFLOP saved), 640 output tokens, 210.0 GFLOP");
 }
 
 }  // namespace

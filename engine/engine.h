@@ -46,6 +46,7 @@ struct EngineOptions {
   int32_t sequences_max = 32;         // running together
   int32_t step_tokens_max = 512;      // tokens of one step: decode first, the rest is prefill chunks
   int32_t queue_requests_max = 1024;  // waiting requests; more are RESOURCE_EXHAUSTED
+  bool prefix_reuse = true;           // false: what another request computed is never found again, to measure without
   // Told by Create's thread while it loads: bytes of weights that are ready, never fewer than before, of all of them.
   std::function<void(int64_t bytes, int64_t bytes_total)> on_load = {};
 };
@@ -177,6 +178,7 @@ struct Usage {
   int64_t cached_prompt_tokens = 0;  // of these, found in the prefix cache or computed by another request
   int64_t output_tokens = 0;         // over all samples
   int64_t flops = 0;
+  int64_t saved_flops = 0;        // that cached prompt tokens would have taken; not in flops
   int64_t weight_bytes = 0;       // read, shared over the sequences of each step; of experts only those chosen
   int64_t kv_bytes = 0;           // read and written
   int64_t experts_activated = 0;  // choices of an expert by a token, over all layers

@@ -183,6 +183,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> LoadModel(const EngineOptions& opti
   step.sequences_max = options.sequences_max;
   step.logit_rows_max = options.sequences_max + kExtraLogitRows;
   step.queue_requests_max = options.queue_requests_max;
+  step.prefix_reuse = options.prefix_reuse;
   step.page_tokens = kPageTokens;
   std::vector<int64_t> page_bytes;  // of each rank
   for (size_t r = 0; r < parts.size(); ++r) {

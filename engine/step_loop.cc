@@ -203,7 +203,7 @@ SequenceView StepLoop::View(const Sequence& sequence) const {
   view.known_tokens = sequence.known();
   view.logits_from = sequence.logits_from;
   view.followers = static_cast<int32_t>(sequence.followers.size());
-  view.keys = sequence.keys;
+  if (options_.prefix_reuse) view.keys = sequence.keys;
   view.overtaken = sequence.overtaken;
   return view;
 }
@@ -222,7 +222,7 @@ void StepLoop::MakePlan() {
   for (size_t i = 0; !full && i < waiting_.size(); ++i) {
     const Sequence& sequence = *waiting_[i];
     SequenceView view = View(sequence);
-    const PagePool::Hit hit = pool_.Probe(sequence.keys);
+    const PagePool::Hit hit = pool_.Probe(view.keys);
     view.cached_pages = hit.pages;
     view.cached_unreferenced = hit.unreferenced;
     view.computed_tokens = std::min(hit.pages * options_.page_tokens, sequence.logits_from);
@@ -303,7 +303,7 @@ void StepLoop::Preempt(std::unique_ptr<Sequence> sequence) {
 }
 
 void StepLoop::Admit(std::unique_ptr<Sequence> sequence, int64_t now_ns) {
-  sequence->table.AcquirePrefix(&pool_, sequence->keys, sequence->logits_from);
+  if (options_.prefix_reuse) sequence->table.AcquirePrefix(&pool_, sequence->keys, sequence->logits_from);
   Request* request = sequence->request;
   if (!request->started) {
     request->started = true;
@@ -311,6 +311,9 @@ void StepLoop::Admit(std::unique_ptr<Sequence> sequence, int64_t now_ns) {
     request->usage.queue_ns = now_ns - request->submitted_ns;
     request->usage.prompt_tokens = request->prompt_tokens;
     request->usage.cached_prompt_tokens = std::min(sequence->table.tokens(), request->prompt_tokens);
+    const int64_t cached = request->usage.cached_prompt_tokens;
+    request->usage.saved_flops = costs_.Flops(cached, cached, 0) +
+                                 costs_.ExpertFlops(cached * request->experts_per_token * expert_counters_.layers());
     totals_.prompt_tokens += request->usage.prompt_tokens;
     totals_.cached_prompt_tokens += request->usage.cached_prompt_tokens;
     {

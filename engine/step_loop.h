@@ -28,6 +28,7 @@ struct StepLoopOptions {
   int32_t kv_pages, page_tokens;
   int32_t context_tokens;
   int32_t queue_requests_max;
+  bool prefix_reuse = true;
 };
 
 class StepLoop {

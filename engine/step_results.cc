@@ -18,7 +18,7 @@ std::span<const float> StepLoop::LogitRow(int32_t row) const {
 void StepLoop::Harvest(const Work& work, int32_t first_row, int64_t now_ns) {
   Sequence* sequence = work.sequence;
   if (sequence->done) return;  // ended by a batch-mate's report
-  sequence->table.PublishFull(&pool_, sequence->keys);
+  if (options_.prefix_reuse) sequence->table.PublishFull(&pool_, sequence->keys);
   switch (sequence->request->kind) {
     case Request::Kind::kGenerate:
       if (work.logit_rows > 0) HarvestGenerate(sequence, LogitRow(first_row), now_ns);

@@ -115,6 +115,7 @@ pb::Usage ToProto(const engine::Usage& usage) {
   out.set_cached_prompt_token_count(usage.cached_prompt_tokens);
   out.set_output_token_count(usage.output_tokens);
   out.set_flop_count(usage.flops);
+  out.set_saved_flop_count(usage.saved_flops);
   out.set_weight_byte_count(usage.weight_bytes);
   out.set_kv_byte_count(usage.kv_bytes);
   out.set_expert_activation_count(usage.experts_activated);

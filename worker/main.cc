@@ -83,6 +83,7 @@ void AddFlags(CLI::App* app, Flags* flags) {
       ->check(range(1, 1024))
       ->type_name("N")
       ->capture_default_str();
+  app->add_flag("!--no-prefix-reuse", engine.prefix_reuse, "Compute every prompt whole, to measure what reuse saves");
   app->add_option("--listen", server.endpoint.listen, "HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one")
       ->type_name("ADDRESS")
       ->capture_default_str();

@@ -57,6 +57,7 @@ std::vector<std::string> Arguments(const Group& group, const LaunchOptions& opti
   if (group.model.has_kv_bytes())
     arguments.insert(arguments.end(), {"--kv-bytes", std::to_string(group.model.kv_bytes())});
   if (!group.model.device().empty()) arguments.insert(arguments.end(), {"--device", group.model.device()});
+  if (group.model.has_prefix_reuse() && !group.model.prefix_reuse()) arguments.emplace_back("--no-prefix-reuse");
   if (!group.model.kernel().empty()) arguments.insert(arguments.end(), {"--kernel", group.model.kernel()});
   return arguments;
 }

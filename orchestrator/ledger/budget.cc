@@ -109,6 +109,7 @@ void AddToLedger(const inference::v1::Usage& usage, bool discarded, bool estimat
   ledger->set_kv_bytes(ledger->kv_bytes() + static_cast<double>(usage.kv_byte_count()));
   ledger->set_worker_seconds(ledger->worker_seconds() + seconds(usage.prefill_time()) + seconds(usage.decode_time()));
   ledger->set_estimated(ledger->estimated() || estimated);
+  ledger->set_saved_flops(ledger->saved_flops() + static_cast<double>(usage.saved_flop_count()));
 }
 
 }  // namespace conclave::orchestrator

@@ -93,6 +93,7 @@ TEST(Ledger, SumsCallsAndMarksWhatWasDiscarded) {
   usage.set_cached_prompt_token_count(4);
   usage.set_output_token_count(7);
   usage.set_flop_count(1000);
+  usage.set_saved_flop_count(300);
   usage.mutable_decode_time()->set_nanos(500'000'000);
   deliberation::v1::Ledger ledger;
   AddToLedger(usage, false, false, &ledger);
@@ -104,6 +105,7 @@ TEST(Ledger, SumsCallsAndMarksWhatWasDiscarded) {
   EXPECT_EQ(ledger.output_tokens(), 14);
   EXPECT_EQ(ledger.discarded_tokens(), 7);
   EXPECT_EQ(ledger.flops(), 2000);
+  EXPECT_EQ(ledger.saved_flops(), 600);
   EXPECT_EQ(ledger.worker_seconds(), 1.0);
   EXPECT_TRUE(ledger.estimated());
 }

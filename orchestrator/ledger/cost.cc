@@ -68,6 +68,7 @@ inference::v1::Usage UsageOf(const CostModel& cost, int64_t prompt_tokens, int64
   usage.set_cached_prompt_token_count(cached_tokens);
   usage.set_output_token_count(output_tokens);
   usage.set_flop_count(ToCount(EstimateFlops(cost, prompt_tokens, cached_tokens, output_tokens)));
+  usage.set_saved_flop_count(ToCount(EstimateFlops(cost, std::min(cached_tokens, prompt_tokens), 0, 0)));
   // Alone in its batch: the weights are read once for the prompt and once per further token; every such step reads the
   // keys and values so far.
   const double steps = static_cast<double>(std::max<int64_t>(1, output_tokens));
