@@ -34,7 +34,7 @@ absl::Status FromOrchestrator(const grpc::Status& status, const std::string& add
   if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && status.error_message().empty()) {
     return Internal("orchestrator {}: a message could not be decoded", address);
   }
-  const absl::Status full = rpc::FromGrpc(status);
+  absl::Status full = rpc::FromGrpc(status);
   if (full.ok()) return full;
   absl::Status named = Annotate(full, fmt::format("orchestrator {}", address));
   full.ForEachPayload([&named](absl::string_view url, const absl::Cord& payload) { named.SetPayload(url, payload); });
@@ -140,8 +140,9 @@ class OrchestratorClient::Impl : public std::enable_shared_from_this<Orchestrato
     }
     stub_->async()->CancelRun(
         &exchange->context, &exchange->request, &exchange->response,
-        [self = shared_from_this(), exchange, done = std::move(done)](const grpc::Status& status) {
+        [self = shared_from_this(), exchange, done = std::move(done)](const grpc::Status& status) mutable {
           done(FromOrchestrator(status, self->address_));
+          exchange.reset();  // see WaitForAll
           MutexLock lock(&self->mutex_);
           --self->exchanges_;
           self->changed_.SignalAll();
@@ -149,9 +150,16 @@ class OrchestratorClient::Impl : public std::enable_shared_from_this<Orchestrato
   }
 
   void StopWatching();
+  // Then lets go of the connection, here and not on the thread of a callback: the last connection of a process takes
+  // gRPC's callback threads with it, and one of those that does so would wait for itself and free what it runs on.
+  // So whoever is waited for here has let go of its context, which holds the connection too, before it says that it is
+  // done.
   void WaitForAll() {
-    MutexLock lock(&mutex_);
-    while (!streams_.empty() || exchanges_ > 0) changed_.Wait(&mutex_);
+    {
+      MutexLock lock(&mutex_);
+      while (!streams_.empty() || exchanges_ > 0) changed_.Wait(&mutex_);
+    }
+    stub_.reset();
   }
 
  private:
@@ -248,6 +256,10 @@ class OrchestratorClient::Impl::Stream : public std::enable_shared_from_this<Str
     {
       MutexLock lock(&mutex_);
       over = std::move(attempt_);
+    }
+    over.reset();  // see WaitForAll
+    {
+      MutexLock lock(&mutex_);
       const bool complete = next.end && next.status.ok();
       if (stopped_ && !complete) next = {.end = true, .status = Cancelled("no longer watched"), .delay_ns = 0};
       if (!next.end) {
