@@ -237,6 +237,7 @@ class Simulation {
     store_ = std::make_unique<SimStore>(&world_, disk_.get(), [this] { dying_ = true; });
     store_->set_faults(store_faults_);
     std::vector<std::string> addresses;
+    addresses.reserve(kWorkers);
     for (int32_t i = 0; i < kWorkers; ++i) addresses.push_back(Address(i));
     WorkerBackendOptions options;
     options.clock = &world_.clock();

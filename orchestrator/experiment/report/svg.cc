@@ -22,8 +22,9 @@ std::vector<double> NiceTicks(double lo, double hi, int count) {
   const double f = raw / power;
   const double step = power * (f < 1.5 ? 1 : f < 3.5 ? 2 : f < 7.5 ? 5 : 10);
   std::vector<double> ticks;
-  for (double t = std::ceil(lo / step) * step; t <= hi + step * 1e-9; t += step)
-    ticks.push_back(std::abs(t) < step * 1e-9 ? 0 : t);
+  const double first = std::ceil(lo / step);
+  const auto last = static_cast<int>(std::floor(hi / step + 1e-9) - first);
+  for (int i = 0; i <= last; ++i) ticks.push_back((first + i) * step);
   return ticks;
 }
 
