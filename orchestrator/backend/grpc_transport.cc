@@ -6,8 +6,8 @@
 
 #include "common/status.h"
 #include "conclave/inference/v1/inference.grpc.pb.h"
-#include "orchestrator/backend/callback_queue.h"
 #include "orchestrator/backend/worker_transport.h"
+#include "protos/rpc_client.h"
 #include "protos/rpc_status.h"
 
 namespace conclave::orchestrator {
@@ -36,7 +36,7 @@ class GrpcTransport final : public WorkerTransport {
   void GetModel(int32_t worker, std::function<void(const absl::Status&, const pb::GetModelResponse&)> done) override {
     auto exchange = std::make_shared<Exchange<pb::GetModelRequest, pb::GetModelResponse>>();
     exchange->context.set_wait_for_ready(true);
-    SetDeadline(&exchange->context, kDescribeTimeoutNs);
+    rpc::SetDeadline(&exchange->context, kDescribeTimeoutNs);
     StubOf(worker)->async()->GetModel(&exchange->context, &exchange->request, &exchange->response,
                                       [exchange, done = std::move(done)](const grpc::Status& status) {
                                         done(rpc::FromGrpc(status), exchange->response);
@@ -45,7 +45,7 @@ class GrpcTransport final : public WorkerTransport {
 
   void GetLoad(int32_t worker, std::function<void(const absl::Status&, const pb::GetLoadResponse&)> done) override {
     auto exchange = std::make_shared<Exchange<pb::GetLoadRequest, pb::GetLoadResponse>>();
-    SetDeadline(&exchange->context, kDescribeTimeoutNs);
+    rpc::SetDeadline(&exchange->context, kDescribeTimeoutNs);
     StubOf(worker)->async()->GetLoad(&exchange->context, &exchange->request, &exchange->response,
                                      [exchange, done = std::move(done)](const grpc::Status& status) {
                                        done(rpc::FromGrpc(status), exchange->response);
@@ -54,7 +54,7 @@ class GrpcTransport final : public WorkerTransport {
 
   void CancelRequests(int32_t worker, const std::vector<std::string>& request_ids) override {
     auto exchange = std::make_shared<Exchange<pb::CancelRequestsRequest, pb::CancelRequestsResponse>>();
-    SetDeadline(&exchange->context, kDescribeTimeoutNs);
+    rpc::SetDeadline(&exchange->context, kDescribeTimeoutNs);
     exchange->request.mutable_request_ids()->Add(request_ids.begin(), request_ids.end());
     StubOf(worker)->async()->CancelRequests(&exchange->context, &exchange->request, &exchange->response,
                                             [exchange](const grpc::Status&) {});
@@ -70,7 +70,7 @@ class GrpcTransport final : public WorkerTransport {
 
 absl::StatusOr<std::unique_ptr<WorkerTransport>> NewGrpcTransport(const std::vector<std::string>& addresses,
                                                                   const rpc::TlsFiles& tls) {
-  KeepCallbackQueue();
+  rpc::KeepCallbackQueue();
   ASSIGN_OR_RETURN(const auto credentials, rpc::ChannelCredentials(tls));
   std::vector<std::unique_ptr<pb::InferenceService::Stub>> stubs;
   for (const std::string& address : addresses) {

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "common/status.h"
-#include "orchestrator/backend/callback_queue.h"
 #include "orchestrator/backend/worker_request.h"
+#include "protos/rpc_client.h"
 #include "protos/rpc_status.h"
 
 namespace conclave::orchestrator {
@@ -43,7 +43,7 @@ void SendCancel(pb::InferenceService::Stub* stub, const std::string& request_id,
     pb::CancelRequestsResponse response;
   };
   auto exchange = std::make_shared<Exchange>();
-  SetDeadline(&exchange->context, kControlTimeoutNs);
+  rpc::SetDeadline(&exchange->context, kControlTimeoutNs);
   exchange->request.add_request_ids(request_id);
   stub->async()->CancelRequests(&exchange->context, &exchange->request, &exchange->response,
                                 [exchange, answered = std::move(answered)](const grpc::Status& status) {
@@ -60,7 +60,7 @@ class GenerateCall final : public WorkerCall,
 
   void Begin() override {
     self_ = shared_from_this();
-    SetDeadline(&context_, start_.timeout_ns);
+    rpc::SetDeadline(&context_, start_.timeout_ns);
     request_ = ToGenerate(start_.request, start_.model, start_.request_id);
     if (request_.has_continuation()) said_ = *start_.request.partial;
     start_.stub->async()->Generate(&context_, &request_, this);
@@ -196,7 +196,7 @@ class ScoreCall final : public WorkerCall, public std::enable_shared_from_this<S
   explicit ScoreCall(Start start) : start_(std::move(start)) {}
 
   void Begin() override {
-    SetDeadline(&context_, start_.timeout_ns);
+    rpc::SetDeadline(&context_, start_.timeout_ns);
     request_ = ToScore(start_.request, start_.model);
     start_.stub->async()->Score(&context_, &request_, &response_,
                                 [self = shared_from_this()](const grpc::Status& status) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/client/orchestrator_client.h"
 
-#include <grpc/support/time.h>
 #include <grpcpp/alarm.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
@@ -15,6 +14,7 @@
 #include "common/status.h"
 #include "conclave/deliberation/v1/deliberation.grpc.pb.h"
 #include "orchestrator/client/event_feed.h"
+#include "protos/rpc_client.h"
 #include "protos/rpc_status.h"
 
 namespace conclave::orchestrator {
@@ -23,10 +23,6 @@ namespace {
 namespace pb = ::conclave::deliberation::v1;
 
 constexpr int64_t kCancelTimeoutNs = 5'000'000'000;
-
-gpr_timespec After(int64_t ns) {
-  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos(ns, GPR_TIMESPAN));
-}
 
 // The error of an answer, named after who gave it. An empty UNIMPLEMENTED is how gRPC 1.51 reports a message that it
 // could not decode.
@@ -93,11 +89,12 @@ class OrchestratorClient::Impl : public std::enable_shared_from_this<Orchestrato
   Impl(std::string_view address, const ClientOptions& options) : address_(address), options_(options) {}
 
   absl::Status Connect() {
+    rpc::KeepCallbackQueue();
     RETURN_IF_ERROR(rpc::ParseAddress(address_).status());
     ASSIGN_OR_RETURN(const auto credentials, rpc::ChannelCredentials(options_.tls));
     stub_ = pb::DeliberationService::NewStub(grpc::CreateCustomChannel(address_, credentials, rpc::ChannelArguments()));
     grpc::ClientContext context;
-    context.set_deadline(After(options_.connect_timeout_ns));
+    rpc::SetDeadline(&context, options_.connect_timeout_ns);
     pb::ListMembersResponse response;
     const grpc::Status status = stub_->ListMembers(&context, {}, &response);
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE ||
@@ -132,7 +129,7 @@ class OrchestratorClient::Impl : public std::enable_shared_from_this<Orchestrato
       pb::CancelRunResponse response;
     };
     auto exchange = std::make_shared<Exchange>();
-    exchange->context.set_deadline(After(kCancelTimeoutNs));
+    rpc::SetDeadline(&exchange->context, kCancelTimeoutNs);
     exchange->request.set_run_id(std::move(run_id));
     {
       MutexLock lock(&mutex_);
@@ -140,9 +137,8 @@ class OrchestratorClient::Impl : public std::enable_shared_from_this<Orchestrato
     }
     stub_->async()->CancelRun(
         &exchange->context, &exchange->request, &exchange->response,
-        [self = shared_from_this(), exchange, done = std::move(done)](const grpc::Status& status) mutable {
+        [self = shared_from_this(), exchange, done = std::move(done)](const grpc::Status& status) {
           done(FromOrchestrator(status, self->address_));
-          exchange.reset();  // see WaitForAll
           MutexLock lock(&self->mutex_);
           --self->exchanges_;
           self->changed_.SignalAll();
@@ -150,16 +146,9 @@ class OrchestratorClient::Impl : public std::enable_shared_from_this<Orchestrato
   }
 
   void StopWatching();
-  // Then lets go of the connection, here and not on the thread of a callback: the last connection of a process takes
-  // gRPC's callback threads with it, and one of those that does so would wait for itself and free what it runs on.
-  // So whoever is waited for here has let go of its context, which holds the connection too, before it says that it is
-  // done.
   void WaitForAll() {
-    {
-      MutexLock lock(&mutex_);
-      while (!streams_.empty() || exchanges_ > 0) changed_.Wait(&mutex_);
-    }
-    stub_.reset();
+    MutexLock lock(&mutex_);
+    while (!streams_.empty() || exchanges_ > 0) changed_.Wait(&mutex_);
   }
 
  private:
@@ -235,7 +224,7 @@ class OrchestratorClient::Impl::Stream : public std::enable_shared_from_this<Str
   // lives itself, and the stream keeps its alarm: so the callback lets go of the stream when it is done.
   void SetAlarmLocked(int64_t delay_ns, void (*act)(Stream*)) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     alarm_ = std::make_unique<grpc::Alarm>();
-    alarm_->Set(After(delay_ns), [self = shared_from_this(), act](bool) mutable {
+    alarm_->Set(rpc::After(delay_ns), [self = shared_from_this(), act](bool) mutable {
       const std::shared_ptr<Stream> stream = std::move(self);
       act(stream.get());
     });
@@ -256,10 +245,6 @@ class OrchestratorClient::Impl::Stream : public std::enable_shared_from_this<Str
     {
       MutexLock lock(&mutex_);
       over = std::move(attempt_);
-    }
-    over.reset();  // see WaitForAll
-    {
-      MutexLock lock(&mutex_);
       const bool complete = next.end && next.status.ok();
       if (stopped_ && !complete) next = {.end = true, .status = Cancelled("no longer watched"), .delay_ns = 0};
       if (!next.end) {

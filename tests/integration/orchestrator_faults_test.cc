@@ -12,8 +12,8 @@
 #include "common/mutex.h"
 #include "common/status.h"
 #include "orchestrator/backend/backend_testing.h"
-#include "orchestrator/backend/callback_queue.h"
 #include "orchestrator/http/raw_server_testing.h"
+#include "protos/rpc_client.h"
 #include "protos/rpc_status.h"
 #include "tests/integration/orchestrator_child.h"
 #include "tests/testing/status_matchers.h"
@@ -63,7 +63,7 @@ pb::RunRequest Request(const std::string& id, int samples) {
 class Reading {
  public:
   Reading(std::unique_ptr<pb::DeliberationService::Stub> stub, const pb::RunRequest& request) : stub_(std::move(stub)) {
-    orchestrator::SetDeadline(&context_, 120'000'000'000);
+    rpc::SetDeadline(&context_, 120'000'000'000);
     reader_ = stub_->Run(&context_, request);
   }
   // The next event that is stored; false at the end.

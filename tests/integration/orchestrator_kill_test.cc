@@ -13,7 +13,7 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "orchestrator/backend/backend_testing.h"
-#include "orchestrator/backend/callback_queue.h"
+#include "protos/rpc_client.h"
 #include "protos/rpc_status.h"
 #include "tests/integration/orchestrator_child.h"
 #include "tests/testing/status_matchers.h"
@@ -105,7 +105,7 @@ pb::RunRequest Request(int question) {
 // Asks for the run until it has ended or the connection has; true when it has ended.
 bool Follow(pb::DeliberationService::Stub* stub, int question, Witness* witness) {
   grpc::ClientContext context;
-  orchestrator::SetDeadline(&context, 60'000'000'000);
+  rpc::SetDeadline(&context, 60'000'000'000);
   const pb::RunRequest request = Request(question);
   const auto reader = stub->Run(&context, request);
   pb::RunResponse response;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "orchestrator/backend/callback_queue.h"
+#include "protos/rpc_client.h"
 
 #include <grpc/support/time.h>
 #include <grpcpp/create_channel.h>
@@ -9,7 +9,7 @@
 #include "common/check.h"
 #include "conclave/inference/v1/inference.grpc.pb.h"
 
-namespace conclave::orchestrator {
+namespace conclave::rpc {
 
 namespace pb = ::conclave::inference::v1;
 
@@ -32,8 +32,10 @@ void KeepCallbackQueue() {
   CONCLAVE_CHECK(nowhere != nullptr);
 }
 
-void SetDeadline(grpc::ClientContext* context, int64_t timeout_ns) {
-  context->set_deadline(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos(timeout_ns, GPR_TIMESPAN)));
+gpr_timespec After(int64_t ns) {
+  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos(ns, GPR_TIMESPAN));
 }
 
-}  // namespace conclave::orchestrator
+void SetDeadline(grpc::ClientContext* context, int64_t timeout_ns) { context->set_deadline(After(timeout_ns)); }
+
+}  // namespace conclave::rpc
