@@ -11,6 +11,7 @@
 #include "orchestrator/graph/compile.h"
 #include "orchestrator/graph/cost_bound.h"
 #include "orchestrator/graph/draw.h"
+#include "orchestrator/graph/graph_testing.h"
 #include "orchestrator/graph/limits.h"
 #include "protos/textproto.h"
 #include "tests/testing/status_matchers.h"
@@ -24,15 +25,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
-
-const RoleLibrary& Roles() {
-  static const RoleLibrary* const roles = [] {
-    auto* library = new RoleLibrary;
-    EXPECT_OK(library->AddDirectory(CONCLAVE_SOURCE_DIR "/graphs/roles"));
-    return library;
-  }();
-  return *roles;
-}
 
 // A library in memory.
 FindGraph From(std::map<std::string, std::string> texts) {
@@ -58,7 +50,7 @@ std::string CallOf(std::string_view graph, std::string_view more = "", std::stri
 }
 
 CompileResult Compiled(std::string_view nodes, std::map<std::string, std::string> library) {
-  return CompileGraphText(Graph("g", nodes), "g.textproto", Roles(), From(std::move(library)));
+  return CompileGraphText(Graph("g", nodes), "g.textproto", ShippedRoles(), From(std::move(library)));
 }
 
 std::vector<std::string> Errors(std::string_view nodes, std::map<std::string, std::string> library) {
@@ -154,7 +146,7 @@ TEST(Calls, EachMistakeHasItsFix) {
   for (const auto& [nodes, error] : cases) {
     EXPECT_THAT(Errors(nodes, library), Contains("g.textproto:2: " + error)) << nodes;
   }
-  EXPECT_THAT(CompileGraphText(Graph("g", CallOf("v")), "g.textproto", Roles()).errors,
+  EXPECT_THAT(CompileGraphText(Graph("g", CallOf("v")), "g.textproto", ShippedRoles()).errors,
               ElementsAre("g.textproto:2: node \"c\": calls graph \"v\": there is no library of graphs here"));
 }
 
@@ -205,7 +197,7 @@ TEST(CallLimits, GraphsThatMultiplyEndAtTheLimitOfNodes) {
   };
   const FindGraph library =
       From({{"n1", Graph("n1", multiply(1))}, {"n2", Graph("n2", multiply(2))}, {"n3", Graph("n3", kVote)}});
-  const CompileResult result = CompileGraphText(Graph("g", multiply(0)), "g.textproto", Roles(),
+  const CompileResult result = CompileGraphText(Graph("g", multiply(0)), "g.textproto", ShippedRoles(),
                                                 [&](const std::string& name) { return ++read, library(name); });
   EXPECT_THAT(result.errors, Contains(HasSubstr("at most 256 nodes")));
   EXPECT_LE(read, kGraphNodesMax);

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "common/file.h"
+#include "orchestrator/graph/graph_testing.h"
 #include "tests/testing/status_matchers.h"
 
 namespace conclave::orchestrator {
@@ -16,16 +17,9 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-const RoleLibrary& Roles() {
-  static const RoleLibrary* const roles = [] {
-    auto* library = new RoleLibrary;
-    EXPECT_OK(library->AddDirectory(CONCLAVE_SOURCE_DIR "/graphs/roles"));
-    return library;
-  }();
-  return *roles;
+std::vector<std::string> Errors(std::string_view text) {
+  return CompileGraphText(text, "g.textproto", ShippedRoles()).errors;
 }
-
-std::vector<std::string> Errors(std::string_view text) { return CompileGraphText(text, "g.textproto", Roles()).errors; }
 
 // The graph of the language's own description (specs/interface.md §5), with a place for a mistake.
 std::string Council(std::string_view until) {
@@ -58,7 +52,7 @@ std::string Council(std::string_view until) {
 
 TEST(Compile, TheExampleOfTheLanguage) {
   const CompileResult result =
-      CompileGraphText(Council("verify.mean_score >= 0.9 or votes.margin >= 0.6"), "council.textproto", Roles());
+      CompileGraphText(Council("verify.mean_score >= 0.9 or votes.margin >= 0.6"), "council.textproto", ShippedRoles());
   EXPECT_THAT(result.errors, ElementsAre());
   ASSERT_NE(result.graph, nullptr);
   const CompiledGraph& graph = *result.graph;
@@ -73,19 +67,19 @@ TEST(Compile, TheExampleOfTheLanguage) {
 
 TEST(Compile, AnUnknownNameSaysWhatIsKnown) {
   EXPECT_THAT(
-      CompileGraphText(Council("votez.margin >= 0.6"), "council.textproto", Roles()).errors,
+      CompileGraphText(Council("votez.margin >= 0.6"), "council.textproto", ShippedRoles()).errors,
       ElementsAre("council.textproto:9: node \"review\": until reads \"votez.margin\"; known names here: round, "
                   "verify, votes"));
   EXPECT_THAT(
-      CompileGraphText(Council("votes.margn >= 0.6"), "council.textproto", Roles()).errors,
+      CompileGraphText(Council("votes.margn >= 0.6"), "council.textproto", ShippedRoles()).errors,
       ElementsAre("council.textproto:9: node \"review\": until reads \"votes.margn\"; votes has: count, distinct, "
                   "margin, sure, top, total, unchanged"));
 }
 
 TEST(Compile, TheRevisionIsOfGraphAndRoles) {
-  const auto a = CompileGraphText(Council("round > 1"), "a.textproto", Roles()).graph;
-  const auto b = CompileGraphText("# another comment\n" + Council("round > 1"), "b.textproto", Roles()).graph;
-  const auto c = CompileGraphText(Council("round > 2"), "a.textproto", Roles()).graph;
+  const auto a = CompileGraphText(Council("round > 1"), "a.textproto", ShippedRoles()).graph;
+  const auto b = CompileGraphText("# another comment\n" + Council("round > 1"), "b.textproto", ShippedRoles()).graph;
+  const auto c = CompileGraphText(Council("round > 2"), "a.textproto", ShippedRoles()).graph;
   EXPECT_EQ(a->revision(), b->revision());
   EXPECT_NE(a->revision(), c->revision());
   EXPECT_EQ(a->revision().size(), 64u);
@@ -190,7 +184,7 @@ TEST(Compile, NodesMayStandInAnyOrder) {
       "node { name: \"verify\" judge { role: \"verifier\" members: \"m\" of: \"draft\" } }\n"
       "node { name: \"draft\" speak { role: \"solver\" members: \"m\" } }\n"
       "result: \"verdict\"\n",
-      "g.textproto", Roles());
+      "g.textproto", ShippedRoles());
   EXPECT_THAT(result.errors, ElementsAre());
   ASSERT_NE(result.graph, nullptr);
   std::vector<std::string> order;

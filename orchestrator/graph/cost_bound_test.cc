@@ -6,24 +6,16 @@
 
 #include "orchestrator/graph/binding.h"
 #include "orchestrator/graph/compile.h"
+#include "orchestrator/graph/graph_testing.h"
 #include "orchestrator/graph/limits.h"
 #include "tests/testing/status_matchers.h"
 
 namespace conclave::orchestrator {
 namespace {
 
-const RoleLibrary& Roles() {
-  static const RoleLibrary* const roles = [] {
-    auto* library = new RoleLibrary;
-    EXPECT_OK(library->AddDirectory(CONCLAVE_SOURCE_DIR "/graphs/roles"));
-    return library;
-  }();
-  return *roles;
-}
-
 absl::StatusOr<deliberation::v1::CostBound> Bound(std::string_view nodes, int members, double flops_per_token = 0) {
   const std::string text = "name: \"g\" input { name: \"question\" }\n" + std::string(nodes);
-  CompileResult compiled = CompileGraphText(text, "g.textproto", Roles());
+  CompileResult compiled = CompileGraphText(text, "g.textproto", ShippedRoles());
   for (const std::string& error : compiled.errors) ADD_FAILURE() << error;
   std::vector<std::string> names;
   for (int i = 0; i < members; ++i) names.push_back("m" + std::to_string(i));

@@ -9,6 +9,7 @@
 
 #include "common/file.h"
 #include "orchestrator/graph/compile.h"
+#include "orchestrator/graph/graph_testing.h"
 #include "protos/textproto.h"
 #include "tests/testing/status_matchers.h"
 
@@ -17,15 +18,6 @@ namespace {
 
 using deliberation::v1::Graph;
 using ::testing::ElementsAre;
-
-const orchestrator::RoleLibrary& Roles() {
-  static const auto* const roles = [] {
-    auto* library = new orchestrator::RoleLibrary;
-    EXPECT_OK(library->AddDirectory(CONCLAVE_SOURCE_DIR "/graphs/roles"));
-    return library;
-  }();
-  return *roles;
-}
 
 Graph Shipped(const std::string& name) {
   Graph graph;
@@ -50,7 +42,7 @@ TEST(WithoutRole, APlannerLeavesTheRestUnplanned) {
   EXPECT_THAT(removal.nodes, ElementsAre("plan"));
   EXPECT_EQ(Find(removal.graph, "plan"), nullptr);
   EXPECT_EQ(Find(removal.graph, "draft")->speak().sees_size(), 0);
-  EXPECT_TRUE(orchestrator::CompileGraph(removal.graph, Roles()).errors.empty());
+  EXPECT_TRUE(orchestrator::CompileGraph(removal.graph, orchestrator::ShippedRoles()).errors.empty());
 }
 
 TEST(WithoutRole, AVerifierLeavesTheVoteAndTheOtherHalfOfACondition) {
@@ -59,11 +51,12 @@ TEST(WithoutRole, AVerifierLeavesTheVoteAndTheOtherHalfOfACondition) {
   EXPECT_EQ(Find(removal.graph, "review")->loop().until(), "votes.margin >= 0.9");
   EXPECT_EQ(Find(removal.graph, "verdict")->pick().by(), deliberation::v1::Pick::MAJORITY);
   EXPECT_EQ(Find(removal.graph, "verdict")->pick().weight(), "");
-  EXPECT_TRUE(orchestrator::CompileGraph(removal.graph, Roles()).errors.empty());
+  EXPECT_TRUE(orchestrator::CompileGraph(removal.graph, orchestrator::ShippedRoles()).errors.empty());
 }
 
 TEST(WithoutRole, WhoAnswersCannotBeTakenOut) {
-  const auto compiled = orchestrator::CompileGraph(WithoutRole(Shipped("member_vote"), "solver").graph, Roles());
+  const auto compiled =
+      orchestrator::CompileGraph(WithoutRole(Shipped("member_vote"), "solver").graph, orchestrator::ShippedRoles());
   EXPECT_FALSE(compiled.errors.empty());
 }
 
@@ -87,9 +80,9 @@ TEST(WithoutRole, EveryShippedGraph) {
   for (const auto& entry : std::filesystem::directory_iterator(CONCLAVE_SOURCE_DIR "/graphs")) {
     if (entry.path().extension() != ".textproto") continue;
     const Graph graph = Shipped(entry.path().stem());
-    for (const std::string& role : Roles().names()) {
+    for (const std::string& role : orchestrator::ShippedRoles().names()) {
       const Removal removal = WithoutRole(graph, role);
-      const auto result = orchestrator::CompileGraph(removal.graph, Roles());
+      const auto result = orchestrator::CompileGraph(removal.graph, orchestrator::ShippedRoles());
       EXPECT_EQ(result.graph == nullptr, !result.errors.empty());
       if (!removal.nodes.empty() && result.graph != nullptr) ++compiled;
     }
@@ -113,13 +106,13 @@ TEST(WithoutTerms, KeepsWhatDoesNotNameThem) {
 }
 
 TEST(WithoutRole, CalledGraphsLoseItByTheirOwnNames) {
-  const auto graph = orchestrator::CompileGraph(Shipped("vote_then_council"), Roles(),
+  const auto graph = orchestrator::CompileGraph(Shipped("vote_then_council"), orchestrator::ShippedRoles(),
                                                 orchestrator::GraphsIn({CONCLAVE_SOURCE_DIR "/graphs"}))
                          .graph;
   ASSERT_NE(graph, nullptr);
   const Removal planner = WithoutRole(graph->proto(), "planner");
   EXPECT_THAT(planner.nodes, ElementsAre("council.plan"));
-  EXPECT_TRUE(orchestrator::CompileGraph(planner.graph, Roles()).errors.empty());
+  EXPECT_TRUE(orchestrator::CompileGraph(planner.graph, orchestrator::ShippedRoles()).errors.empty());
   // Its only role is the graph: the call goes, and what was about it.
   const Removal solver = WithoutRole(graph->proto(), "solver");
   EXPECT_THAT(solver.nodes, ::testing::IsSupersetOf({"vote", "check", "kept", "vote.draft", "vote.verdict"}));
