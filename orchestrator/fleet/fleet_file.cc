@@ -40,6 +40,7 @@ class FleetCheck {
     for (int i = 0; i < fleet_.member_size(); ++i) CheckMember(fleet_.member(i), lines_.LineOf(fleet_, "member", i));
     for (int i = 0; i < fleet_.bind_size(); ++i) CheckBind(i);
     CheckWeights();
+    CheckWorkerTls();
     return text_.empty() ? absl::OkStatus() : MakeStatus(absl::StatusCode::kInvalidArgument, text_);
   }
 
@@ -111,6 +112,24 @@ class FleetCheck {
     }
   }
 
+  void CheckWorkerTls() {
+    if (!fleet_.has_worker_tls()) return;
+    const auto& tls = fleet_.worker_tls();
+    const int line = lines_.LineOf(fleet_, "worker_tls");
+    if (tls.authorities().empty()) Add(line, "worker_tls: names no authorities; name the PEM file to trust workers by");
+    if (tls.certificate().empty() != tls.key().empty()) {
+      Add(line, "worker_tls: certificate is \"{}\" and key is \"{}\"; both or neither are needed", tls.certificate(),
+          tls.key());
+    }
+    const bool used = std::any_of(fleet_.member().begin(), fleet_.member().end(),
+                                  [](const Member& member) { return member.has_worker_address(); });
+    if (!used) Add(line, "worker_tls: no member has a worker_address; workers that the fleet starts need none");
+  }
+
+  void CheckRange(const std::string& member, int line, std::string_view field, int64_t value, int64_t max) {
+    if (value < 1 || value > max) Add(line, "member \"{}\": {} is {}; 1 to {} are allowed", member, field, value, max);
+  }
+
   void CheckModel(const LocalModel& model, const std::string& name, int line) {
     if (model.path().empty()) Add(line, "member \"{}\": model needs a path", name);
     if (!model.device().empty() && model.device() != "cpu" && model.device() != "cuda") {
@@ -120,11 +139,13 @@ class FleetCheck {
     if (!kernels.contains(model.kernel())) {
       Add(line, "member \"{}\": kernel is \"{}\"; known: auto, reference, scalar, avx2, avx512", name, model.kernel());
     }
-    if (model.has_threads() && (model.threads() < 1 || model.threads() > 1024)) {
-      Add(line, "member \"{}\": threads is {}; 1 to 1024 are allowed", name, model.threads());
-    }
-    if (model.has_replicas() && (model.replicas() < 1 || model.replicas() > kReplicasMax)) {
-      Add(line, "member \"{}\": replicas is {}; 1 to {} are allowed", name, model.replicas(), kReplicasMax);
+    if (model.has_threads()) CheckRange(name, line, "threads", model.threads(), kThreadsMax);
+    if (model.has_replicas()) CheckRange(name, line, "replicas", model.replicas(), kReplicasMax);
+    if (model.has_ranks()) CheckRange(name, line, "ranks", model.ranks(), kRanksMax);
+    if (model.has_context_tokens()) CheckRange(name, line, "context_tokens", model.context_tokens(), kContextTokensMax);
+    if (model.has_sequences()) CheckRange(name, line, "sequences", model.sequences(), kSequencesMax);
+    if (model.device() == "cuda" && model.ranks() > 1) {
+      Add(line, "member \"{}\": ranks is {}; models are split over ranks on CPUs only", name, model.ranks());
     }
     if (model.has_kv_bytes() && model.kv_bytes() < 1 << 20) {
       Add(line, "member \"{}\": kv_bytes is {}; at least 1 MiB is needed", name, model.kv_bytes());
@@ -193,6 +214,12 @@ void ResolvePaths(const std::string& directory, const std::string& home, Fleet* 
     if (!member.has_openai()) continue;
     auto* authorities = member.mutable_openai()->mutable_authorities();
     *authorities = Resolve(*authorities, directory, home);
+  }
+  if (fleet->has_worker_tls()) {
+    auto* tls = fleet->mutable_worker_tls();
+    for (std::string* file : {tls->mutable_authorities(), tls->mutable_certificate(), tls->mutable_key()}) {
+      *file = Resolve(*file, directory, home);
+    }
   }
   auto* store = fleet->mutable_orchestrator()->mutable_store();
   *store = Resolve(*store, directory, home);

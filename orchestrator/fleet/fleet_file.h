@@ -15,6 +15,10 @@ namespace conclave::orchestrator {
 // ---- Limits, tested at the limit and one above.
 inline constexpr int kFleetMembersMax = 256;
 inline constexpr int kReplicasMax = 64;
+inline constexpr int kThreadsMax = 1024;
+inline constexpr int kRanksMax = 64;
+inline constexpr int kContextTokensMax = 1 << 24;
+inline constexpr int kSequencesMax = 1024;
 inline constexpr int kParallelCallsMax = 256;
 inline constexpr int kMemberNameMax = 128;
 

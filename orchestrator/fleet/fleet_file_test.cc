@@ -68,6 +68,42 @@ bind { name: "x" member: "cc" }
   EXPECT_THAT(Load(""), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("has no member")));
 }
 
+TEST(FleetFile, NumbersOfAModelAreHeldToTheirLimits) {
+  const auto with = [](const std::string& field) {
+    return Load("member { name: \"c\" model { path: \"m\" " + field + " } }\n").status();
+  };
+  for (const auto& [field, max] :
+       {std::pair("threads", kThreadsMax), std::pair("replicas", kReplicasMax), std::pair("ranks", kRanksMax),
+        std::pair("context_tokens", kContextTokensMax), std::pair("sequences", kSequencesMax)}) {
+    EXPECT_OK(with(fmt::format("{}: {}", field, max)));
+    EXPECT_OK(with(fmt::format("{}: 1", field)));
+    for (const int beyond : {0, max + 1}) {
+      EXPECT_THAT(with(fmt::format("{}: {}", field, beyond)),
+                  StatusIs(absl::StatusCode::kInvalidArgument,
+                           HasSubstr(fmt::format(":1: member \"c\": {} is {}; 1 to {} are", field, beyond, max))));
+    }
+  }
+  EXPECT_OK(with("device: \"cuda\" ranks: 1"));
+  EXPECT_THAT(with("device: \"cuda\" ranks: 2"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("CPUs only")));
+}
+
+TEST(FleetFile, WorkersOverTlsAreNamedWithWhatTrustsThem) {
+  const std::string member = "member { name: \"a\" worker_address: \"h:1\" }\n";
+  const auto fleet = Load(member + "worker_tls { authorities: \"ca.pem\" certificate: \"~/me.pem\" key: \"/k.pem\" }");
+  ASSERT_OK(fleet);
+  EXPECT_THAT(fleet->fleet.worker_tls().authorities(), ::testing::EndsWith("/ca.pem"));
+  EXPECT_NE(fleet->fleet.worker_tls().authorities(), "ca.pem");
+  EXPECT_EQ(fleet->fleet.worker_tls().certificate(), "/home/x/me.pem");
+  EXPECT_EQ(fleet->fleet.worker_tls().key(), "/k.pem");
+  for (const auto& [text, part] :
+       {std::pair(member + "worker_tls { }", ":2: worker_tls: names no authorities"),
+        std::pair(member + "worker_tls { authorities: \"a\" key: \"k\" }", "key is \"k\"; both or neither"),
+        std::pair(std::string("member { name: \"a\" model { path: \"m\" } }\nworker_tls { authorities: \"a\" }"),
+                  "no member has a worker_address")}) {
+    EXPECT_THAT(Load(text), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(part)));
+  }
+}
+
 TEST(FleetFile, WeightsComeFromTheDevelopmentSplit) {
   const auto fleet = Load(
       "member { name: \"a\" worker_address: \"h:1\" development { correct: 9 total: 10 } }\n"

@@ -59,6 +59,12 @@ std::vector<std::string> Arguments(const Group& group, const LaunchOptions& opti
   if (!group.model.device().empty()) arguments.insert(arguments.end(), {"--device", group.model.device()});
   if (group.model.has_prefix_reuse() && !group.model.prefix_reuse()) arguments.emplace_back("--no-prefix-reuse");
   if (!group.model.kernel().empty()) arguments.insert(arguments.end(), {"--kernel", group.model.kernel()});
+  const auto add = [&arguments](bool set, const char* flag, int32_t value) {
+    if (set) arguments.insert(arguments.end(), {flag, std::to_string(value)});
+  };
+  add(group.model.has_ranks(), "--ranks", group.model.ranks());
+  add(group.model.has_context_tokens(), "--context", group.model.context_tokens());
+  add(group.model.has_sequences(), "--max-sequences", group.model.sequences());
   return arguments;
 }
 
@@ -197,7 +203,7 @@ class LaunchedFleet::Impl {
   }
 
   absl::Status Connect(const LoadedFleet& fleet, const std::vector<Group>& groups) {
-    std::vector<WorkerMember> members;
+    std::vector<WorkerMember> started, serving;  // by this fleet; before it
     for (const Member& member : fleet.fleet.member()) {
       WorkerMember out;
       out.name = member.name();
@@ -209,11 +215,15 @@ class LaunchedFleet::Impl {
       if (out.addresses.empty()) continue;
       if (member.has_weight()) out.weight = member.weight();
       if (member.has_card()) out.card = member.card();
-      members.push_back(std::move(out));
+      (member.has_worker_address() ? serving : started).push_back(std::move(out));
     }
+    const auto& files = fleet.fleet.worker_tls();
+    WorkerBackendOptions over_tls;
+    over_tls.tls = {files.certificate(), files.key(), files.authorities()};
     std::vector<std::unique_ptr<Backend>> backends;
-    if (!members.empty()) {
-      ASSIGN_OR_RETURN(auto workers, ConnectWorkers(std::move(members), {}, options_.connect_timeout_ns));
+    for (const auto& [members, how] : {std::pair(&started, WorkerBackendOptions()), std::pair(&serving, over_tls)}) {
+      if (members->empty()) continue;
+      ASSIGN_OR_RETURN(auto workers, ConnectWorkers(std::move(*members), how, options_.connect_timeout_ns));
       backends.push_back(std::move(workers));
     }
     ASSIGN_OR_RETURN(auto recorded, OpenRecordings(fleet.fleet));
