@@ -13,13 +13,16 @@
 #include "common/status.h"
 #include "orchestrator/client/orchestrator_client.h"
 #include "orchestrator/fleet/launcher.h"
+#include "orchestrator/service/serve_flags.h"
 
 namespace conclave::cli {
 namespace {
 
 struct Arguments {
-  std::string fleet, worker_binary, orchestrator_binary, http;
-  OrchestratorFlags orchestrator;
+  std::string fleet, worker_binary, orchestrator_binary;
+  OrchestratorFlags orchestrator;  // who answers `models`
+  orchestrator::ServeFlags serve;  // what `up` hands on:
+  std::vector<CLI::Option*> serve_options;
   Output output;
 };
 
@@ -27,9 +30,10 @@ struct Arguments {
 absl::Status Up(const Arguments& a) {
   const std::string binary =
       a.orchestrator_binary.empty() ? BinaryDirectory() + "/conclave-orchestrator" : a.orchestrator_binary;
-  const std::string graphs = DefaultGraphsDirectory();
-  std::vector<std::string> words = {binary, "--fleet", a.fleet, "--graphs", graphs};
-  if (!a.http.empty()) words.insert(words.end(), {"--http", a.http});
+  std::vector<std::string> words = {binary, "--fleet", a.fleet};
+  if (a.serve.graphs.empty()) words.insert(words.end(), {"--graphs", DefaultGraphsDirectory()});
+  const std::vector<std::string> given = orchestrator::WordsOf(a.serve_options);
+  words.insert(words.end(), given.begin(), given.end());
   std::vector<char*> argv;
   argv.reserve(words.size() + 1);
   for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
@@ -115,7 +119,7 @@ void AddUp(CLI::App* app, Chosen* chosen) {
   command->add_option("FLEET", a->fleet, "Fleet file")->required();
   command->add_option("--orchestrator-binary", a->orchestrator_binary,
                       "conclave-orchestrator; default: beside this program");
-  command->add_option("--http", a->http, "HOST:PORT of an OpenAI-compatible door; default: none");
+  a->serve_options = a->serve.Add(command);
   command->callback([=] { chosen->action = [=] { return Report(Up(*a)); }; });
 }
 

@@ -22,6 +22,7 @@
 #include "orchestrator/fleet/launcher.h"
 #include "orchestrator/fleet/run_builder.h"
 #include "orchestrator/run/executor.h"
+#include "orchestrator/service/serve_flags.h"
 #include "orchestrator/service/server.h"
 #include "orchestrator/store/sqlite_store.h"
 
@@ -43,55 +44,9 @@ constexpr char kExample[] =
 constexpr int64_t kTokenBytesMax = 4 << 10;
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
-struct Flags {
+struct Flags : orchestrator::ServeFlags {
   std::string fleet;
-  std::string listen;
-  std::string store;
-  std::string graphs;
-  std::string worker_binary;
-  std::string log_level = "info";
-  std::string http;
-  std::string http_token_file;
-  conclave::http::ServerTls http_tls;
-  int32_t http_drain_seconds = 30;
-  conclave::rpc::ListenOptions server;
-  bool insecure_listen = false;
 };
-
-void AddFlags(CLI::App* app, Flags* flags) {
-  app->add_option("--fleet", flags->fleet, "Fleet file: who can answer")->required()->type_name("FILE");
-  app->add_option(
-      "--listen", flags->listen,
-      "HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one; default: the fleet's, else 127.0.0.1:0");
-  app->add_option("--store", flags->store,
-                  "SQLite file of the runs; default: the fleet's, else ~/.cache/conclave/conclave.sqlite");
-  app->add_option("--graphs", flags->graphs,
-                  "Folder of the shipped graphs and roles; default: found beside the program");
-  app->add_option("--worker-binary", flags->worker_binary, "conclave-worker; default: beside the program");
-  app->add_option("--tls-cert", flags->server.tls.certificate, "PEM certificate chain; read again when it changes");
-  app->add_option("--tls-key", flags->server.tls.key, "PEM private key of --tls-cert");
-  app->add_option("--tls-client-ca", flags->server.tls.ca, "PEM authority; clients must present a certificate of it");
-  app->add_flag("--insecure-listen", flags->insecure_listen, "Allow plaintext on addresses other than loopback");
-  app->add_flag("--reflection", flags->server.reflection, "Serve gRPC reflection, e.g. for grpcurl");
-  app->add_option(
-      "--http", flags->http,
-      "HOST:PORT of the OpenAI-compatible door, where every graph is a model \"deliberation/NAME\" and every "
-      "member one; port 0 takes a free one; default: none");
-  app->add_option("--http-tls-cert", flags->http_tls.certificate,
-                  "PEM certificate chain of --http; read again when it changes; default: plaintext");
-  app->add_option("--http-tls-key", flags->http_tls.key, "PEM private key of --http-tls-cert");
-  app->add_option("--http-tls-client-ca", flags->http_tls.client_ca,
-                  "PEM authority; callers of --http must present a certificate of it");
-  app->add_option("--http-token-file", flags->http_token_file,
-                  "File with the token that callers of --http must bring as bearer; default: everybody may");
-  app->add_option("--http-drain-seconds", flags->http_drain_seconds,
-                  "How long requests of --http may take to end after SIGTERM")
-      ->check(CLI::Range(0, 3600))
-      ->capture_default_str();
-  app->add_option("--log-level", flags->log_level, "What is logged to stderr")
-      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
-      ->capture_default_str();
-}
 
 int Fail(int exit_code, std::string message) {
   return conclave::FailProgram("conclave-orchestrator", exit_code, std::move(message));
@@ -241,6 +196,7 @@ int main(int argc, char** argv) {
   CLI::App app(kDescription, "conclave-orchestrator");
   app.footer(kExample);
   app.set_version_flag("--version", std::string(CONCLAVE_VERSION));
-  AddFlags(&app, &flags);
+  app.add_option("--fleet", flags.fleet, "Fleet file: who can answer")->required()->type_name("FILE");
+  flags.Add(&app);
   return conclave::RunProgram(&app, argc, argv, &flags.log_level, [&flags] { return Run(std::move(flags)); });
 }

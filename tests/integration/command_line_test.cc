@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/file.h"
-#include "tests/testing/child_process.h"
+#include "tests/integration/command_line.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 #include "tests/testing/tiny_model.h"
@@ -21,31 +21,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-using Words = std::vector<std::string>;
-
-std::string Program(const std::string& name) { return fmt::format("{}/bin/{}", CONCLAVE_BINARY_DIR, name); }
-
-struct Ended {
-  int code = -1;
-  std::string out;
-  Words errors;  // lines of stderr, but for notes of what was started
-};
-
-Ended RunProgram(const std::string& program, const Words& arguments) {
-  Words words = {Program(program)};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  testing::ChildProcess process(words);
-  Ended ended;
-  while (const auto line = process.ReadLine()) ended.out += *line + "\n";
-  while (const auto line = process.ReadErrorLine()) {
-    if (!line->starts_with("started ") && !line->starts_with("asking ") && !line->starts_with("[")) {
-      ended.errors.push_back(*line);
-    }
-  }
-  ended.code = process.Wait();
-  return ended;
-}
-
 class CommandLine : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {

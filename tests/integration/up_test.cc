@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// `conclave up` as a person starts it: what is asked of the orchestrator reaches it.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <filesystem>
+
+#include "common/clock.h"
+#include "common/file.h"
+#include "orchestrator/http/http_client.h"
+#include "orchestrator/http/tls_testing.h"
+#include "tests/integration/command_line.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_dir.h"
+#include "tests/testing/tiny_model.h"
+
+namespace conclave {
+namespace {
+
+TEST(Up, HandsOnWhatItIsToldOfTheDoor) {
+  std::signal(SIGPIPE, SIG_IGN);  // as every program of ours does
+  const testing::TempDir dir;
+  testing::TinyModel().Write(dir.Path("tiny.gguf"));
+  const std::string fleet = dir.Path("fleet.textproto"), token = dir.Path("token"), store = dir.Path("up.sqlite");
+  ASSERT_OK(WriteFileAtomically(
+      fleet, "member { name: \"m\" model { path: \"tiny.gguf\" threads: 1 kv_bytes: 33554432 } }\n"));
+  const http::TestCertificate own = http::MakeCertificate(dir.path(), "door");
+  ASSERT_OK(WriteFileAtomically(token, "secret\n"));
+  testing::ChildProcess up({Program("conclave"), "up", fleet, "--http", "localhost:0", "--http-tls-cert",
+                            own.certificate, "--http-tls-key", own.key, "--http-token-file", token, "--store", store,
+                            "--log-level", "warn"});
+  ASSERT_TRUE(up.ReadLine().has_value()) << up.ReadErrors();
+  const auto serving = up.ReadLine();
+  ASSERT_TRUE(serving.has_value()) << up.ReadErrors();
+  EXPECT_TRUE(std::filesystem::exists(store));
+  const auto ask = [&](const std::string& bearer) {
+    http::Post post(
+        {.tls = true, .host = "localhost", .port = std::stoi(serving->substr(serving->rfind(':') + 1)), .path = "/v1"},
+        {}, own.certificate, Clock::System());
+    int status = 0;
+    const absl::Status sent = post.Run(
+        "/v1/chat/completions", {{"Content-Type", "application/json"}, {"Authorization", "Bearer " + bearer}},
+        R"({"model": "m", "max_tokens": 2, "messages": [{"role": "user", "content": "1+1?"}]})",
+        [&](const http::ReplyHead& head) {
+          status = head.status;
+          return true;
+        },
+        [](std::string_view) { return true; });
+    EXPECT_TRUE(sent.ok() || bearer != "secret") << sent;
+    return status;
+  };
+  EXPECT_EQ(ask("secret"), 200);
+  EXPECT_NE(ask("guessed"), 200);
+  up.Signal(SIGTERM);
+  EXPECT_EQ(up.Wait(), 0);
+  const Ended wrong = RunProgram("conclave", {"up", fleet, "--http-drain-seconds", "3601"});
+  EXPECT_EQ(wrong.code, 2);
+}
+
+}  // namespace
+}  // namespace conclave
