@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <random>
+#include <set>
 
 #include "engine/ops/ops.h"
 #include "tests/testing/tiny_engine.h"
@@ -124,7 +125,7 @@ TEST(Engine, ThePrefixCacheChangesCostNotText) {
   const auto second = engine.Submit(request);
   EXPECT_OK(second->Wait().status());
   EXPECT_EQ(first->usage().cached_prompt_tokens, 0);
-  EXPECT_EQ(second->usage().cached_prompt_tokens, 96);  // three pages of 32
+  EXPECT_EQ(second->usage().cached_prompt_tokens, 99);  // the last one's logits are wanted
   EXPECT_LT(second->usage().flops, first->usage().flops / 3);
   EXPECT_EQ(second->sample(0).tokens, first->sample(0).tokens);
   GenerateRequest salted = request;
@@ -134,7 +135,39 @@ TEST(Engine, ThePrefixCacheChangesCostNotText) {
   GenerateRequest next = request;
   next.prompt.insert(next.prompt.end(), first->sample(0).tokens.begin(), first->sample(0).tokens.end());
   next.prompt.resize(140, 5);
-  EXPECT_EQ(engine.Submit(next)->Wait().usage().cached_prompt_tokens, 96);
+  EXPECT_EQ(engine.Submit(next)->Wait().usage().cached_prompt_tokens, 109) << "the last token drawn was never fed";
+}
+
+// Conversations that part anywhere, one after the other: each computes what none before it had, prompts and answers.
+TEST(Engine, PromptsComputeWhatIsNotInTheTrieOfThoseBeforeThem) {
+  EngineOptions options = TinyEngine::Options();
+  options.prefix_reuse = false;
+  const TinyEngine engine, without(options);
+  std::mt19937 random(11);
+  std::set<std::vector<TokenId>> computed;  // by every beginning
+  std::vector<std::vector<TokenId>> sequences = {TinyEngine::Request(1, 90, 1).prompt};
+  for (uint64_t number = 0; number < 40; ++number) {
+    const std::vector<TokenId>& other = sequences[random() % sequences.size()];
+    GenerateRequest request = TinyEngine::Request(number, 1 + static_cast<int32_t>(random() % 40), 12);
+    request.prompt.insert(request.prompt.begin(), other.begin(), other.begin() + random() % (other.size() + 1));
+    if (number % 8 == 7) request.prompt = other;
+    const auto generation = engine.Submit(request);
+    EXPECT_OK(generation->Wait().status());
+    EXPECT_EQ(generation->sample(0).tokens, without.Alone(request)) << number;
+
+    std::vector<TokenId> known;
+    while (known.size() + 1 < request.prompt.size()) {
+      known.push_back(request.prompt[known.size()]);
+      if (computed.contains(known)) continue;
+      known.pop_back();
+      break;
+    }
+    EXPECT_EQ(generation->usage().cached_prompt_tokens, std::ssize(known)) << number;
+    std::vector<TokenId> all = request.prompt;
+    all.insert(all.end(), generation->sample(0).tokens.begin(), generation->sample(0).tokens.end() - 1);
+    for (size_t n = 1; n <= all.size(); ++n) computed.emplace(all.begin(), all.begin() + static_cast<int64_t>(n));
+    if (all.size() < 150) sequences.push_back(all);
+  }
 }
 
 TEST(Engine, SimultaneousBranchesOverAColdTrunkPrefillItOnce) {

@@ -40,6 +40,7 @@ struct Sequence {
   ContinuationScore score = {};
 
   int32_t known() const { return static_cast<int32_t>(tokens.size()); }
+  Prefix prefix() const;  // all of it
 };
 
 struct Request {
@@ -71,5 +72,7 @@ struct Request {
   absl::Status failure;  // of a sequence; reported when all have ended
   ScoreResult score;
 };
+
+inline Prefix Sequence::prefix() const { return {request->root, keys, tokens}; }
 
 }  // namespace conclave::engine

@@ -195,6 +195,20 @@ bool StepLoop::AnyPaused() const {
   return std::any_of(requests_.begin(), requests_.end(), [](const auto& entry) { return entry.second->paused; });
 }
 
+// What may come from the cache: logits are wanted from there on.
+Prefix StepLoop::ReusablePrefix(const Sequence& sequence) {
+  return sequence.prefix().First(static_cast<size_t>(sequence.logits_from));
+}
+
+// All that is computed of it stays to be found.
+void StepLoop::ReleasePages(Sequence* sequence) {
+  if (options_.prefix_reuse) {
+    sequence->table.PublishFull(&pool_, sequence->prefix());
+    sequence->table.PublishTail(&pool_, sequence->prefix());
+  }
+  sequence->table.Release(&pool_);
+}
+
 SequenceView StepLoop::View(const Sequence& sequence) const {
   SequenceView view;
   view.arrival = sequence.arrival;
@@ -203,7 +217,7 @@ SequenceView StepLoop::View(const Sequence& sequence) const {
   view.known_tokens = sequence.known();
   view.logits_from = sequence.logits_from;
   view.followers = static_cast<int32_t>(sequence.followers.size());
-  if (options_.prefix_reuse) view.keys = sequence.keys;
+  if (options_.prefix_reuse) view.prefix = sequence.prefix();
   view.overtaken = sequence.overtaken;
   return view;
 }
@@ -222,21 +236,18 @@ void StepLoop::MakePlan() {
   for (size_t i = 0; !full && i < waiting_.size(); ++i) {
     const Sequence& sequence = *waiting_[i];
     SequenceView view = View(sequence);
-    const PagePool::Hit hit = pool_.Probe(view.keys);
-    view.cached_pages = hit.pages;
-    view.cached_unreferenced = hit.unreferenced;
-    view.computed_tokens = std::min(hit.pages * options_.page_tokens, sequence.logits_from);
-    // Pages beyond the first position that must be computed are of no use.
-    view.cached_pages =
-        std::min(view.cached_pages, (view.computed_tokens + options_.page_tokens - 1) / options_.page_tokens);
-    view.cached_unreferenced = std::min(view.cached_unreferenced, view.cached_pages);
+    if (options_.prefix_reuse) {
+      const PagePool::Hit hit = pool_.Probe(ReusablePrefix(sequence));
+      view.computed_tokens = hit.tokens;
+      view.cached_unreferenced = hit.unreferenced;
+    }
     waiting_views_.push_back(view);
   }
   scheduler_.Plan({.running = running_views_,
                    .waiting = waiting_views_,
                    .pages_available = pool_.available(),
                    .page_references = pool_.references(),
-                   .page_published = pool_.published()},
+                   .page_published = pool_.full_published()},
                   &plan_);
 }
 
@@ -284,17 +295,22 @@ void StepLoop::PreparePlannedWork(int64_t now_ns) {
   // allocations could evict what the plan counts on finding.
   for (const int32_t i : plan_.preempted) Preempt(std::move(running_[i]));
   std::erase(running_, nullptr);
+  const size_t admitted = work_.size();
   for (const StepPlan::Work& work : plan_.admitted) {
     work_.push_back({waiting_[work.sequence].get(), work.tokens, 0});
     Admit(std::move(waiting_[work.sequence]), now_ns);
   }
   std::erase(waiting_, nullptr);
-  for (const Work& work : work_) work.sequence->table.Append(&pool_, work.tokens, &copies_);
+  // Those admitted first: they may copy the beginning of a page that a running one writes.
+  const std::span<const Work> all(work_);
+  for (const auto& part : {all.subspan(admitted), all.first(admitted)}) {
+    for (const Work& work : part) work.sequence->table.Append(&pool_, work.tokens, &copies_);
+  }
 }
 
 void StepLoop::Preempt(std::unique_ptr<Sequence> sequence) {
   ++totals_.preemptions;
-  sequence->table.Release(&pool_);
+  ReleasePages(sequence.get());
   // Its positions will be scored again.
   sequence->score.logprob = 0;
   sequence->score.token_logprobs.clear();
@@ -303,7 +319,7 @@ void StepLoop::Preempt(std::unique_ptr<Sequence> sequence) {
 }
 
 void StepLoop::Admit(std::unique_ptr<Sequence> sequence, int64_t now_ns) {
-  if (options_.prefix_reuse) sequence->table.AcquirePrefix(&pool_, sequence->keys, sequence->logits_from);
+  if (options_.prefix_reuse) sequence->table.AcquirePrefix(&pool_, ReusablePrefix(*sequence));
   Request* request = sequence->request;
   if (!request->started) {
     request->started = true;

@@ -72,6 +72,8 @@ class StepLoop {
   bool AnyPaused() const;
   void MakePlan();
   SequenceView View(const Sequence& sequence) const;
+  static Prefix ReusablePrefix(const Sequence& sequence);
+  void ReleasePages(Sequence* sequence);
   void CarryOut();
   void PreparePlannedWork(int64_t now_ns);
   void Preempt(std::unique_ptr<Sequence> sequence);

@@ -18,7 +18,12 @@ std::span<const float> StepLoop::LogitRow(int32_t row) const {
 void StepLoop::Harvest(const Work& work, int32_t first_row, int64_t now_ns) {
   Sequence* sequence = work.sequence;
   if (sequence->done) return;  // ended by a batch-mate's report
-  if (options_.prefix_reuse) sequence->table.PublishFull(&pool_, sequence->keys);
+  if (options_.prefix_reuse) {
+    sequence->table.PublishFull(&pool_, sequence->prefix());
+    // Of a prompt also what fills no page; of an output when it ends.
+    const bool of_prompt = work.tokens > 1 || sequence->request->first_token_ns == 0;
+    if (of_prompt) sequence->table.PublishTail(&pool_, sequence->prefix());
+  }
   switch (sequence->request->kind) {
     case Request::Kind::kGenerate:
       if (work.logit_rows > 0) HarvestGenerate(sequence, LogitRow(first_row), now_ns);
@@ -108,7 +113,7 @@ void StepLoop::HarvestLogits(const Work& work, int32_t first_row) {
 void StepLoop::FinishSequence(Sequence* sequence) {
   if (sequence->done) return;
   sequence->done = true;
-  sequence->table.Release(&pool_);
+  ReleasePages(sequence);
   Request* request = sequence->request;
   if (request->kind == Request::Kind::kScore) {
     request->score.continuations[sequence->index] = std::move(sequence->score);
@@ -121,7 +126,8 @@ void StepLoop::EndRequest(Request* request, FinishReason reason, const absl::Sta
   const auto end = [&](Sequence* sequence) {
     if (sequence->request != request || sequence->done) return;
     sequence->done = true;
-    sequence->table.Release(&pool_);
+    // After a fault nobody knows what the pages hold.
+    reason == FinishReason::kFailed ? sequence->table.Release(&pool_) : ReleasePages(sequence);
     if (request->sink == nullptr) return;
     SampleDelta delta;
     delta.sample = sequence->sample;

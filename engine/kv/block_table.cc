@@ -11,8 +11,10 @@ namespace {
 
 int32_t PagesFor(int32_t tokens, int32_t page_tokens) { return (tokens + page_tokens - 1) / page_tokens; }
 
-// Whether another table, now or later, may read the page.
-bool Shared(const PagePool& pool, int32_t page) { return pool.references()[page] > 1 || pool.published(page); }
+// Whether another table, now or later, may read what lies in the page from `offset` on.
+bool Shared(const PagePool& pool, int32_t page, int32_t offset) {
+  return pool.references()[page] > 1 || pool.published_tokens(page) > offset;
+}
 
 }  // namespace
 
@@ -26,19 +28,17 @@ BlockTable& BlockTable::operator=(BlockTable&& other) noexcept {
   return *this;
 }
 
-void BlockTable::AcquirePrefix(PagePool* pool, std::span<const PageKey> keys, int32_t tokens_max) {
-  CONCLAVE_CHECK(pages_.empty() && tokens_max >= 0);
-  const size_t useful = PagesFor(tokens_max, pool->page_tokens());
-  pool->Acquire(keys.first(std::min(keys.size(), useful)), &pages_);
-  full_published_ = static_cast<int32_t>(pages_.size());
-  tokens_ = std::min(full_published_ * pool->page_tokens(), tokens_max);
+void BlockTable::AcquirePrefix(PagePool* pool, const Prefix& prefix) {
+  CONCLAVE_CHECK(pages_.empty());
+  tokens_ = pool->Acquire(prefix, &pages_);
+  full_published_ = tokens_ / pool->page_tokens();
 }
 
 int32_t BlockTable::PagesNeeded(const PagePool& pool, int32_t tokens) const {
   if (tokens == 0) return 0;
   const auto held = static_cast<int32_t>(pages_.size());
   const int32_t writing = tokens_ / pool.page_tokens();  // the page of the first new token
-  const int32_t copies = writing < held && Shared(pool, pages_[writing]) ? 1 : 0;
+  const int32_t copies = writing < held && Shared(pool, pages_[writing], tokens_ % pool.page_tokens()) ? 1 : 0;
   return std::max(0, PagesFor(tokens_ + tokens, pool.page_tokens()) - held) + copies;
 }
 
@@ -50,7 +50,7 @@ void BlockTable::Append(PagePool* pool, int32_t tokens, std::vector<PageCopy>* c
     return *page;
   };
   const int32_t writing = tokens_ / pool->page_tokens();
-  if (writing < static_cast<int32_t>(pages_.size()) && Shared(*pool, pages_[writing])) {
+  if (writing < static_cast<int32_t>(pages_.size()) && Shared(*pool, pages_[writing], tokens_ % pool->page_tokens())) {
     const int32_t copy = take();
     copies->push_back({pages_[writing], copy});
     pool->Release(pages_[writing]);
@@ -62,13 +62,21 @@ void BlockTable::Append(PagePool* pool, int32_t tokens, std::vector<PageCopy>* c
   while (static_cast<int32_t>(pages_.size()) < held) pages_.push_back(take());
 }
 
-void BlockTable::PublishFull(PagePool* pool, std::span<const PageKey> keys) {
+void BlockTable::PublishFull(PagePool* pool, const Prefix& sequence) {
   const int32_t full = tokens_ / pool->page_tokens();
-  CONCLAVE_CHECK(static_cast<int32_t>(keys.size()) >= full);
+  CONCLAVE_CHECK(std::ssize(sequence.keys) >= full);
   for (; full_published_ < full; ++full_published_) {
     int32_t& page = pages_[full_published_];
-    if (!pool->published(page)) page = pool->Publish(page, keys[full_published_]);
+    if (!pool->full_published(page)) page = pool->PublishFull(page, sequence, full_published_);
   }
+}
+
+void BlockTable::PublishTail(PagePool* pool, const Prefix& sequence) const {
+  const int32_t full = tokens_ / pool->page_tokens(), rest = tokens_ % pool->page_tokens();
+  CONCLAVE_CHECK(full_published_ == full);
+  if (rest == 0) return;
+  pool->PublishTail(pages_.back(), sequence.Parent(full),
+                    sequence.tokens.subspan(static_cast<size_t>(tokens_ - rest), rest));
 }
 
 BlockTable BlockTable::Fork(PagePool* pool) const {

@@ -2,7 +2,8 @@
 // One sequence's pages, in order: token i lives in page pages()[i / B] at offset i % B.
 //
 // Tables share pages after Fork and through the pool's published pages. A page that another table may read is never
-// written: Append replaces it by a copy first (copy-on-write). Only the last, partly filled page can be concerned.
+// written: Append replaces it by a copy first (copy-on-write). Only the last, partly filled page can be concerned. What
+// is published of a page that only this table holds stays as it is: the table writes behind it.
 //
 // Not thread-safe. A table that holds pages must be Released to its pool before it is destroyed.
 #pragma once
@@ -39,15 +40,18 @@ class BlockTable {
   // Avoids allocation later: room for `pages` page numbers.
   void Reserve(int32_t pages) { pages_.reserve(pages); }
 
-  // Takes the pages of the longest published prefix, but stands for at most `tokens_max` tokens.
-  // REQUIRES: the table is empty.
-  void AcquirePrefix(PagePool* pool, std::span<const PageKey> keys, int32_t tokens_max);
+  // Takes the pages of the longest published part of `prefix` and stands for that. The last page may be one that
+  // another table writes: Append to this table before that one. REQUIRES: the table is empty.
+  void AcquirePrefix(PagePool* pool, const Prefix& prefix);
   // New pages that Append(tokens) would take.
   int32_t PagesNeeded(const PagePool& pool, int32_t tokens) const;
   // Makes room for `tokens` more, adding to `copies` what must be copied. REQUIRES: PagesNeeded are available.
   void Append(PagePool* pool, int32_t tokens, std::vector<PageCopy>* copies);
-  // Publishes the full pages that are not yet published; keys[i] names page i. Call when their contents are computed.
-  void PublishFull(PagePool* pool, std::span<const PageKey> keys);
+  // Publishes the full pages that are not yet published. Call when their contents are computed. `sequence`: at least
+  // the table's tokens.
+  void PublishFull(PagePool* pool, const Prefix& sequence);
+  // After PublishFull: and what there is of the last page.
+  void PublishTail(PagePool* pool, const Prefix& sequence) const;
   // A table over the same pages.
   BlockTable Fork(PagePool* pool) const;
   // Gives all pages back; the last first, so that the cache loses the ends of prefixes before their beginnings.

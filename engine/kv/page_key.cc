@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/kv/page_key.h"
 
+#include <algorithm>
+
 #include "common/hash.h"
 
 namespace conclave::engine {
@@ -44,6 +46,10 @@ void ExtendPageKeys(const PageKey& root, std::span<const int32_t> tokens, int32_
     const PageKey& parent = keys->empty() ? root : keys->back();
     keys->push_back(NextPageKey(parent, tokens.subspan(keys->size() * page_tokens, page_tokens)));
   }
+}
+
+int32_t CommonTokens(std::span<const int32_t> a, std::span<const int32_t> b) {
+  return static_cast<int32_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
 }
 
 }  // namespace conclave::engine

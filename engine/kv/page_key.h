@@ -32,4 +32,17 @@ PageKey NextPageKey(const PageKey& parent, std::span<const int32_t> tokens);
 void ExtendPageKeys(const PageKey& root, std::span<const int32_t> tokens, int32_t page_tokens,
                     std::vector<PageKey>* keys);
 
+// A sequence, or its beginning, as the cache names it.
+struct Prefix {
+  PageKey root;
+  std::span<const PageKey> keys;    // of the full pages of `tokens`; there may be more, and fewer cut it short
+  std::span<const int32_t> tokens;  // all, from the start
+  // What page number `page` follows. REQUIRES: page <= keys.size().
+  const PageKey& Parent(size_t page) const { return page == 0 ? root : keys[page - 1]; }
+  Prefix First(size_t count) const { return {root, keys, tokens.first(count)}; }
+};
+
+// How many leading tokens two lists share.
+int32_t CommonTokens(std::span<const int32_t> a, std::span<const int32_t> b);
+
 }  // namespace conclave::engine

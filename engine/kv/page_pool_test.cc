@@ -6,7 +6,25 @@
 namespace conclave::engine {
 namespace {
 
-PageKey Key(uint64_t n) { return {n, n * 0x9e3779b97f4a7c15ULL}; }
+constexpr int32_t kPageTokens = 4;
+
+// Sequences of pages of equal tokens, 4 each: {7, 8} is 7 7 7 7 8 8 8 8; then single tokens.
+struct Text {
+  Text(std::initializer_list<int32_t> pages, std::initializer_list<int32_t> rest = {}) {
+    for (int32_t page : pages) tokens.insert(tokens.end(), kPageTokens, page);
+    tokens.insert(tokens.end(), rest.begin(), rest.end());
+    ExtendPageKeys(root, tokens, kPageTokens, &keys);
+  }
+  Prefix prefix() const { return {root, keys, tokens}; }
+
+  PageKey root = RootPageKey("model", 0, "");
+  std::vector<int32_t> tokens;
+  std::vector<PageKey> keys;
+};
+
+int32_t Publish(PagePool* pool, int32_t page, const Text& text, int32_t number) {
+  return pool->PublishFull(page, text.prefix(), number);
+}
 
 TEST(PagePool, GivesEveryPageOnceThenNothing) {
   PagePool pool(3, 16);
@@ -20,32 +38,85 @@ TEST(PagePool, GivesEveryPageOnceThenNothing) {
 }
 
 TEST(PagePool, PublishedPagesAreFoundAfterRelease) {
-  PagePool pool(4, 16);
+  PagePool pool(4, kPageTokens);
+  const Text text({1, 2, 3});
   const int32_t a = *pool.Allocate(), b = *pool.Allocate();
-  EXPECT_EQ(pool.Publish(a, Key(1)), a);
-  EXPECT_EQ(pool.Publish(b, Key(2)), b);
+  EXPECT_EQ(Publish(&pool, a, text, 0), a);
+  EXPECT_EQ(Publish(&pool, b, text, 1), b);
   pool.Release(b);
-  const std::vector<PageKey> keys = {Key(1), Key(2), Key(3)};
-  EXPECT_EQ(pool.Probe(keys).pages, 2);
-  EXPECT_EQ(pool.Probe(keys).unreferenced, 1);
-  EXPECT_EQ(pool.Probe(std::vector{Key(3), Key(1)}).pages, 0);
+  EXPECT_EQ(pool.Probe(text.prefix()).tokens, 8);
+  EXPECT_EQ(pool.Probe(text.prefix()).unreferenced, 1);
+  EXPECT_EQ(pool.Probe(text.prefix().First(7)).tokens, 7) << "no more than was asked for";
+  EXPECT_EQ(pool.Probe(Text({2, 1}).prefix()).tokens, 0);
   std::vector<int32_t> got;
-  pool.Acquire(keys, &got);
+  EXPECT_EQ(pool.Acquire(text.prefix(), &got), 8);
   EXPECT_EQ(got, (std::vector<int32_t>{a, b}));
   EXPECT_EQ(pool.references()[a], 2);
   EXPECT_EQ(pool.references()[b], 1);
   EXPECT_EQ(pool.available(), 2);
 }
 
+TEST(PagePool, TheBeginningOfAPageIsFoundByItsTokensUnderTheSameParentOnly) {
+  PagePool pool(4, kPageTokens);
+  const Text text({1, 2});
+  const int32_t a = *pool.Allocate(), b = *pool.Allocate();
+  Publish(&pool, a, text, 0);
+  Publish(&pool, b, text, 1);
+  EXPECT_EQ(pool.Probe(Text({1}, {2, 2, 9}).prefix()).tokens, 6);
+  EXPECT_EQ(pool.Probe(Text({}, {1, 9}).prefix()).tokens, 1);
+  EXPECT_EQ(pool.Probe(Text({9}, {2, 2, 2}).prefix()).tokens, 0);
+  Text salted = text;
+  salted.root = RootPageKey("model", 0, "salt");
+  salted.keys.clear();
+  ExtendPageKeys(salted.root, salted.tokens, kPageTokens, &salted.keys);
+  EXPECT_EQ(pool.Probe(salted.prefix()).tokens, 0);
+  std::vector<int32_t> got;
+  EXPECT_EQ(pool.Acquire(Text({1}, {2, 9}).prefix(), &got), 5);
+  EXPECT_EQ(got, (std::vector<int32_t>{a, b}));
+}
+
+TEST(PagePool, OfTailsThoseThatOthersBeginWithAreForgotten) {
+  PagePool pool(5, kPageTokens);
+  const Text text({1});
+  const auto tail = [&](std::initializer_list<int32_t> tokens) {
+    const int32_t page = *pool.Allocate();
+    pool.PublishTail(page, text.root, std::vector<int32_t>(tokens));
+    return page;
+  };
+  const int32_t one = tail({1});
+  pool.Release(one);
+  EXPECT_EQ(pool.num_cached(), 1);
+  EXPECT_EQ(pool.Probe(text.prefix()).tokens, 1);
+  const int32_t three = tail({1, 1, 1});
+  EXPECT_EQ(pool.num_cached(), 0) << "the shorter one is free";
+  EXPECT_EQ(pool.num_published(), 1);
+  const int32_t two = tail({1, 1});
+  EXPECT_EQ(pool.num_published(), 1) << "it adds nothing";
+  pool.Release(two);
+  EXPECT_EQ(pool.num_cached(), 0);
+  const int32_t other = tail({1, 2});
+  EXPECT_EQ(pool.num_published(), 2);
+  pool.PublishTail(other, text.root, std::vector<int32_t>{1, 2, 3});  // it has grown
+  EXPECT_EQ(pool.Probe(Text({}, {1, 2, 3}).prefix()).tokens, 3);
+  const int32_t full = *pool.Allocate();
+  EXPECT_EQ(Publish(&pool, full, text, 0), full);
+  EXPECT_EQ(pool.num_published(), 2) << "its beginning, held by its writer, is found in the full one";
+  pool.Release(three);
+  pool.Release(other);
+  pool.Release(full);
+  EXPECT_EQ(pool.num_cached(), 2);
+  EXPECT_EQ(pool.available(), 5);
+}
+
 TEST(PagePool, EvictsTheLeastRecentlyUsed) {
-  PagePool pool(3, 16);
-  for (int i = 0; i < 3; ++i) pool.Publish(*pool.Allocate(), Key(i));
+  PagePool pool(3, kPageTokens);
+  for (int i = 0; i < 3; ++i) Publish(&pool, *pool.Allocate(), Text({i}), 0);
   for (int32_t page : {0, 1, 2}) pool.Release(page);  // pages come in order 0, 1, 2
   std::vector<int32_t> got;
-  pool.Acquire(std::vector{Key(0)}, &got);  // used again: now the youngest
+  EXPECT_EQ(pool.Acquire(Text({}, {0, 0}).prefix(), &got), 2);  // used again, if in part: now the youngest
   pool.Release(got[0]);
   EXPECT_EQ(pool.Allocate(), 1);
-  EXPECT_EQ(pool.Probe(std::vector{Key(1)}).pages, 0);
+  EXPECT_EQ(pool.Probe(Text({1}).prefix()).tokens, 0);
   EXPECT_EQ(pool.Allocate(), 2);
   EXPECT_EQ(pool.Allocate(), 0);
   EXPECT_EQ(pool.num_published(), 0);
@@ -53,10 +124,10 @@ TEST(PagePool, EvictsTheLeastRecentlyUsed) {
 }
 
 TEST(PagePool, PublishingAnEqualPageMovesTheReference) {
-  PagePool pool(2, 16);
+  PagePool pool(2, kPageTokens);
   const int32_t first = *pool.Allocate(), second = *pool.Allocate();
-  EXPECT_EQ(pool.Publish(first, Key(1)), first);
-  EXPECT_EQ(pool.Publish(second, Key(1)), first);
+  EXPECT_EQ(Publish(&pool, first, Text({1}), 0), first);
+  EXPECT_EQ(Publish(&pool, second, Text({1}), 0), first);
   EXPECT_EQ(pool.references()[first], 2);
   EXPECT_EQ(pool.references()[second], 0);
   EXPECT_EQ(pool.available(), 1);

@@ -222,7 +222,7 @@ class Ops {
   virtual int64_t kv_page_bytes(const KvLayout& layout) const = 0;
   virtual void KvWrite(const View& pages, const View& k, const View& v, int64_t row_stride,
                        const AttentionPlan& plan) = 0;
-  // Copies whole pages (copy-on-write fork), outside or inside a step, before the step's writes.
+  // Copies whole pages (copy-on-write fork), in the order given, outside or inside a step, before the step's writes.
   virtual void KvCopyPages(const View& pages, std::span<const int32_t> from, std::span<const int32_t> to) = 0;
   // softmax(q k^T * scale, causal) v over each sequence's pages.  y [T, H, Dv], q [T, H, Dk] with row stride
   virtual void Attention(const View& y, const View& q, int64_t q_row_stride, const View& pages,

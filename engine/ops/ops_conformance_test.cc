@@ -269,6 +269,35 @@ TEST_P(Conformance, AttentionOverPages) {
   }
 }
 
+// A page that is copied from, then copied to, then copied from again; more copies than fit one launch of a device.
+TEST_P(Conformance, PagesAreCopiedInTheOrderGiven) {
+  const Small small;
+  const std::unique_ptr<Ops> ops = NewOps(GetParam());
+  ASSERT_TRUE(ops->Prepare(small.limits(), small.layout()).ok());
+  constexpr int32_t kPages = 40, kCopies = 600;
+  const int64_t page_floats = ops->kv_page_bytes(small.layout()) / 4;
+  std::vector<float> values;
+  for (int32_t page = 0; page < kPages; ++page) {
+    for (int64_t i = 0; i < page_floats; ++i) values.push_back(static_cast<float>(page * 100000 + i));
+  }
+  const View floats = NewView(ops.get(), {kPages, page_floats}, values);
+  std::vector<int32_t> from(kCopies), to(kCopies), expected(kPages);
+  std::iota(expected.begin(), expected.end(), 0);
+  for (size_t i = 0; i < kCopies; ++i) {
+    from[i] = static_cast<int32_t>(rng_() % kPages);
+    to[i] = static_cast<int32_t>(rng_() % kPages);
+    expected[static_cast<size_t>(to[i])] = expected[static_cast<size_t>(from[i])];
+  }
+  ops->KvCopyPages({floats.data, DType::kI8, {kPages, 4 * page_floats}}, from, to);
+  const std::vector<float> copied = Values(floats);
+  for (int32_t page = 0; page < kPages; ++page) {
+    const int64_t source = expected[static_cast<size_t>(page)];
+    EXPECT_TRUE(std::equal(copied.begin() + page * page_floats, copied.begin() + (page + 1) * page_floats,
+                           values.begin() + source * page_floats))
+        << page;
+  }
+}
+
 // Windows shorter than a tile, a page and a segment, as long as one, and longer; sinks below, among and above scores.
 TEST(Attention, WindowsAndSinks) {
   for (const Small& small : kAttentionShapes) {

@@ -58,7 +58,8 @@ void Scheduler::Reset(const SchedulerState& state, StepPlan* plan) {
   rows_left_ = limits_.logit_rows_max;
   pages_left_ = state.pages_available;
   references_.clear();
-  in_flight_.clear();
+  coming_.clear();
+  coming_after_.clear();
   granted_.assign(state.running.size(), 0);
   preempted_.assign(state.running.size(), 0);
 
@@ -102,17 +103,36 @@ void Scheduler::PlanAdmissions() {
   for (size_t i = 0; i < state_->running.size(); ++i) {
     const SequenceView& s = state_->running[i];
     if (s.paused || Decoding(s)) continue;
-    for (size_t k = s.computed_tokens / limits_.page_tokens; k < s.keys.size(); ++k) in_flight_.insert(s.keys[k]);
+    NoteComing(s);
   }
   for (const int32_t i : ranked_waiting_) {
     const SequenceView& s = state_->waiting[i];
-    if (s.paused) continue;
-    const bool next_is_coming = s.computed_tokens < s.logits_from &&  // more of the cache would help
-                                s.cached_pages < static_cast<int32_t>(s.keys.size()) &&
-                                in_flight_.contains(s.keys[s.cached_pages]);
-    if (next_is_coming) continue;
+    if (s.paused || NextIsComing(s)) continue;
     if (!Admit(s, i)) break;
   }
+}
+
+void Scheduler::NoteComing(const SequenceView& s) {
+  const size_t page_tokens = limits_.page_tokens;
+  for (size_t page = s.computed_tokens / page_tokens; page * page_tokens < s.prefix.tokens.size(); ++page) {
+    const size_t begin = page * page_tokens;
+    const auto [after, first] = coming_after_.try_emplace(s.prefix.Parent(page), -1);
+    coming_.push_back(
+        {s.prefix.tokens.subspan(begin, std::min(page_tokens, s.prefix.tokens.size() - begin)), after->second});
+    after->second = static_cast<int32_t>(coming_.size()) - 1;
+  }
+}
+
+bool Scheduler::NextIsComing(const SequenceView& s) const {
+  if (s.prefix.tokens.empty() || s.computed_tokens >= s.logits_from) return false;
+  const int32_t page = s.computed_tokens / limits_.page_tokens, begin = page * limits_.page_tokens;
+  const auto after = coming_after_.find(s.prefix.Parent(page));
+  if (after == coming_after_.end()) return false;
+  const auto wanted = s.prefix.tokens.subspan(begin, std::min(limits_.page_tokens, s.logits_from - begin));
+  for (int32_t i = after->second; i >= 0; i = coming_[i].next) {
+    if (begin + CommonTokens(coming_[i].tokens, wanted) > s.computed_tokens) return true;
+  }
+  return false;
 }
 
 bool Scheduler::Admit(const SequenceView& s, int32_t index) {
@@ -132,9 +152,7 @@ bool Scheduler::Admit(const SequenceView& s, int32_t index) {
   Take(s, tokens);
   slots_used_ += 1 + s.followers;
   plan_->admitted.push_back({index, tokens});
-  if (Missing(s) > 1) {
-    for (size_t k = s.cached_pages; k < s.keys.size(); ++k) in_flight_.insert(s.keys[k]);
-  }
+  NoteComing(s);
   return true;
 }
 
@@ -182,7 +200,8 @@ int32_t Scheduler::Fit(const SequenceView& s, int32_t tokens) const {
 
 int32_t Scheduler::PagesNeeded(const SequenceView& s, int32_t tokens) const {
   const bool is_waiting = s.pages.empty();
-  const int32_t held = is_waiting ? s.cached_pages : static_cast<int32_t>(s.pages.size());
+  const int32_t held =
+      is_waiting ? PagesFor(s.computed_tokens, limits_.page_tokens) : static_cast<int32_t>(s.pages.size());
   const int32_t writing = s.computed_tokens / limits_.page_tokens;
   int32_t copies = 0;
   if (writing < held) {  // into a page that is there: copied first if another sequence may read it

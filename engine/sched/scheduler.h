@@ -6,9 +6,9 @@
 //   1. Decode first: every running sequence that lacks one token gets it. If KV pages run out, the last in rank is
 //      preempted: it gives its pages back and waits, to be computed again later.
 //   2. Prefill: running sequences that lack more get chunks of what is left of the step, best rank first.
-//   3. Admission, best rank first. A sequence that would compute a page which a running one is about to publish waits
-//      for it and takes the page instead (simultaneous branches over a cold trunk prefill it once). Any other obstacle
-//      stops admission, so that nothing overtakes the first in line for lack of room.
+//   3. Admission, best rank first. A sequence whose next tokens a running one is about to compute waits for them and
+//      takes them instead (simultaneous branches over a cold trunk prefill it once). Any other obstacle stops
+//      admission, so that nothing overtakes the first in line for lack of room.
 // Rank is priority, then order of arrival. A sequence that later ones overtook kOvertakenMax times goes before all
 // others, waiting or running, until it ends, so that none starves.
 #pragma once
@@ -18,7 +18,6 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "engine/kv/page_key.h"
 
 namespace conclave::engine {
@@ -35,10 +34,9 @@ struct SequenceView {
   int32_t computed_tokens = 0;
   int32_t logits_from = 0;          // first position whose logits are wanted
   int32_t followers = 0;            // sequences that fork from it when it has computed all it knows, each taking a slot
-  std::span<const PageKey> keys;    // of its full pages, as far as known
+  Prefix prefix;                    // all its tokens and the keys of its full pages; no tokens: it shares nothing
   std::span<const int32_t> pages;   // running: its block table
-  int32_t cached_pages = 0;         // waiting: pages that the cache would give
-  int32_t cached_unreferenced = 0;  // waiting: of these, pages that nobody else references
+  int32_t cached_unreferenced = 0;  // waiting: of the pages that the cache would give, those nobody else references
   int32_t overtaken = 0;            // steps in which a later one moved and it did not
 };
 
@@ -46,7 +44,7 @@ struct SchedulerState {
   std::span<const SequenceView> running, waiting;  // any order
   int32_t pages_available = 0;                     // free or cached
   std::span<const int32_t> page_references;        // per page
-  std::span<const uint8_t> page_published;         // per page
+  std::span<const uint8_t> page_published;         // per page: full ones
 };
 
 // REQUIRES: sequences_max < step_tokens_max, sequences_max < logit_rows_max.
@@ -95,6 +93,8 @@ class Scheduler {
   int32_t LogitRows(const SequenceView& s, int32_t tokens) const;
   int32_t References(int32_t page) const;
   void Unreference(int32_t page);
+  void NoteComing(const SequenceView& s);  // what it still has to compute of what it knows
+  bool NextIsComing(const SequenceView& s) const;
   // Pages that running sequences will want before those that are waiting.
   int32_t PagesCommitted() const;
 
@@ -107,7 +107,13 @@ class Scheduler {
   std::vector<int32_t> granted_;                          // per running sequence: tokens of this step
   std::vector<uint8_t> preempted_;                        // per running sequence
   absl::flat_hash_map<int32_t, int32_t> references_;      // pages whose count this plan changes
-  absl::flat_hash_set<PageKey> in_flight_;                // pages that running sequences are about to publish
+  // What is about to be published: pages' tokens, in lists of those that follow the same page.
+  struct Coming {
+    std::span<const int32_t> tokens;
+    int32_t next;  // index into coming_; -1: the last
+  };
+  std::vector<Coming> coming_;
+  absl::flat_hash_map<PageKey, int32_t> coming_after_;
 };
 
 }  // namespace conclave::engine

@@ -284,17 +284,24 @@ void CudaOps::KvCopyPages(const View& pages, std::span<const int32_t> from, std:
     Abandon();
     recordable_ = false;
   }
-  for (size_t begin = 0; begin < from.size(); begin += kCopiedPagesPerLaunch) {
-    PageCopies copies = {};
-    const auto count = static_cast<int>(std::min<size_t>(kCopiedPagesPerLaunch, from.size() - begin));
-    for (int i = 0; i < count; ++i) {
-      copies.from[i] = from[begin + static_cast<size_t>(i)];
-      copies.to[i] = to[begin + static_cast<size_t>(i)];
-      CONCLAVE_CHECK(copies.from[i] >= 0 && copies.from[i] < pages.shape[0] && copies.to[i] >= 0 &&
-                     copies.to[i] < pages.shape[0]);
+  // Those of one launch run together, so none of them may read or write what another one writes.
+  PageCopies copies = {};
+  int count = 0;
+  const auto launch = [&] {
+    if (count > 0 && fault_.ok()) CopyPages(stream_, pages.data, pages.shape.back(), copies, count);
+    count = 0;
+  };
+  for (size_t i = 0; i < from.size(); ++i) {
+    CONCLAVE_CHECK(from[i] >= 0 && from[i] < pages.shape[0] && to[i] >= 0 && to[i] < pages.shape[0]);
+    bool apart = count == kCopiedPagesPerLaunch;
+    for (int k = 0; k < count; ++k) {
+      apart = apart || copies.to[k] == from[i] || copies.to[k] == to[i] || copies.from[k] == to[i];
     }
-    if (fault_.ok()) CopyPages(stream_, pages.data, pages.shape.back(), copies, count);
+    if (apart) launch();
+    copies.from[count] = from[i];
+    copies.to[count++] = to[i];
   }
+  launch();
   NoteLast("copying pages");
 }
 
