@@ -23,6 +23,8 @@ class Engine::Impl {
                .vocab = model->info.vocab,
                .model_revision = model->info.revision,
                .experts_per_token = model->info.experts_per_token,
+               .pinned_pages_max = model->step.pinned_pages_max,
+               .prefix_reuse = model->step.prefix_reuse,
                .constraints = &constraints},
         loop(model->step, model->costs, model->group.get(), &Clock::System()) {
     loop.Start();
@@ -75,6 +77,13 @@ absl::Status Engine::Score(ScoreRequest request, std::function<void(absl::Status
   ASSIGN_OR_RETURN(std::unique_ptr<Request> built, BuildScore(impl_->limits, std::move(request), std::move(done)));
   return impl_->loop.Submit(std::move(built)).status();
 }
+
+absl::Status Engine::Pin(PinRequest request, std::function<void(absl::StatusOr<PinResult>)> done) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Request> built, BuildPin(impl_->limits, std::move(request), std::move(done)));
+  return impl_->loop.Submit(std::move(built)).status();
+}
+
+void Engine::Unpin(PinId id) { impl_->loop.Unpin(id); }
 
 EngineLoad Engine::load() const { return impl_->loop.load(); }
 void Engine::Drain() { impl_->loop.Drain(); }

@@ -218,12 +218,27 @@ struct ScoreResult {
   Usage usage;
 };
 
+// ---- Pins: prompts whose KV nothing evicts. All that begins with one finds it, as it finds everything in the cache.
+
+struct PinRequest {
+  std::vector<TokenId> prompt;  // at least one token
+  RoutingPolicy routing;
+  std::string cache_salt;
+};
+using PinId = uint64_t;  // never given twice by one engine
+struct PinResult {
+  PinId id = 0;
+  int32_t tokens = 0, pages = 0;  // pinned by it; others may pin the same pages
+  Usage usage;                    // of computing what was not in the cache
+};
+
 // ---- Load
 
 struct EngineLoad {
   int32_t running_sequences, waiting_requests;
   int64_t waiting_tokens;
   int32_t kv_pages_used, kv_pages_total;
+  int32_t kv_pages_pinned;  // of those used
   int32_t kv_page_tokens;
   bool draining;
   // Totals since start, for metrics.
@@ -251,6 +266,9 @@ struct RankMemory {
 struct MemoryPlan {
   int64_t weight_bytes, kv_bytes, workspace_bytes;  // of all ranks
   int32_t kv_pages, page_tokens;                    // every rank has all pages, of its own heads
+  // Of these, at most so many are pinned: half, and never those that the longest sequence needs. So whoever waits for
+  // pages waits for others that run, not for pins.
+  int32_t pinned_pages_max;
   std::vector<RankMemory> ranks;
   std::string ToString() const;  // for the log, one line per part, or per rank of several
 };
@@ -328,6 +346,13 @@ class Engine {
 
   // `done` is called once, on the step thread.
   absl::Status Score(ScoreRequest request, std::function<void(absl::StatusOr<ScoreResult>)> done);
+
+  // Computes what is missing of the prompt and pins it until Unpin. `done` is called once, on the step thread. Errors,
+  // here or there: as of Submit; RESOURCE_EXHAUSTED PREFIX_LIMIT beyond MemoryPlan::pinned_pages_max,
+  // FAILED_PRECONDITION CAPABILITY_MISSING without prefix_reuse.
+  absl::Status Pin(PinRequest request, std::function<void(absl::StatusOr<PinResult>)> done);
+  // At the start of the next step. Unknown ids are ignored.
+  void Unpin(PinId id);
 
   EngineLoad load() const;
   // Refuses new requests; `idle()` turns true when the running ones have finished.

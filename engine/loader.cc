@@ -23,6 +23,7 @@ constexpr int32_t kExtraLogitRows = 32;
 constexpr int32_t kSequencesMax = 1024;
 constexpr int32_t kStepTokensMax = 1 << 16;
 constexpr int64_t kKvPagesMax = 1 << 24;
+constexpr int32_t kPinnedPagesShare = 2;  // one page of so many may be pinned
 
 absl::Status CheckOptions(const EngineOptions& options) {
   if (options.sequences_max < 1 || options.sequences_max > kSequencesMax) {
@@ -64,6 +65,8 @@ absl::Status PlanKv(const EngineOptions& options, int32_t trained_context, int64
   const int64_t useful = options.sequences_max * PagesForContext(context);
   step->context_tokens = static_cast<int32_t>(context);
   step->kv_pages = static_cast<int32_t>(std::min<int64_t>({affordable, useful, kKvPagesMax}));
+  step->pinned_pages_max = static_cast<int32_t>(
+      std::min<int64_t>(step->kv_pages / kPinnedPagesShare, step->kv_pages - PagesForContext(context)));
   return absl::OkStatus();
 }
 
@@ -153,6 +156,7 @@ MemoryPlan PlanOf(const LoadedModel& model, std::span<const int64_t> page_bytes)
   MemoryPlan plan = {};
   plan.kv_pages = model.step.kv_pages;
   plan.page_tokens = kPageTokens;
+  plan.pinned_pages_max = model.step.pinned_pages_max;
   for (size_t r = 0; r < model.ranks.size(); ++r) {
     const Ops& ops = *model.ranks[r].ops;
     const int64_t kv_bytes = page_bytes[r] * model.step.kv_pages;

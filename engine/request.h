@@ -44,7 +44,7 @@ struct Sequence {
 };
 
 struct Request {
-  enum class Kind : uint8_t { kGenerate, kScore, kLogits };
+  enum class Kind : uint8_t { kGenerate, kScore, kLogits, kPin };
 
   RequestId id = 0;
   Kind kind = Kind::kGenerate;
@@ -61,6 +61,7 @@ struct Request {
   std::span<float> logits;          // [T, V]
   RoutingTrace* routing = nullptr;  // ? of kLogits: filled as its tokens are computed
   std::function<void(absl::Status)> logits_done;
+  std::function<void(absl::StatusOr<PinResult>)> pin_done;
 
   // Progress.
   int32_t open_sequences = 0;
@@ -71,6 +72,7 @@ struct Request {
   Usage usage;
   absl::Status failure;  // of a sequence; reported when all have ended
   ScoreResult score;
+  PinResult pin;
 };
 
 inline Prefix Sequence::prefix() const { return {request->root, keys, tokens}; }

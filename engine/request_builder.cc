@@ -228,6 +228,32 @@ absl::StatusOr<std::unique_ptr<Request>> BuildScore(const RequestLimits& limits,
   return built;
 }
 
+absl::StatusOr<std::unique_ptr<Request>> BuildPin(const RequestLimits& limits, PinRequest request,
+                                                  std::function<void(absl::StatusOr<PinResult>)> done) {
+  if (!limits.prefix_reuse) {
+    return FailedPrecondition("CAPABILITY_MISSING: prefix_reuse is off, so a pinned prefix would never be found");
+  }
+  RETURN_IF_ERROR(CheckTokens(limits, "prompt", request.prompt));
+  RETURN_IF_ERROR(CheckContext(limits, "the prompt", request.prompt.size()));
+  const auto tokens = static_cast<int32_t>(request.prompt.size());
+  const int32_t pages = (tokens + limits.page_tokens - 1) / limits.page_tokens;
+  if (pages > limits.pinned_pages_max) {
+    return ResourceExhausted("PREFIX_LIMIT: the prompt's {} tokens take {} pages; at most {} are pinned", tokens, pages,
+                             limits.pinned_pages_max);
+  }
+  auto built = std::make_unique<Request>();
+  built->kind = Request::Kind::kPin;
+  RETURN_IF_ERROR(SetRouting(limits, request.routing, request.cache_salt, built.get()));
+  built->pin_done = std::move(done);
+  built->prompt_tokens = tokens;
+  auto sequence = NewSequence(limits, built.get(), 0, tokens);
+  sequence->tokens.assign(request.prompt.begin(), request.prompt.end());
+  sequence->logits_from = tokens - 1;
+  ExtendPageKeys(built->root, sequence->tokens, limits.page_tokens, &sequence->keys);
+  built->sequences.push_back(std::move(sequence));
+  return built;
+}
+
 absl::StatusOr<std::unique_ptr<Request>> BuildLogits(const RequestLimits& limits, std::span<const TokenId> tokens,
                                                      const RoutingPolicy& routing, std::span<float> out,
                                                      RoutingTrace* trace, std::function<void(absl::Status)> done) {

@@ -18,7 +18,9 @@ struct RequestLimits {
   int32_t page_tokens;
   int32_t vocab;
   std::string model_revision;
-  int32_t experts_per_token;                        // the model's own; 0: dense
+  int32_t experts_per_token;  // the model's own; 0: dense
+  int32_t pinned_pages_max = 0;
+  bool prefix_reuse = true;
   grammar::ConstraintCache* constraints = nullptr;  // ? outlives the limits; generations with a constraint need it
 };
 
@@ -27,6 +29,8 @@ absl::StatusOr<std::unique_ptr<Request>> BuildGenerate(const RequestLimits& limi
                                                        GenerateRequest request, std::shared_ptr<GenerateSink> sink);
 absl::StatusOr<std::unique_ptr<Request>> BuildScore(const RequestLimits& limits, ScoreRequest request,
                                                     std::function<void(absl::StatusOr<ScoreResult>)> done);
+absl::StatusOr<std::unique_ptr<Request>> BuildPin(const RequestLimits& limits, PinRequest request,
+                                                  std::function<void(absl::StatusOr<PinResult>)> done);
 // `out` [T, V] and `trace` (may be null) live until `done` was called.
 absl::StatusOr<std::unique_ptr<Request>> BuildLogits(const RequestLimits& limits, std::span<const TokenId> tokens,
                                                      const RoutingPolicy& routing, std::span<float> out,

@@ -82,6 +82,12 @@ void StepLoop::Resume(RequestId id) {
   wake_.Signal();
 }
 
+void StepLoop::Unpin(PinId id) {
+  MutexLock lock(&mutex_);
+  controls_.push_back({Control::Kind::kUnpin, id});
+  wake_.Signal();
+}
+
 void StepLoop::Drain() {
   MutexLock lock(&mutex_);
   draining_ = true;
@@ -114,6 +120,8 @@ void StepLoop::Run() {
   }
   EndAll(Unavailable("SHUTTING_DOWN: the engine was stopped"));
   Sweep();
+  for (auto& [id, table] : pins_) ReleasePin(&table);
+  pins_.clear();
   PublishLoad();
 }
 
@@ -166,6 +174,13 @@ void StepLoop::Accept(std::unique_ptr<Request> request) {
 }
 
 void StepLoop::Apply(const Control& control) {
+  if (control.kind == Control::Kind::kUnpin) {
+    const auto pin = pins_.find(control.id);
+    if (pin == pins_.end()) return;
+    ReleasePin(&pin->second);
+    pins_.erase(pin);
+    return;
+  }
   const auto it = requests_.find(control.id);
   if (it == requests_.end()) return;
   switch (control.kind) {
@@ -175,6 +190,8 @@ void StepLoop::Apply(const Control& control) {
     case Control::Kind::kResume:
       it->second->paused = false;
       return;
+    case Control::Kind::kUnpin:
+      return;  // done above
   }
 }
 
@@ -348,6 +365,7 @@ void StepLoop::PublishLoad() {
   totals_.running_sequences = static_cast<int32_t>(running_.size());
   totals_.kv_pages_used = pool_.num_pages() - pool_.available();
   totals_.kv_pages_total = pool_.num_pages();
+  totals_.kv_pages_pinned = pool_.num_pinned();
   totals_.kv_page_tokens = pool_.page_tokens();
   MutexLock lock(&mutex_);
   load_ = totals_;

@@ -28,6 +28,7 @@ struct StepLoopOptions {
   int32_t kv_pages, page_tokens;
   int32_t context_tokens;
   int32_t queue_requests_max;
+  int32_t pinned_pages_max;
   bool prefix_reuse = true;
 };
 
@@ -44,6 +45,7 @@ class StepLoop {
   absl::StatusOr<RequestId> Submit(std::unique_ptr<Request> request);
   void Cancel(RequestId id);
   void Resume(RequestId id);
+  void Unpin(PinId id);
   void Drain();
   bool idle() const;
   EngineLoad load() const;
@@ -51,7 +53,7 @@ class StepLoop {
 
  private:
   struct Control {
-    enum class Kind : uint8_t { kCancel, kResume } kind;
+    enum class Kind : uint8_t { kCancel, kResume, kUnpin } kind;
     RequestId id;
   };
   // A sequence's part of the step being carried out.
@@ -88,6 +90,9 @@ class StepLoop {
   void SampleNext(Sequence* sequence, std::span<const float> logits, int64_t now_ns);
   void HarvestScore(const Work& work, int32_t first_row);
   void HarvestLogits(const Work& work, int32_t first_row);
+  // Keeps all of a computed prompt, or leaves it to the cache where the pages are too few.
+  absl::Status KeepPinned(const Sequence& sequence);
+  void ReleasePin(BlockTable* table);
   std::span<const float> LogitRow(int32_t row) const;
   void FinishSequence(Sequence* sequence);
   // Ends every sequence of the request with `reason` and the request with `status`.
@@ -122,6 +127,7 @@ class StepLoop {
   StepBatchBuilder batch_;
   StepPlan plan_;
   std::unordered_map<RequestId, std::unique_ptr<Request>> requests_;
+  std::unordered_map<PinId, BlockTable> pins_;
   std::vector<std::unique_ptr<Sequence>> running_, waiting_;
   std::vector<SequenceView> running_views_, waiting_views_;
   std::vector<std::unique_ptr<Sequence>> admitted_;  // scratch of a step

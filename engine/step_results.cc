@@ -34,6 +34,9 @@ void StepLoop::Harvest(const Work& work, int32_t first_row, int64_t now_ns) {
     case Request::Kind::kLogits:
       HarvestLogits(work, first_row);
       break;
+    case Request::Kind::kPin:
+      if (sequence->table.tokens() == sequence->known()) sequence->request->failure = KeepPinned(*sequence);
+      break;
   }
   if (sequence->table.tokens() == sequence->known()) FinishSequence(sequence);
 }
@@ -110,6 +113,32 @@ void StepLoop::HarvestLogits(const Work& work, int32_t first_row) {
   }
 }
 
+absl::Status StepLoop::KeepPinned(const Sequence& sequence) {
+  // What was just published, wherever the cache has it.
+  BlockTable table;
+  table.AcquirePrefix(&pool_, sequence.prefix());
+  CONCLAVE_CHECK(table.tokens() == sequence.known());
+  const auto fresh =
+      std::count_if(table.pages().begin(), table.pages().end(), [this](int32_t page) { return !pool_.pinned(page); });
+  if (pool_.num_pinned() + fresh > options_.pinned_pages_max) {
+    table.Release(&pool_);
+    return ResourceExhausted("PREFIX_LIMIT: {} KV pages are pinned and this prompt would pin {} more, the limit is {}",
+                             pool_.num_pinned(), fresh, options_.pinned_pages_max);
+  }
+  for (const int32_t page : table.pages()) pool_.Pin(page);
+  Request* request = sequence.request;
+  request->pin.id = request->id;
+  request->pin.tokens = table.tokens();
+  request->pin.pages = static_cast<int32_t>(table.pages().size());
+  pins_.emplace(request->id, std::move(table));
+  return absl::OkStatus();
+}
+
+void StepLoop::ReleasePin(BlockTable* table) {
+  for (const int32_t page : table->pages()) pool_.Unpin(page);
+  table->Release(&pool_);
+}
+
 void StepLoop::FinishSequence(Sequence* sequence) {
   if (sequence->done) return;
   sequence->done = true;
@@ -168,6 +197,10 @@ void StepLoop::Report(Request* request, const absl::Status& status) {
       return request->score_done(std::move(request->score));
     case Request::Kind::kLogits:
       return request->logits_done(status);
+    case Request::Kind::kPin:
+      if (!status.ok()) return request->pin_done(status);
+      request->pin.usage = request->usage;
+      return request->pin_done(request->pin);
   }
 }
 

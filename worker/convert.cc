@@ -161,6 +161,7 @@ pb::GetLoadResponse ToProto(const engine::EngineLoad& load) {
   out.set_kv_block_token_count(load.kv_page_tokens);
   out.set_draining(load.draining);
   out.set_step_count(load.steps);
+  out.set_pinned_kv_block_count(load.kv_pages_pinned);
   return out;
 }
 

@@ -29,8 +29,9 @@ class EngineHost final : public ModelHost {
   }
   std::string Detokenize(std::span<const engine::TokenId> tokens) const override { return engine_->Detokenize(tokens); }
   absl::StatusOr<engine::Engine::ChatPrompt> ApplyChatTemplate(std::span<const engine::ChatMessage> messages,
+                                                               bool generation_prompt,
                                                                int64_t now_unix_seconds) const override {
-    return engine_->ApplyChatTemplate(messages, /*add_generation_prompt=*/true, now_unix_seconds);
+    return engine_->ApplyChatTemplate(messages, generation_prompt, now_unix_seconds);
   }
 
   absl::StatusOr<engine::RequestId> Submit(engine::GenerateRequest request,
@@ -43,6 +44,10 @@ class EngineHost final : public ModelHost {
                      std::function<void(absl::StatusOr<engine::ScoreResult>)> done) override {
     return engine_->Score(std::move(request), std::move(done));
   }
+  absl::Status Pin(engine::PinRequest request, std::function<void(absl::StatusOr<engine::PinResult>)> done) override {
+    return engine_->Pin(std::move(request), std::move(done));
+  }
+  void Unpin(engine::PinId id) override { engine_->Unpin(id); }
 
   engine::EngineLoad load() const override { return engine_->load(); }
   void Drain() override { engine_->Drain(); }

@@ -21,6 +21,10 @@ inline constexpr float kLogitBiasMagnitudeMax = 1000.0f;
 inline constexpr int32_t kCancelIdsMax = 1024;
 inline constexpr int64_t kDrainGraceSecondsMax = 86'400;
 inline constexpr int64_t kDrainGraceSecondsDefault = 600;
+inline constexpr int64_t kPrefixIdBytesMax = 64;
+inline constexpr int32_t kPrefixIdsMax = 256;  // of one call
+inline constexpr int64_t kPrefixLeaseSecondsMax = 600;
+inline constexpr int64_t kPrefixLeaseSecondsDefault = 15;
 using engine::kConstraintBytesMax;
 using engine::kLogitBiasMax;
 using engine::kSampleIndexMax;
@@ -38,6 +42,10 @@ inline constexpr int64_t kDeltaMergeBytesMax = 16 << 10;  // deltas that wait ar
 // How long after a drain's grace clients may still read what was queued for them.
 inline constexpr int64_t kDrainLingerNs = int64_t{5} * 1'000'000'000;
 inline constexpr int64_t kStallNsMax = int64_t{30} * 1'000'000'000;
+
+// ---- Prefixes that are pinned or being computed for it, of all clients; beyond: RESOURCE_EXHAUSTED PREFIX_LIMIT. How
+// many pages they may take: engine::MemoryPlan::pinned_pages_max.
+inline constexpr int32_t kPinnedPrefixesMax = 256;
 
 // ---- Calls that wait for a thread to parse them.
 inline constexpr int32_t kWaitingCallsMax = 1024;

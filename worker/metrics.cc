@@ -95,6 +95,8 @@ std::vector<MetricFamily> Metrics::Collect() const {
   out.push_back(gauge("conclave_waiting_tokens", "Their prompt tokens", static_cast<double>(load.waiting_tokens)));
   out.push_back(gauge("conclave_kv_cache_usage_ratio", "KV pages in use, of all",
                       pages > 0 ? static_cast<double>(load.kv_pages_used) / pages : 0));
+  out.push_back(gauge("conclave_kv_pinned_ratio", "KV pages that pinned prefixes take, of all",
+                      pages > 0 ? static_cast<double>(load.kv_pages_pinned) / pages : 0));
   out.push_back(gauge("conclave_draining", "1 when no new requests are taken", load.draining ? 1 : 0));
   out.push_back(total("conclave_steps_total", "Steps of the engine", load.steps));
   out.push_back(total("conclave_prompt_tokens_total", "Prompt tokens", load.prompt_tokens));

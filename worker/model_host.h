@@ -29,6 +29,7 @@ class ModelHost {
   virtual absl::StatusOr<std::vector<engine::TokenId>> Tokenize(std::string_view text, TextPart part) const = 0;
   virtual std::string Detokenize(std::span<const engine::TokenId> tokens) const = 0;
   virtual absl::StatusOr<engine::Engine::ChatPrompt> ApplyChatTemplate(std::span<const engine::ChatMessage> messages,
+                                                                       bool generation_prompt,
                                                                        int64_t now_unix_seconds) const = 0;
 
   virtual absl::StatusOr<engine::RequestId> Submit(engine::GenerateRequest request,
@@ -37,6 +38,8 @@ class ModelHost {
   virtual void Resume(engine::RequestId id) = 0;
   virtual absl::Status Score(engine::ScoreRequest request,
                              std::function<void(absl::StatusOr<engine::ScoreResult>)> done) = 0;
+  virtual absl::Status Pin(engine::PinRequest request, std::function<void(absl::StatusOr<engine::PinResult>)> done) = 0;
+  virtual void Unpin(engine::PinId id) = 0;
 
   virtual engine::EngineLoad load() const = 0;
   virtual void Drain() = 0;

@@ -24,7 +24,7 @@ absl::Status ParseAndValidate(const grpc::ByteBuffer& bytes, Request* request, V
 }
 
 absl::Status Handle(uint8_t method, const grpc::ByteBuffer& bytes) {
-  switch (method % 6) {
+  switch (method % 9) {
     case 0: {
       pb::GenerateRequest request;
       const absl::Status status = ParseAndValidate(bytes, &request, kVocab);
@@ -49,8 +49,20 @@ absl::Status Handle(uint8_t method, const grpc::ByteBuffer& bytes) {
       pb::CancelRequestsRequest request;
       return ParseAndValidate(bytes, &request);
     }
-    default: {
+    case 5: {
       pb::DrainRequest request;
+      return ParseAndValidate(bytes, &request);
+    }
+    case 6: {
+      pb::PinPrefixRequest request;
+      return ParseAndValidate(bytes, &request, kVocab);
+    }
+    case 7: {
+      pb::RenewPrefixesRequest request;
+      return ParseAndValidate(bytes, &request);
+    }
+    default: {
+      pb::ReleasePrefixesRequest request;
       return ParseAndValidate(bytes, &request);
     }
   }

@@ -63,6 +63,7 @@ Service::Service(ModelHost* host, std::shared_ptr<Metrics> metrics, Options opti
     : host_(host),
       metrics_(std::move(metrics)),
       options_(std::move(options)),
+      prefixes_(std::make_shared<PrefixTable>(options_.instance_id)),
       shared_{host_, options_.clock, metrics_.get(), &streams_, options_.instance_id, host_->info().revision},
       pool_({options_.pool_threads, kWaitingCallsMax, kWaitingCallBytesMax, kLargeCallBytes}) {}
 
@@ -123,7 +124,8 @@ absl::Status Service::PrepareGenerate(const pb::GenerateRequest& request, engine
   RETURN_IF_ERROR(Validate(request, info.vocab));
   *prepared = ToEngine(request);
   ASSIGN_OR_RETURN(prepared->routing, ToEngine(request.routing(), info));
-  ASSIGN_OR_RETURN(TokenizedPrompt prompt, TokenizePrompt(request.prompt(), ModelHost::TextPart::kWhole));
+  ASSIGN_OR_RETURN(TokenizedPrompt prompt,
+                   TokenizePrompt(request.prompt(), ModelHost::TextPart::kWhole, request.cache_salt()));
   prepared->prompt = std::move(prompt.tokens);
   const auto& generated = request.continuation().generated_token_ids();
   prepared->prompt.insert(prepared->prompt.end(), generated.begin(), generated.end());
@@ -163,10 +165,11 @@ absl::Status Service::PrepareScore(const pb::ScoreRequest& request, engine::Scor
   RETURN_IF_ERROR(Validate(request, info.vocab));
   ASSIGN_OR_RETURN(prepared->routing, ToEngine(request.routing(), info));
   prepared->cache_salt = request.cache_salt();
-  ASSIGN_OR_RETURN(TokenizedPrompt prompt, TokenizePrompt(request.prompt(), ModelHost::TextPart::kWhole));
+  ASSIGN_OR_RETURN(TokenizedPrompt prompt,
+                   TokenizePrompt(request.prompt(), ModelHost::TextPart::kWhole, request.cache_salt()));
   prepared->prompt = std::move(prompt.tokens);
   for (const pb::Prompt& continuation : request.continuations()) {
-    ASSIGN_OR_RETURN(TokenizedPrompt tokenized, TokenizePrompt(continuation, ModelHost::TextPart::kContinuation));
+    ASSIGN_OR_RETURN(TokenizedPrompt tokenized, TokenizePrompt(continuation, ModelHost::TextPart::kContinuation, ""));
     RETURN_IF_ERROR(
         CheckFits(static_cast<int64_t>(prepared->prompt.size()), static_cast<int64_t>(tokenized.tokens.size())));
     prepared->continuations.push_back(std::move(tokenized.tokens));
@@ -181,7 +184,8 @@ grpc::ServerUnaryReactor* Service::Tokenize(Context* context, const grpc::ByteBu
       &pool_, context, *bytes, reply, [this](const pb::TokenizeRequest& request, pb::TokenizeResponse* response) {
         RETURN_IF_ERROR(CheckModel(request.model()));
         RETURN_IF_ERROR(Validate(request, host_->info().vocab));
-        ASSIGN_OR_RETURN(const TokenizedPrompt prompt, TokenizePrompt(request.prompt(), ModelHost::TextPart::kWhole));
+        ASSIGN_OR_RETURN(const TokenizedPrompt prompt,
+                         TokenizePrompt(request.prompt(), ModelHost::TextPart::kWhole, ""));
         response->mutable_ids()->Assign(prompt.tokens.begin(), prompt.tokens.end());
         response->set_text(rpc::ReplaceInvalidUtf8(prompt.text));
         return absl::OkStatus();
@@ -200,16 +204,20 @@ grpc::ServerUnaryReactor* Service::Detokenize(Context* context, const grpc::Byte
       });
 }
 
-absl::StatusOr<Service::TokenizedPrompt> Service::TokenizePrompt(const pb::Prompt& prompt,
-                                                                 ModelHost::TextPart part) const {
+absl::StatusOr<Service::TokenizedPrompt> Service::TokenizePrompt(const pb::Prompt& prompt, ModelHost::TextPart part,
+                                                                 std::string_view cache_salt) const {
   TokenizedPrompt out;
   if (prompt.has_token_ids()) {
     out.tokens.assign(prompt.token_ids().ids().begin(), prompt.token_ids().ids().end());
   } else if (prompt.has_chat()) {
     const pb::Chat& chat = prompt.chat();
     const int64_t now = chat.has_now_unix_seconds() ? chat.now_unix_seconds() : options_.clock->UnixNs() / kNsPerSecond;
-    ASSIGN_OR_RETURN(engine::Engine::ChatPrompt rendered, host_->ApplyChatTemplate(ToEngine(chat), now));
+    const bool generation_prompt = !chat.has_generation_prompt() || chat.generation_prompt();
+    ASSIGN_OR_RETURN(engine::Engine::ChatPrompt rendered,
+                     host_->ApplyChatTemplate(ToEngine(chat), generation_prompt, now));
     out = {std::move(rendered.tokens), std::move(rendered.text)};
+  } else if (prompt.has_prefix()) {
+    ASSIGN_OR_RETURN(out.tokens, TokensOfPrefix(prompt.prefix(), cache_salt));
   } else {
     ASSIGN_OR_RETURN(std::vector<engine::TokenId> tokens, host_->Tokenize(prompt.text(), part));
     out = {std::move(tokens), prompt.text()};
@@ -235,6 +243,8 @@ grpc::ServerUnaryReactor* Service::GetLoad(Context* context, const grpc::ByteBuf
   return rpc::AnswerHere<pb::GetLoadRequest, pb::GetLoadResponse>(
       context, *bytes, reply, [this](const pb::GetLoadRequest&, pb::GetLoadResponse* response) {
         *response = ToProto(host_->load());
+        response->set_pinned_prefix_count(prefixes_->size());
+        response->set_pinned_token_count(prefixes_->tokens());
         response->set_queued_count(response->queued_count() + pool_.waiting());
         response->set_draining(response->draining() || !Draining().ok());
         return absl::OkStatus();
@@ -291,11 +301,13 @@ void Service::BeginDrain(int64_t grace_ns) {
   if (begins) {
     if (options_.on_drain) options_.on_drain();
     host_->Drain();
+    for (const engine::PinId pin : prefixes_->Close()) host_->Unpin(pin);
   }
   Tick();
 }
 
 void Service::Tick() {
+  for (const engine::PinId pin : prefixes_->TakeExpired(options_.clock->NowNs())) host_->Unpin(pin);
   bool grace_over = false, linger_over = false;
   {
     MutexLock lock(&drain_mutex_);

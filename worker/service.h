@@ -25,6 +25,7 @@
 #include "worker/generate_stream.h"
 #include "worker/metrics.h"
 #include "worker/model_host.h"
+#include "worker/prefix_table.h"
 #include "worker/stream_table.h"
 
 namespace conclave::worker {
@@ -43,10 +44,15 @@ using RawState =
 template <typename Base>
 using RawControl =
     pb::InferenceService::WithRawCallbackMethod_CancelRequests<pb::InferenceService::WithRawCallbackMethod_Drain<Base>>;
-using RawInferenceService = RawGenerate<RawScore<RawText<RawState<RawControl<pb::InferenceService::Service>>>>>;
+template <typename Base>
+using RawPrefixes =
+    pb::InferenceService::WithRawCallbackMethod_PinPrefix<pb::InferenceService::WithRawCallbackMethod_RenewPrefixes<
+        pb::InferenceService::WithRawCallbackMethod_ReleasePrefixes<Base>>>;
+using RawInferenceService =
+    RawGenerate<RawScore<RawText<RawState<RawControl<RawPrefixes<pb::InferenceService::Service>>>>>>;
 
 // Thread-safe. A call that needs parsing, tokenizing or the engine goes through a bounded pool; GetModel, GetLoad,
-// CancelRequests and Drain are answered where they arrive, so they work under any load.
+// CancelRequests, Drain, RenewPrefixes and ReleasePrefixes are answered where they arrive, so they work under any load.
 // Lifetime: outlives the gRPC server it is registered with; the host outlives it, and no sink is called after it is
 // gone.
 class Service final : public RawInferenceService {
@@ -74,12 +80,19 @@ class Service final : public RawInferenceService {
                                            grpc::ByteBuffer* reply) override;
   grpc::ServerUnaryReactor* Drain(Context* context, const grpc::ByteBuffer* bytes, grpc::ByteBuffer* reply) override;
 
-  // Refuses new requests; those still running after `grace_ns` end with UNAVAILABLE DRAINING. A later call can only
-  // shorten the time.
+  grpc::ServerUnaryReactor* PinPrefix(Context* context, const grpc::ByteBuffer* bytes,
+                                      grpc::ByteBuffer* reply) override;
+  grpc::ServerUnaryReactor* RenewPrefixes(Context* context, const grpc::ByteBuffer* bytes,
+                                          grpc::ByteBuffer* reply) override;
+  grpc::ServerUnaryReactor* ReleasePrefixes(Context* context, const grpc::ByteBuffer* bytes,
+                                            grpc::ByteBuffer* reply) override;
+
+  // Lets pinned prefixes go and refuses new requests; those still running after `grace_ns` end with UNAVAILABLE
+  // DRAINING. A later call can only shorten the time.
   void BeginDrain(int64_t grace_ns);
   // Waits until every Generate stream has ended. False after `timeout_ns`.
   bool WaitIdle(int64_t timeout_ns) const { return streams_.WaitEmpty(timeout_ns); }
-  // Housekeeping, to be called a few times a second: stalled readers, the end of a drain's grace.
+  // Housekeeping, to be called a few times a second: stalled readers, leases of prefixes, the end of a drain's grace.
   void Tick();
 
  private:
@@ -92,7 +105,12 @@ class Service final : public RawInferenceService {
   void StartGenerate(const grpc::ByteBuffer& bytes, int64_t deadline_ns, const std::shared_ptr<GenerateStream>& stream);
   absl::Status PrepareGenerate(const pb::GenerateRequest& request, engine::GenerateRequest* prepared) const;
   absl::Status PrepareScore(const pb::ScoreRequest& request, engine::ScoreRequest* prepared) const;
-  absl::StatusOr<TokenizedPrompt> TokenizePrompt(const pb::Prompt& prompt, ModelHost::TextPart part) const;
+  absl::Status PreparePin(const pb::PinPrefixRequest& request, engine::PinRequest* prepared) const;
+  // `cache_salt`: of the request; a pinned prefix is found with its own only.
+  absl::StatusOr<TokenizedPrompt> TokenizePrompt(const pb::Prompt& prompt, ModelHost::TextPart part,
+                                                 std::string_view cache_salt) const;
+  absl::StatusOr<std::vector<engine::TokenId>> TokensOfPrefix(const pb::PrefixPrompt& prefix,
+                                                              std::string_view cache_salt) const;
   absl::Status CheckModel(std::string_view model) const;
   absl::Status CheckFits(int64_t prompt_tokens, int64_t further_tokens) const;
   // Nanoseconds of clock.NowNs(); 0 for a call without deadline.
@@ -103,6 +121,7 @@ class Service final : public RawInferenceService {
   const std::shared_ptr<Metrics> metrics_;
   const Options options_;
   StreamTable streams_;
+  const std::shared_ptr<PrefixTable> prefixes_;  // calls of PinPrefix may outlive the service
   const GenerateStream::Shared shared_;
   std::atomic<uint64_t> made_ids_{0};
 

@@ -70,6 +70,16 @@ void CheckChat(const pb::Chat& chat, const std::string& path, Violations* out) {
   }
 }
 
+void CheckPrefixId(const std::string& field, const std::string& id, Violations* out) {
+  if (id.empty()) out->Add(field, "is empty, PinPrefix gives it");
+  out->CheckBytes(field, id, kPrefixIdBytesMax);
+}
+
+void CheckPrefix(const pb::PrefixPrompt& prefix, const std::string& path, int32_t vocab, Violations* out) {
+  CheckPrefixId(path + ".prefix_id", prefix.prefix_id(), out);
+  CheckTokens(path + ".token_ids.ids", prefix.token_ids().ids(), vocab, out);
+}
+
 void CheckPrompt(const pb::Prompt& prompt, const std::string& path, int32_t vocab, Violations* out) {
   switch (prompt.prompt_case()) {
     case pb::Prompt::kText:
@@ -79,8 +89,10 @@ void CheckPrompt(const pb::Prompt& prompt, const std::string& path, int32_t voca
       return CheckTokens(path + ".token_ids.ids", prompt.token_ids().ids(), vocab, out);
     case pb::Prompt::kChat:
       return CheckChat(prompt.chat(), path + ".chat", out);
+    case pb::Prompt::kPrefix:
+      return CheckPrefix(prompt.prefix(), path + ".prefix", vocab, out);
     case pb::Prompt::PROMPT_NOT_SET:
-      out->Add(path, "is missing, give one of text, token_ids, chat");
+      out->Add(path, "is missing, give one of text, token_ids, chat, prefix");
       return;
   }
 }
@@ -127,6 +139,19 @@ void CheckStopping(const pb::Stopping& s, int32_t vocab, Violations* out) {
   if (out->CheckCount("stopping.stop_token_ids", s.stop_token_ids_size(), kStopTokensMax)) {
     CheckTokens("stopping.stop_token_ids", s.stop_token_ids(), vocab, out);
   }
+}
+
+void CheckLease(const google::protobuf::Duration& lease, Violations* out) {
+  // Whole and broken seconds apart, so that no sum overflows.
+  out->CheckRange<int64_t>("lease.seconds", lease.seconds(), 0, kPrefixLeaseSecondsMax);
+  out->CheckRange("lease.nanos", lease.nanos(), 0, lease.seconds() == kPrefixLeaseSecondsMax ? 0 : 999'999'999);
+  if (lease.seconds() == 0 && lease.nanos() == 0) out->Add("lease", "is 0, give a time above it");
+}
+
+void CheckPrefixIds(const google::protobuf::RepeatedPtrField<std::string>& ids, Violations* out) {
+  if (ids.empty()) out->Add("prefix_ids", "is empty, give at least one");
+  if (!out->CheckCount("prefix_ids", ids.size(), kPrefixIdsMax)) return;
+  for (int i = 0; i < ids.size(); ++i) CheckPrefixId(fmt::format("prefix_ids[{}]", i), ids[i], out);
 }
 
 void CheckRouting(const pb::RoutingPolicy& routing, Violations* out) {
@@ -185,6 +210,8 @@ absl::Status Validate(const pb::ScoreRequest& request, int32_t vocab) {
       const std::string field = fmt::format("continuations[{}]", i);
       if (continuation.has_chat()) {
         out.Add(field + ".chat", "is not allowed here, a continuation is text or token_ids");
+      } else if (continuation.has_prefix()) {
+        out.Add(field + ".prefix", "is not allowed here, a continuation is text or token_ids");
       } else {
         CheckPrompt(continuation, field, vocab, &out);
       }
@@ -198,6 +225,8 @@ absl::Status Validate(const pb::TokenizeRequest& request, int32_t vocab) {
   Violations out;
   if (request.prompt().has_token_ids()) {
     out.Add("prompt.token_ids", "are tokens already, give text or chat");
+  } else if (request.prompt().has_prefix()) {
+    out.Add("prompt.prefix", "is tokens already, give text or chat");
   } else {
     CheckPrompt(request.prompt(), "prompt", vocab, &out);
   }
@@ -231,6 +260,28 @@ absl::Status Validate(const pb::DrainRequest& request) {
     out.CheckRange("grace.nanos", request.grace().nanos(), 0, 999'999'999);
   }
   return out.Result("DrainRequest");
+}
+
+absl::Status Validate(const pb::PinPrefixRequest& request, int32_t vocab) {
+  Violations out;
+  CheckPrompt(request.prompt(), "prompt", vocab, &out);
+  if (request.has_lease()) CheckLease(request.lease(), &out);
+  CheckRouting(request.routing(), &out);
+  out.CheckBytes("cache_salt", request.cache_salt(), kCacheSaltBytesMax);
+  return out.Result("PinPrefixRequest");
+}
+
+absl::Status Validate(const pb::RenewPrefixesRequest& request) {
+  Violations out;
+  CheckPrefixIds(request.prefix_ids(), &out);
+  if (request.has_lease()) CheckLease(request.lease(), &out);
+  return out.Result("RenewPrefixesRequest");
+}
+
+absl::Status Validate(const pb::ReleasePrefixesRequest& request) {
+  Violations out;
+  CheckPrefixIds(request.prefix_ids(), &out);
+  return out.Result("ReleasePrefixesRequest");
 }
 
 }  // namespace conclave::worker

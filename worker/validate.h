@@ -21,5 +21,8 @@ absl::Status Validate(const pb::TokenizeRequest& request, int32_t vocab);
 absl::Status Validate(const pb::DetokenizeRequest& request, int32_t vocab);
 absl::Status Validate(const pb::CancelRequestsRequest& request);
 absl::Status Validate(const pb::DrainRequest& request);
+absl::Status Validate(const pb::PinPrefixRequest& request, int32_t vocab);
+absl::Status Validate(const pb::RenewPrefixesRequest& request);
+absl::Status Validate(const pb::ReleasePrefixesRequest& request);
 
 }  // namespace conclave::worker

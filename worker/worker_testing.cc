@@ -95,13 +95,14 @@ std::string FakeHost::Detokenize(std::span<const engine::TokenId> tokens) const 
 }
 
 absl::StatusOr<engine::Engine::ChatPrompt> FakeHost::ApplyChatTemplate(std::span<const engine::ChatMessage> messages,
+                                                                       bool generation_prompt,
                                                                        int64_t now_unix_seconds) const {
   std::string text;
   for (const engine::ChatMessage& message : messages) {
     if (message.content == "loop") return InvalidArgument("TEMPLATE_LIMIT: line 1: more than 1000000 steps");
     text += fmt::format("<{}>{}", message.role, message.content);
   }
-  text += fmt::format("@{}", now_unix_seconds);
+  if (generation_prompt) text += fmt::format("@{}", now_unix_seconds);
   ASSIGN_OR_RETURN(std::vector<engine::TokenId> tokens, Tokenize(text, TextPart::kContinuation));
   return engine::Engine::ChatPrompt{text, std::move(tokens)};
 }
@@ -148,6 +149,63 @@ absl::Status FakeHost::Score(engine::ScoreRequest request,
   return absl::OkStatus();
 }
 
+void FakeHost::set_pin_error(absl::Status error) {
+  MutexLock lock(&mutex_);
+  pin_error_ = std::move(error);
+}
+
+std::function<void()> FakeHost::HoldBackPins() {
+  {
+    MutexLock lock(&mutex_);
+    hold_pins_ = true;
+  }
+  return [this] {
+    std::function<void()> tell;
+    {
+      MutexLock lock(&mutex_);
+      while (held_pins_.empty()) changed_.Wait(&mutex_);
+      tell = std::move(held_pins_.front());
+      held_pins_.erase(held_pins_.begin());
+    }
+    tell();
+  };
+}
+
+std::vector<engine::PinRequest> FakeHost::pin_requests() const {
+  MutexLock lock(&mutex_);
+  return pin_requests_;
+}
+
+std::vector<engine::PinId> FakeHost::unpinned() const {
+  MutexLock lock(&mutex_);
+  return unpinned_;
+}
+
+absl::Status FakeHost::Pin(engine::PinRequest request, std::function<void(absl::StatusOr<engine::PinResult>)> done) {
+  engine::PinResult result;
+  {
+    MutexLock lock(&mutex_);
+    if (!pin_error_.ok()) return pin_error_;
+    pin_requests_.push_back(std::move(request));
+    result.id = pin_requests_.size();
+    result.tokens = static_cast<int32_t>(pin_requests_.back().prompt.size());
+    result.pages = 1 + result.tokens / 16;
+    result.usage = UsageOf(result.tokens, 0);
+    if (hold_pins_) {
+      held_pins_.emplace_back([done = std::move(done), result] { done(result); });
+      changed_.SignalAll();
+      return absl::OkStatus();
+    }
+  }
+  done(result);
+  return absl::OkStatus();
+}
+
+void FakeHost::Unpin(engine::PinId id) {
+  MutexLock lock(&mutex_);
+  unpinned_.push_back(id);
+}
+
 engine::EngineLoad FakeHost::load() const {
   MutexLock lock(&mutex_);
   engine::EngineLoad out{};
@@ -156,6 +214,7 @@ engine::EngineLoad FakeHost::load() const {
   out.waiting_tokens = 100;
   out.kv_pages_used = 5;
   out.kv_pages_total = 20;
+  out.kv_pages_pinned = 4;
   out.kv_page_tokens = 16;
   out.output_tokens = 1234;
   out.draining = draining_;

@@ -67,12 +67,19 @@ class FakeHost final : public ModelHost {
   void set_cancelled_usage(const engine::Usage& usage);
   // Called instead of nothing for every Tokenize: lets a test hold the pool's threads.
   void set_on_tokenize(std::function<void()> hook);
+  // What pins get instead of being pinned.
+  void set_pin_error(absl::Status error);
+  // Pins are told by the returned function, which the test calls once for each.
+  std::function<void()> HoldBackPins();
+  std::vector<engine::PinRequest> pin_requests() const;
+  std::vector<engine::PinId> unpinned() const;  // in order
 
   // ---- ModelHost
   const engine::ModelInfo& info() const override { return info_; }
   absl::StatusOr<std::vector<engine::TokenId>> Tokenize(std::string_view text, TextPart part) const override;
   std::string Detokenize(std::span<const engine::TokenId> tokens) const override;
   absl::StatusOr<engine::Engine::ChatPrompt> ApplyChatTemplate(std::span<const engine::ChatMessage> messages,
+                                                               bool generation_prompt,
                                                                int64_t now_unix_seconds) const override;
   absl::StatusOr<engine::RequestId> Submit(engine::GenerateRequest request,
                                            std::shared_ptr<engine::GenerateSink> sink) override;
@@ -81,6 +88,9 @@ class FakeHost final : public ModelHost {
   // Log-probability -0.5 per token, greedy.
   absl::Status Score(engine::ScoreRequest request,
                      std::function<void(absl::StatusOr<engine::ScoreResult>)> done) override;
+  // Ids are 1, 2, ..; told at once, unless held back.
+  absl::Status Pin(engine::PinRequest request, std::function<void(absl::StatusOr<engine::PinResult>)> done) override;
+  void Unpin(engine::PinId id) override;
   engine::EngineLoad load() const override;
   void Drain() override;
 
@@ -94,6 +104,11 @@ class FakeHost final : public ModelHost {
   absl::Status submit_error_ ABSL_GUARDED_BY(mutex_);
   engine::Usage cancelled_usage_ ABSL_GUARDED_BY(mutex_);
   std::function<void()> on_tokenize_ ABSL_GUARDED_BY(mutex_);
+  absl::Status pin_error_ ABSL_GUARDED_BY(mutex_);
+  bool hold_pins_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<std::function<void()>> held_pins_ ABSL_GUARDED_BY(mutex_);
+  std::vector<engine::PinRequest> pin_requests_ ABSL_GUARDED_BY(mutex_);
+  std::vector<engine::PinId> unpinned_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -12,6 +12,7 @@ PagePool::PagePool(int32_t num_pages, int32_t page_tokens)
       available_(num_pages),
       references_(num_pages, 0),
       full_(num_pages, 0),
+      pins_(num_pages, 0),
       keys_(num_pages),
       next_(num_pages, kNone),
       previous_(num_pages, kNone),
@@ -72,6 +73,16 @@ void PagePool::Release(int32_t page) {
   }
 }
 
+void PagePool::Pin(int32_t page) {
+  CONCLAVE_CHECK(references_[page] > 0);
+  if (pins_[page]++ == 0) ++num_pinned_;
+}
+
+void PagePool::Unpin(int32_t page) {
+  CONCLAVE_CHECK(references_[page] > 0 && pins_[page] > 0);
+  if (--pins_[page] == 0) --num_pinned_;
+}
+
 void PagePool::Reference(int32_t page) {
   if (references_[page] == 0) {
     ListRemove(page);
@@ -110,7 +121,7 @@ int32_t PagePool::Acquire(const Prefix& prefix, std::vector<int32_t>* pages) {
 }
 
 void PagePool::Supersede(const PageTexts::Match& match) {
-  if (match.tokens == 0 || match.tokens < texts_.tokens(match.page)) return;
+  if (match.tokens == 0 || match.tokens < texts_.tokens(match.page) || pinned(match.page)) return;
   texts_.Erase(match.page);
   if (references_[match.page] > 0) return;
   ListRemove(match.page);
@@ -137,6 +148,7 @@ int32_t PagePool::PublishFull(int32_t page, const Prefix& sequence, int32_t numb
 
 void PagePool::PublishTail(int32_t page, const PageKey& parent, std::span<const int32_t> tokens) {
   CONCLAVE_CHECK(references_[page] > 0 && full_[page] == 0 && std::ssize(tokens) < page_tokens_);
+  if (pinned(page)) return;  // it says all that it holds: whoever shares it writes elsewhere
   texts_.Erase(page);
   const PageTexts::Match match = texts_.Longest(parent, tokens);
   if (match.tokens == std::ssize(tokens)) return;

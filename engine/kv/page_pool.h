@@ -36,12 +36,18 @@ class PagePool {
   std::span<const uint8_t> full_published() const { return full_; }    // per page: 1 if published, and full
   bool full_published(int32_t page) const { return full_[page] != 0; }
   int32_t published_tokens(int32_t page) const { return texts_.tokens(page); }
+  bool pinned(int32_t page) const { return pins_[page] > 0; }
+  int32_t num_pinned() const { return num_pinned_; }
 
   // A page with one reference and undefined contents, or nothing if none is available.
   std::optional<int32_t> Allocate();
   // REQUIRES: references()[page] > 0.
   void Retain(int32_t page);
   void Release(int32_t page);
+  // What is published of the page stays so until as many Unpins, even where others come to hold the same: they may be
+  // lost before. REQUIRES: the caller holds a reference until then.
+  void Pin(int32_t page);
+  void Unpin(int32_t page);
 
   // How much of a prefix is here: leading tokens, and how many of the pages that hold them have no reference.
   struct Hit {
@@ -78,6 +84,8 @@ class PagePool {
   int32_t num_cached_ = 0;
   std::vector<int32_t> references_;
   std::vector<uint8_t> full_;
+  std::vector<int32_t> pins_;
+  int32_t num_pinned_ = 0;
   std::vector<PageKey> keys_;  // valid where full_
   std::vector<int32_t> free_;  // stack
   std::vector<int32_t> next_, previous_;

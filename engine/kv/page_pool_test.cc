@@ -108,6 +108,31 @@ TEST(PagePool, OfTailsThoseThatOthersBeginWithAreForgotten) {
   EXPECT_EQ(pool.available(), 5);
 }
 
+TEST(PagePool, WhatIsPinnedIsFoundThoughOthersThatHoldTheSameAreLost) {
+  PagePool pool(3, kPageTokens);
+  const Text text({1});
+  const int32_t pinned = *pool.Allocate();
+  pool.PublishTail(pinned, text.root, std::vector<int32_t>{1, 1});
+  pool.Pin(pinned);
+  pool.Pin(pinned);
+  EXPECT_EQ(pool.num_pinned(), 1);
+  const int32_t longer = *pool.Allocate();
+  EXPECT_EQ(Publish(&pool, longer, text, 0), longer);
+  pool.PublishTail(pinned, text.root, std::vector<int32_t>{1, 1});  // told again: nothing changes
+  pool.Release(longer);
+  EXPECT_EQ(pool.Probe(text.prefix()).tokens, 4);
+  ASSERT_TRUE(pool.Allocate().has_value());
+  EXPECT_EQ(pool.Allocate(), longer);
+  EXPECT_EQ(pool.Probe(text.prefix()).tokens, 2);
+  EXPECT_FALSE(pool.Allocate().has_value());
+  pool.Unpin(pinned);
+  EXPECT_TRUE(pool.pinned(pinned));
+  pool.Unpin(pinned);
+  EXPECT_EQ(pool.num_pinned(), 0);
+  pool.Release(pinned);
+  EXPECT_EQ(pool.Allocate(), pinned);
+}
+
 TEST(PagePool, EvictsTheLeastRecentlyUsed) {
   PagePool pool(3, kPageTokens);
   for (int i = 0; i < 3; ++i) Publish(&pool, *pool.Allocate(), Text({i}), 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pages by what they hold, to find the one that begins as a text goes on: by their parents' keys, then by their tokens.
-// No text is the beginning of another under the same parent, so whoever shares most with a text is its neighbour.
+// No two are the same under one parent. Whoever shares most with a text is its neighbour in the order.
 //
 // Not thread-safe. Nodes of the order are allocated as pages come, a few dozen bytes each.
 #pragma once
@@ -31,7 +31,7 @@ class PageTexts {
   };
   Match Longest(const PageKey& parent, std::span<const int32_t> tokens) const;
 
-  // REQUIRES: the page is not known, and no known one begins with all of `tokens` or is a beginning of them.
+  // REQUIRES: the page is not known, and no known one holds just `tokens`.
   void Insert(int32_t page, const PageKey& parent, std::span<const int32_t> tokens);
   void Erase(int32_t page);  // if it is known
 
