@@ -52,12 +52,14 @@ class GrpcTransport final : public WorkerTransport {
                                      });
   }
 
-  void CancelRequests(int32_t worker, const std::vector<std::string>& request_ids) override {
+  void CancelRequests(int32_t worker, const std::vector<std::string>& request_ids,
+                      std::function<void(const absl::Status&)> done) override {
     auto exchange = std::make_shared<Exchange<pb::CancelRequestsRequest, pb::CancelRequestsResponse>>();
     rpc::SetDeadline(&exchange->context, kDescribeTimeoutNs);
     exchange->request.mutable_request_ids()->Add(request_ids.begin(), request_ids.end());
-    StubOf(worker)->async()->CancelRequests(&exchange->context, &exchange->request, &exchange->response,
-                                            [exchange](const grpc::Status&) {});
+    StubOf(worker)->async()->CancelRequests(
+        &exchange->context, &exchange->request, &exchange->response,
+        [exchange, done = std::move(done)](const grpc::Status& status) { done(rpc::FromGrpc(status)); });
   }
 
  private:

@@ -176,8 +176,24 @@ void WorkerDispatcher::Do(Todo todo) {
       OnLoad(worker, status, response);
     });
   }
-  for (const auto& [worker, request_ids] : todo.tell) transport_->CancelRequests(worker, request_ids);
+  for (auto& [worker, request_ids] : todo.tell) Tell(worker, std::move(request_ids));
   for (Record& record : todo.ended) record.sink->OnDone(record.request.id, std::move(record.end));
+}
+
+void WorkerDispatcher::Tell(int32_t worker, std::vector<std::string> given_up) {
+  {
+    MutexLock lock(&mutex_);
+    ++asking_;
+  }
+  auto ids = std::make_shared<const std::vector<std::string>>(std::move(given_up));
+  transport_->CancelRequests(worker, *ids, [this, worker, ids](const absl::Status& status) {
+    MutexLock lock(&mutex_);
+    if (status.code() == absl::StatusCode::kUnavailable || status.code() == absl::StatusCode::kDeadlineExceeded) {
+      for (const std::string& id : *ids) leases_.Fence(worker, id, Now());  // it has not heard of it
+    }
+    --asking_;  // last: the destructor waits for it
+    changed_.SignalAll();
+  });
 }
 
 void WorkerDispatcher::Pump(Todo* todo) {
@@ -232,16 +248,19 @@ void WorkerDispatcher::OnCallEnd(CallId id, int32_t index, WorkerCallEnd end) {
     MutexLock lock(&mutex_);
     Worker& worker = workers_[static_cast<size_t>(index)];
     Record& record = records_.at(id);
+    if (watch_.OnMessages(id, record.call->messages(), Now())) leases_.Renew(index, Now());
+    // Whose connection broke is told, too, that nobody waits there any more.
+    const std::string reason = rpc::Reason(end.outcome.status);
+    if (end.outcome.retryable && !record.abandoned && reason.empty()) leases_.Fence(index, record.request_id, Now());
     pool_.Remove(id);
     watch_.OnEnd(id);
     record.call = nullptr;
     WhyLost(record, &worker, &end);
-    record.stalled = record.fenced = false;
+    record.stalled = record.fenced = record.abandoned = false;
     if (end.outcome.retryable && !stop_) {
       // What waits for this worker goes elsewhere, and it is asked whether it is back.
       pool_.SetDown(index);
-      const bool draining = rpc::Reason(end.outcome.status) == "DRAINING";
-      worker.ask_after_ns = Now() + (draining ? kDrainingAgainNs : kDescribeAgainNs);
+      worker.ask_after_ns = Now() + (reason == "DRAINING" ? kDrainingAgainNs : kDescribeAgainNs);
     }
     if (end.retry_delay_ns.has_value() && !end.outcome.status.ok() && !record.cancelled && !stop_ &&
         record.attempts < kBusyRetriesMax) {
@@ -270,9 +289,9 @@ void WorkerDispatcher::OnDescribed(int32_t index, const absl::Status& status, co
     Worker& worker = workers_[static_cast<size_t>(index)];
     worker.asking = false;
     worker.ask_after_ns = Now() + kDescribeAgainNs;
+    if (status.ok()) leases_.Renew(index, Now());
     if (status.ok() && !stop_ && worker.stalled) {
-      todo.ask_load.push_back(index);  // it answers, but does its engine work?
-      ++asking_;
+      AskLoad(index, &todo);  // it answers, but does its engine work?
     } else if (status.ok() && !stop_) {
       worker.described = response;
       std::vector<std::string> given_up = leases_.Grant(index, response.instance_id(), Now());
@@ -306,20 +325,22 @@ void WorkerDispatcher::Watch(int64_t now_ns, Todo* todo) {
     if (record.call == nullptr) continue;
     if (watch_.OnMessages(id, record.call->messages(), now_ns)) leases_.Renew(pool_.WorkerOf(id), now_ns);
   }
-  for (const int32_t worker : leases_.TakeToAsk(now_ns)) {
-    todo->ask_load.push_back(worker);
-    ++asking_;
-  }
+  for (const int32_t worker : leases_.TakeToAsk(now_ns)) AskLoad(worker, todo);
   FenceExpired(now_ns, todo);
-  for (const int32_t worker : watch_.TakeToAsk(now_ns)) {
-    todo->ask_load.push_back(worker);
-    ++asking_;
-  }
+  for (const int32_t worker : watch_.TakeToAsk(now_ns)) AskLoad(worker, todo);
   for (const CallId id : watch_.TakeStalled(now_ns)) {
     Record& record = records_.at(id);
     record.stalled = true;
-    todo->abandon.push_back(record.call);
+    Abandon(id, &record, now_ns, todo);
   }
+  todo->tell = leases_.TakeToTell();
+}
+
+// Ends a call here whatever its worker does, who is told when it is heard of.
+void WorkerDispatcher::Abandon(CallId id, Record* record, int64_t now_ns, Todo* todo) {
+  if (std::exchange(record->abandoned, true)) return;
+  leases_.Fence(pool_.WorkerOf(id), record->request_id, now_ns);
+  todo->abandon.push_back(record->call);
 }
 
 // A worker whose lease ran out gets nothing more, and what it works on is given up: it goes on elsewhere. Late words of
@@ -330,8 +351,7 @@ void WorkerDispatcher::FenceExpired(int64_t now_ns, Todo* todo) {
     for (auto& [id, record] : records_) {
       if (record.call == nullptr || pool_.WorkerOf(id) != worker) continue;
       record.fenced = true;
-      leases_.Fence(worker, record.request_id);
-      todo->abandon.push_back(record.call);
+      Abandon(id, &record, now_ns, todo);
     }
   }
 }
@@ -366,7 +386,7 @@ void WorkerDispatcher::HousekeepOnce(Todo* todo) {
       const int32_t worker = pool_.WorkerOf(id);
       if (!pool_.up(worker) && now - record.waiting_since_ns > options_.unreachable_ns) unreachable.push_back(id);
     } else if (record.cancelled && now > record.abandon_ns) {
-      todo->abandon.push_back(record.call);
+      Abandon(id, &record, now, todo);
     }
   }
   for (const CallId id : unreachable) {

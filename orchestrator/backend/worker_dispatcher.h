@@ -69,6 +69,7 @@ class WorkerDispatcher final : public Backend {
     bool cancelled = false;
     bool stalled = false;    // abandoned because nothing came
     bool fenced = false;     // abandoned because its worker's lease ran out
+    bool abandoned = false;  // `call` is about to end
     std::string request_id;  // of `call`
     // Set under the lock, run after it.
     CallOutcome end;
@@ -84,6 +85,7 @@ class WorkerDispatcher final : public Backend {
 
   int64_t Now() const { return options_.clock->NowNs(); }
   void Do(Todo todo);
+  void Tell(int32_t worker, std::vector<std::string> given_up);
   bool LeaveTo(std::optional<CallId> late, std::vector<int32_t>* candidates) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Pump(Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -92,6 +94,11 @@ class WorkerDispatcher final : public Backend {
   void OnCallEnd(CallId id, int32_t worker, WorkerCallEnd end);
   void OnDescribed(int32_t worker, const absl::Status& status, const inference::v1::GetModelResponse& response);
   void OnLoad(int32_t worker, const absl::Status& status, const inference::v1::GetLoadResponse& response);
+  void AskLoad(int32_t worker, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    todo->ask_load.push_back(worker);
+    ++asking_;
+  }
+  void Abandon(CallId id, Record* record, int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FenceExpired(int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WhyLost(const Record& record, Worker* worker, WorkerCallEnd* end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Watch(int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -2,6 +2,7 @@
 #include "orchestrator/backend/worker_leases.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace conclave::orchestrator {
 
@@ -18,6 +19,23 @@ std::vector<std::string> WorkerLeases::Grant(int32_t index, std::string_view ins
 void WorkerLeases::Renew(int32_t index, int64_t now_ns) {
   Worker& worker = workers_[Index(index)];
   if (worker.held) worker.heard_ns = std::max(worker.heard_ns, now_ns);
+}
+
+void WorkerLeases::Fence(int32_t index, std::string request_id, int64_t now_ns) {
+  Worker& worker = workers_[Index(index)];
+  if (worker.fenced.size() >= kFencedMax) worker.fenced.erase(worker.fenced.begin());
+  worker.fenced.push_back(std::move(request_id));
+  worker.fenced_ns = now_ns;
+}
+
+std::vector<std::pair<int32_t, std::vector<std::string>>> WorkerLeases::TakeToTell() {
+  std::vector<std::pair<int32_t, std::vector<std::string>>> tell;
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    Worker& worker = workers_[i];
+    if (!worker.held || worker.fenced.empty() || worker.heard_ns <= worker.fenced_ns) continue;
+    tell.emplace_back(static_cast<int32_t>(i), std::exchange(worker.fenced, {}));
+  }
+  return tell;
 }
 
 std::vector<int32_t> WorkerLeases::TakeToAsk(int64_t now_ns) {

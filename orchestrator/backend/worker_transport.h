@@ -27,8 +27,9 @@ class WorkerTransport {
                         std::function<void(const absl::Status&, const inference::v1::GetModelResponse&)> done) = 0;
   virtual void GetLoad(int32_t worker,
                        std::function<void(const absl::Status&, const inference::v1::GetLoadResponse&)> done) = 0;
-  // Tells the worker that nobody waits for these any more. Whether it hears it is not known.
-  virtual void CancelRequests(int32_t worker, const std::vector<std::string>& request_ids) = 0;
+  // Tells the worker that nobody waits for these any more.
+  virtual void CancelRequests(int32_t worker, const std::vector<std::string>& request_ids,
+                              std::function<void(const absl::Status&)> done) = 0;
 };
 
 // One channel per address. INVALID_ARGUMENT for an address or for TLS files that cannot be.

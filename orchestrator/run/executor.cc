@@ -46,27 +46,6 @@ absl::Status WhyNothingFollows(const Store& store, std::string_view run_id, int6
   return Unavailable("{} does not go on here; see the log of the orchestrator's start", run_id);
 }
 
-// The last event of a run that no machine ends, and its listing.
-std::vector<WriteOp> EndWithoutMachine(const StoredRun& stored, pb::RunState state, const absl::Status& why,
-                                       int64_t unix_ns) {
-  pb::Event event;
-  event.set_sequence_number(stored.last_sequence_number + 1);
-  event.set_run_id(stored.run_id);
-  *event.mutable_time() = TimeUtil::NanosecondsToTimestamp(unix_ns);
-  event.mutable_run_finished()->set_state(state);
-  event.mutable_run_finished()->set_code(static_cast<int32_t>(why.code()));
-  event.mutable_run_finished()->set_message(std::string(Message(why)));
-  pb::Run summary;
-  summary.ParseFromString(stored.summary);
-  summary.set_run_id(stored.run_id);
-  summary.set_state(state);
-  summary.set_last_sequence_number(event.sequence_number());
-  *summary.mutable_end_time() = event.time();
-  summary.set_message(std::string(Message(why)));
-  return {AppendEvents{stored.run_id, event.sequence_number(), {EncodeEvent(event)}},
-          UpdateRun{stored.run_id, summary.SerializeAsString(), /*finished=*/true}};
-}
-
 // What a stored run is when nobody runs it.
 pb::Run RunOf(const StoredRun& stored) {
   pb::Run run;
@@ -171,9 +150,9 @@ absl::Status Executor::Impl::ResumeAll() {
       loop_.Adopt(std::move(loaded->run), std::move(loaded->rest));
       loop_.Flush();
     } else if (loaded.status().code() == absl::StatusCode::kDataLoss) {
-      RETURN_IF_ERROR(WriteAndWait(options_.store, EndWithoutMachine(stored, pb::RUN_STATE_FAILED, loaded.status(),
-                                                                     options_.clock->UnixNs()))
-                          .status);
+      std::vector<WriteOp> end =
+          EndWithoutMachine(*options_.store, stored, pb::RUN_STATE_FAILED, loaded.status(), options_.clock->UnixNs());
+      RETURN_IF_ERROR(WriteAndWait(options_.store, std::move(end)).status);
     } else {
       MutexLock lock(&mutex_);
       parked_[stored.run_id] = Annotate(loaded.status(), stored.run_id);
@@ -210,6 +189,12 @@ void Executor::Impl::Stop() {
 
 bool Executor::Impl::Step() {
   bool ran = Round(0);
+  if (stopped()) {
+    for (Task& task : queue_.Close()) task();
+    loop_.EndObservers();
+    for (Task& read : reads_.Close()) read();
+    return false;
+  }
   for (Task& read : reads_.Take(0)) read(), ran = true;
   return ran || queue_.size() > 0;
 }
@@ -251,11 +236,12 @@ void Executor::Impl::CancelStored(const std::string& run_id,
     parked = parked_.erase(run_id) > 0;
   }
   if (!parked) return done(Unavailable("run {} has only just begun or ended; try again", run_id));
-  const absl::Status written =
-      WriteAndWait(options_.store, EndWithoutMachine(*stored, pb::RUN_STATE_CANCELLED, Cancelled("cancelled"),
-                                                     options_.clock->UnixNs()))
-          .status;
-  written.ok() ? done(pb::RUN_STATE_CANCELLED) : done(written);
+  std::vector<WriteOp> end = EndWithoutMachine(*options_.store, *stored, pb::RUN_STATE_CANCELLED,
+                                               Cancelled("cancelled"), options_.clock->UnixNs());
+  const bool posted = Post([this, end = std::move(end), done]() mutable {
+    loop_.EndStored(std::move(end), [done] { done(pb::RUN_STATE_CANCELLED); });
+  });
+  if (!posted) done(Stopped());
 }
 
 // ---- Executor

@@ -188,7 +188,11 @@ void ExecutorLoop::OnWritten(int64_t ticket, WriteResult result) {
   in_flight_.erase(it);
   if (result.status.ok()) {
     for (Effects& effects : batch.effects) Run(std::move(effects));
-    for (const auto& acknowledge : batch.acknowledge) acknowledge();
+    if (stalled_.empty() || stalled_.begin()->first > ticket) {
+      for (const auto& acknowledge : batch.acknowledge) acknowledge();
+    } else if (!batch.acknowledge.empty()) {
+      stalled_[ticket].acknowledge = std::move(batch.acknowledge);  // of what waits for room before it
+    }
     return;
   }
   const bool full = Message(result.status).starts_with("STORE_FULL");
@@ -297,6 +301,11 @@ bool ExecutorLoop::Cancel(const std::string& run_id, std::function<void(absl::St
   // Behind everything written so far, hence behind the first request too.
   current_.acknowledge.push_back([done = std::move(*done), state = run->machine->state()] { done(state); });
   return true;
+}
+
+void ExecutorLoop::EndStored(std::vector<WriteOp> end, std::function<void()> done) {
+  for (WriteOp& op : end) current_.ops.push_back(std::move(op));
+  current_.acknowledge.push_back(std::move(done));
 }
 
 std::optional<pb::Run> ExecutorLoop::Describe(const std::string& run_id) const {

@@ -50,54 +50,6 @@ TEST_F(ExecutorTest, ARunIsSeenFromItsFirstEventToItsLast) {
 }
 
 TEST_F(ExecutorTest, NothingIsDispatchedOrSeenBeforeItIsDurable) {
-  // A store that keeps every write until the test lets it go.
-  class HoldingStore final : public Store {
-   public:
-    explicit HoldingStore(Store* inner) : inner_(inner) {}
-    void Write(std::vector<WriteOp> batch, WriteDone done) override {
-      MutexLock lock(&mutex_);
-      held_.push_back({std::move(batch), std::move(done)});
-      changed_.SignalAll();
-    }
-    void ReleaseOne() {
-      std::pair<std::vector<WriteOp>, WriteDone> next;
-      {
-        MutexLock lock(&mutex_);
-        while (held_.empty()) changed_.Wait(&mutex_);
-        next = std::move(held_.front());
-        held_.erase(held_.begin());
-      }
-      inner_->Write(std::move(next.first), std::move(next.second));
-    }
-    void AwaitHeld() {
-      MutexLock lock(&mutex_);
-      while (held_.empty()) changed_.Wait(&mutex_);
-    }
-    absl::StatusOr<StoredRun> GetRun(std::string_view id) const override { return inner_->GetRun(id); }
-    absl::StatusOr<std::vector<StoredRun>> ListRuns(int64_t b, int64_t c) const override {
-      return inner_->ListRuns(b, c);
-    }
-    absl::StatusOr<std::vector<StoredRun>> UnfinishedRuns() const override { return inner_->UnfinishedRuns(); }
-    absl::StatusOr<std::vector<std::string>> ReadEvents(std::string_view id, int64_t a, int64_t c,
-                                                        int64_t b) const override {
-      return inner_->ReadEvents(id, a, c, b);
-    }
-    absl::StatusOr<std::vector<StoredInput>> ReadInputs(std::string_view id) const override {
-      return inner_->ReadInputs(id);
-    }
-    absl::StatusOr<StoredRun> FindRequest(std::string_view id) const override { return inner_->FindRequest(id); }
-    absl::StatusOr<std::string> GetGraph(std::string_view r) const override { return inner_->GetGraph(r); }
-    absl::Status ReadResults(const std::function<absl::Status(const StoredResult&)>& v) const override {
-      return inner_->ReadResults(v);
-    }
-    absl::StatusOr<std::optional<std::string>> GetMeta(std::string_view k) const override { return inner_->GetMeta(k); }
-
-   private:
-    Store* inner_;
-    Mutex mutex_;
-    CondVar changed_;
-    std::vector<std::pair<std::vector<WriteOp>, WriteDone>> held_ ABSL_GUARDED_BY(mutex_);
-  };
   HoldingStore store(store_.get());
   FakeBackend backend(Members(), [](const CallRequest&) { return Says("#### 1", kNever); });
   auto executor = Start(&store, &backend);

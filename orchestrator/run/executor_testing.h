@@ -167,6 +167,63 @@ inline void ExpectWhole(const std::vector<pb::Event>& events) {
   EXPECT_EQ(started, ended);
 }
 
+// A store that keeps every write until the test lets it go.
+class HoldingStore final : public Store {
+ public:
+  explicit HoldingStore(Store* inner) : inner_(inner) {}
+  void Write(std::vector<WriteOp> batch, WriteDone done) override {
+    MutexLock lock(&mutex_);
+    held_.push_back({std::move(batch), std::move(done)});
+    changed_.SignalAll();
+  }
+  void ReleaseOne() {
+    Held next = TakeOne();
+    inner_->Write(std::move(next.first), std::move(next.second));
+  }
+  // There is no room for the next one.
+  void RefuseOne() {
+    Held next = TakeOne();
+    next.second({.status = ResourceExhausted("STORE_FULL: no room"), .batch = std::move(next.first)});
+  }
+  void AwaitHeld() {
+    MutexLock lock(&mutex_);
+    while (held_.empty()) changed_.Wait(&mutex_);
+  }
+  absl::StatusOr<StoredRun> GetRun(std::string_view id) const override { return inner_->GetRun(id); }
+  absl::StatusOr<std::vector<StoredRun>> ListRuns(int64_t b, int64_t c) const override {
+    return inner_->ListRuns(b, c);
+  }
+  absl::StatusOr<std::vector<StoredRun>> UnfinishedRuns() const override { return inner_->UnfinishedRuns(); }
+  absl::StatusOr<std::vector<std::string>> ReadEvents(std::string_view id, int64_t a, int64_t c,
+                                                      int64_t b) const override {
+    return inner_->ReadEvents(id, a, c, b);
+  }
+  absl::StatusOr<std::vector<StoredInput>> ReadInputs(std::string_view id) const override {
+    return inner_->ReadInputs(id);
+  }
+  absl::StatusOr<StoredRun> FindRequest(std::string_view id) const override { return inner_->FindRequest(id); }
+  absl::StatusOr<std::string> GetGraph(std::string_view r) const override { return inner_->GetGraph(r); }
+  absl::Status ReadResults(const std::function<absl::Status(const StoredResult&)>& v) const override {
+    return inner_->ReadResults(v);
+  }
+  absl::StatusOr<std::optional<std::string>> GetMeta(std::string_view k) const override { return inner_->GetMeta(k); }
+
+ private:
+  using Held = std::pair<std::vector<WriteOp>, WriteDone>;
+  Held TakeOne() {
+    MutexLock lock(&mutex_);
+    while (held_.empty()) changed_.Wait(&mutex_);
+    Held next = std::move(held_.front());
+    held_.erase(held_.begin());
+    return next;
+  }
+
+  Store* inner_;
+  Mutex mutex_;
+  CondVar changed_;
+  std::vector<Held> held_ ABSL_GUARDED_BY(mutex_);
+};
+
 class ExecutorTest : public ::testing::Test {
  protected:
   std::unique_ptr<Executor> Start(Store* store, Backend* backend, const Clock* clock = &Clock::System()) {

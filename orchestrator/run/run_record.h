@@ -31,4 +31,8 @@ absl::StatusOr<RunRecord> ReadRunRecord(const Store& store, const StoredRun& sto
 absl::StatusOr<std::vector<deliberation::v1::Event>> ReadEventPage(const Store& store, std::string_view run_id,
                                                                    int64_t after, int64_t count, int64_t bytes);
 
+// Ends a run that no machine ends: its last event, with the work that is recorded, and its listing.
+std::vector<WriteOp> EndWithoutMachine(const Store& store, const StoredRun& stored, deliberation::v1::RunState state,
+                                       const absl::Status& why, int64_t unix_ns);
+
 }  // namespace conclave::orchestrator

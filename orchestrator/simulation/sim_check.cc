@@ -34,7 +34,7 @@ class RunCheck {
     for (size_t i = 0; i < events_.size(); ++i) {
       const pb::Event& event = events_[i];
       if (event.sequence_number() != static_cast<int64_t>(i) + 1) Say("its events have a gap");
-      if (event.has_run_started() != (i == 0)) Say("its start is not its first event");
+      if (event.has_run_started() != (i == 0) && !EndedWithoutMachine()) Say("its start is not its first event");
       if (event.has_run_finished() != (i + 1 == events_.size())) Say("its end is not its last event");
       if (event.has_call_started() && !started.insert(Name(event, event.call_started().key())).second) {
         Say("a call began twice");
@@ -46,7 +46,7 @@ class RunCheck {
         Say("a call ended twice");
       }
     }
-    if (started != ended) Say("calls began that did not end, or the other way round");
+    if (started != ended && !EndedWithoutMachine()) Say("calls began that did not end, or the other way round");
   }
 
   void Books() {
@@ -155,6 +155,45 @@ class RunCheck {
   void Cancellation() {
     const pb::RunState state = Finished().state();
     if (state == pb::RUN_STATE_CANCELLED && !client_.cancel_asked()) Say("it was cancelled by nobody");
+    if (state == pb::RUN_STATE_FAILED && Finished().code() == static_cast<int32_t>(absl::StatusCode::kDataLoss)) {
+      Say("it was given up: " + Finished().message());
+    }
+    if (!client_.cancel_acknowledged()) return;
+    const pb::RunState said = client_.acknowledged_state();
+    const bool was_over = said != pb::RUN_STATE_PENDING && said != pb::RUN_STATE_RUNNING;
+    if (was_over && state != said) {
+      Say(fmt::format("it ended as {}, and was said to have ended as {}", pb::RunState_Name(state),
+                      pb::RunState_Name(said)));
+    }
+    for (const pb::Event& event : events_) {  // one whose end was decided before may still succeed
+      const bool later = TimeUtil::TimestampToNanoseconds(event.time()) > client_.acknowledged_ns();
+      if (later && event.has_call_started()) Say("a call begins after its cancellation was acknowledged");
+    }
+  }
+
+  // A cancelled run ends within two seconds.
+  void CancelledSoon() {
+    if (!client_.cancel_acknowledged() || Finished().state() != pb::RUN_STATE_CANCELLED) return;
+    const int64_t took = TimeUtil::TimestampToNanoseconds(events_.back().time()) - client_.acknowledged_ns();
+    if (took > kWallSlackNs) Say(fmt::format("it ended {} ms after it was cancelled", took / kSimMs));
+  }
+
+  // A budget runs out where one more call of the largest kind would pass it, and not before.
+  void Exhaustion() {
+    const double most = client_.run().spec.sampling.max_output_tokens();
+    for (size_t i = 0; i < events_.size(); ++i) {
+      if (!events_[i].has_budget_exhausted()) continue;
+      const pb::BudgetExhausted& exhausted = events_[i].budget_exhausted();
+      const auto [calls, output] = SpentBefore(i, events_[i].node_path());
+      const double room = exhausted.limit() - static_cast<double>(exhausted.unit() == "calls" ? calls : output);
+      if ((exhausted.unit() == "calls" && room >= 1) || (exhausted.unit() == "output_tokens" && room >= most)) {
+        Say(fmt::format("{} of {} {} are left when they run out", room, exhausted.limit(), exhausted.unit()));
+      }
+      if (exhausted.unit() != "wall_time" || !events_[i].node_path().empty()) continue;
+      const int64_t took = TimeUtil::TimestampToNanoseconds(events_[i].time()) -
+                           TimeUtil::TimestampToNanoseconds(events_.front().time());
+      if (static_cast<double>(took) < exhausted.limit() * 1e9 - 1) Say("its wall time runs out before its time");
+    }
   }
 
   void Seen() {
@@ -170,8 +209,24 @@ class RunCheck {
   }
 
   const pb::RunFinished& Finished() const { return events_.back().run_finished(); }
+  // Cancelled where its members were not there.
+  bool EndedWithoutMachine() const { return Finished().message() == "cancelled"; }
 
  private:
+  // Calls and output tokens of ended calls in a node that was begun last ("": of all), before an event.
+  std::pair<int64_t, int64_t> SpentBefore(size_t end, const std::string& path) const {
+    std::pair<int64_t, int64_t> spent;
+    for (size_t i = 0; i < end; ++i) {
+      const pb::Event& event = events_[i];
+      if (event.has_node_started() && event.node_path() == path) spent = {};
+      if (!event.has_call_finished() && !event.has_call_lost()) continue;
+      if (!path.empty() && !event.node_path().starts_with(path + ".")) continue;
+      const auto& usage = event.has_call_finished() ? event.call_finished().usage() : event.call_lost().usage();
+      ++spent.first;
+      spent.second += usage.output_token_count();
+    }
+    return spent;
+  }
   static std::string Name(const pb::Event& event, const pb::CallKey& key) {
     return event.node_path() + "|" + key.SerializeAsString();
   }
@@ -212,7 +267,11 @@ void CheckRun(const Store& disk, const SimClient& client, const SimCircumstances
   check.Texts();
   check.Seen();
   check.Cancellation();
-  if (circumstances.served_throughout) check.WallTime();
+  check.Exhaustion();
+  if (circumstances.served_throughout) {
+    check.WallTime();
+    check.CancelledSoon();
+  }
   if (check.Undisturbed()) {
     check.Verdict();
     ++report->undisturbed;

@@ -22,6 +22,7 @@ class SimClient::Observer final : public RunObserver {
     if (client_ != nullptr) std::exchange(client_, nullptr)->OnEnd(status);
   }
   void Close() { client_ = nullptr; }
+  bool waits() const { return client_ != nullptr; }
 
  private:
   SimClient* client_;
@@ -71,6 +72,7 @@ void SimClient::OnStarted(int64_t life, const absl::StatusOr<StartedRun>& starte
     if (started->existing) Watch();
     return;
   }
+  observer_->Close();
   const absl::StatusCode code = started.status().code();
   const bool may_pass = code == absl::StatusCode::kUnavailable || code == absl::StatusCode::kResourceExhausted ||
                         code == absl::StatusCode::kDataLoss;
@@ -79,9 +81,9 @@ void SimClient::OnStarted(int64_t life, const absl::StatusOr<StartedRun>& starte
 }
 
 void SimClient::Watch() {
-  Executor* const executor = server_.executor();
-  if (executor == nullptr) return;
   if (observer_ != nullptr) observer_->Close();
+  Executor* const executor = server_.executor();
+  if (executor == nullptr) return;  // Look comes back
   observer_ = std::make_shared<Observer>(this);
   life_ = server_.life();
   ++connections_;
@@ -109,7 +111,11 @@ void SimClient::Cancel() {
   if (executor != nullptr && !run_id_.empty()) {
     cancel_asked_ = true;
     executor->CancelRun(run_id_, [this](const absl::StatusOr<pb::RunState>& state) {
-      if (state.ok()) cancel_acknowledged_ = true;
+      if (!state.ok() || cancel_acknowledged_) return;
+      cancel_acknowledged_ = true;
+      acknowledged_state_ = *state;
+      acknowledged_ns_ = world_->clock().UnixNs();
+      server_.witness->OnCancelAcknowledged(run_id_);
     });
   }
   Again([this] { Cancel(); });
@@ -120,8 +126,15 @@ void SimClient::OnEvent(const pb::Event& event) {
   if (event.sequence_number() != expected) {
     Violation(fmt::format("event {} came where {} was due", event.sequence_number(), expected));
   }
+  server_.witness->OnSeen(event);
   if (!run_id_.empty() && event.run_id() != run_id_) Violation("an event of another run");
   seen_.push_back(event);
+}
+
+void SimClient::OnStopped(int64_t life) const {
+  if (life_ == life && !starting_ && observer_ != nullptr && observer_->waits()) {
+    Violation("it is not told that the orchestrator stops");
+  }
 }
 
 void SimClient::OnEnd(const absl::Status& status) {

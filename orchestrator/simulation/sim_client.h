@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "orchestrator/run/executor.h"
+#include "orchestrator/simulation/sim_witness.h"
 #include "orchestrator/simulation/sim_world.h"
 
 namespace conclave::orchestrator {
@@ -21,7 +22,7 @@ class SimClient {
   struct Server {
     std::function<Executor*()> executor;
     std::function<int64_t()> life;
-    std::function<void(std::string)> violation;
+    const SimWitness* witness;
   };
   SimClient(SimWorld* world, Server server, int32_t number, NewRun run)
       : world_(world), server_(std::move(server)), number_(number), run_(std::move(run)) {}
@@ -32,6 +33,9 @@ class SimClient {
   // Drops its connection then, and comes back.
   void DropAfter(int64_t after_ns);
 
+  // The orchestrator of this life has stopped as one that says so.
+  void OnStopped(int64_t life) const;
+
   // Has seen the run's end.
   bool done() const { return ended_; }
   const NewRun& run() const { return run_; }
@@ -39,6 +43,9 @@ class SimClient {
   const std::string& request_id() const { return run_.request.request_id(); }
   const std::vector<deliberation::v1::Event>& seen() const { return seen_; }
   bool cancel_acknowledged() const { return cancel_acknowledged_; }
+  // What was said of the run then; its events' clock.
+  deliberation::v1::RunState acknowledged_state() const { return acknowledged_state_; }
+  int64_t acknowledged_ns() const { return acknowledged_ns_; }
   bool cancel_asked() const { return cancel_asked_; }
   int64_t connections() const { return connections_; }
 
@@ -52,7 +59,9 @@ class SimClient {
   void Again(std::function<void()> what) { world_->After(world_->Between(50, 500) * kSimMs, std::move(what)); }
   void OnEvent(const deliberation::v1::Event& event);
   void OnEnd(const absl::Status& status);
-  void Violation(const std::string& what) { server_.violation("client " + std::to_string(number_) + ": " + what); }
+  void Violation(const std::string& what) const {
+    server_.witness->Violation("client " + std::to_string(number_) + ": " + what);
+  }
 
   SimWorld* const world_;
   const Server server_;
@@ -62,6 +71,8 @@ class SimClient {
   int64_t attempts_ = 0, connections_ = 0;
   int64_t life_ = -1;  // of the server that it is connected to
   bool starting_ = false, ended_ = false, cancel_asked_ = false, cancel_acknowledged_ = false;
+  deliberation::v1::RunState acknowledged_state_ = deliberation::v1::RUN_STATE_UNSPECIFIED;
+  int64_t acknowledged_ns_ = 0;
   std::shared_ptr<Observer> observer_;
   std::vector<deliberation::v1::Event> seen_;
 };

@@ -2,12 +2,12 @@
 #include "orchestrator/simulation/sim_fleet.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "common/hash.h"
 #include "common/status.h"
-#include "orchestrator/backend/worker_request.h"
-#include "protos/rpc_status.h"
+#include "orchestrator/simulation/sim_call.h"
 
 namespace conclave::orchestrator {
 
@@ -19,7 +19,8 @@ namespace {
 constexpr int64_t kKeepaliveNs = 30 * kSimSecond;
 constexpr int64_t kAskTimeoutNs = 2 * kSimSecond;
 constexpr int64_t kTokenNs = 8 * kSimMs;
-constexpr int64_t kSlowTimes = 40;
+// A worker that hears nothing more of a caller notices after so long, at most.
+constexpr int64_t kWorkerKeepaliveNs = 40 * kSimSecond;
 
 int64_t CountPromptTokens(const CallRequest& request) {
   int64_t bytes = 0;
@@ -57,84 +58,6 @@ std::vector<std::string> SimTokens(const std::vector<deliberation::v1::PromptMes
   return tokens;
 }
 
-// One request as its caller sees it.
-class SimCall final : public WorkerCall, public std::enable_shared_from_this<SimCall> {
- public:
-  SimCall(SimFleet* fleet, int32_t worker, Start start)
-      : fleet_(fleet), worker_(worker), start_(std::move(start)), number_(fleet->next_call_++) {
-    if (start_.request.partial != nullptr) said_ = *start_.request.partial;
-  }
-
-  void Begin() override {
-    fleet_->calls_[number_] = weak_from_this();
-    fleet_->ToWorker(
-        worker_, [self = shared_from_this()] { self->fleet_->Admit(self->worker_, self); },
-        [self = shared_from_this()] { self->End(Unavailable("connection refused"), std::nullopt); });
-  }
-  void CancelOnWorker() override {
-    fleet_->ToWorker(
-        worker_, [self = shared_from_this()] { self->fleet_->CancelRequest(self->worker_, self->start_.request_id); },
-        [] {});
-  }
-  void Abandon() override {
-    fleet_->world_->After(0, [self = shared_from_this()] { self->End(Cancelled("abandoned"), std::nullopt); });
-  }
-  bool answered() const override { return messages_ > 0; }
-  int64_t messages() const override { return messages_; }
-
-  // ---- What the worker sends.
-  void OnStarted(int64_t prompt_tokens) {
-    if (ended_) return;
-    ++messages_;
-    prompt_tokens_ = prompt_tokens;
-  }
-  void OnToken(const std::string& token) {
-    if (ended_) return;
-    ++messages_;
-    ++output_tokens_;
-    said_.mutable_text()->append(token);
-    said_.add_token_ids(said_.token_ids_size());
-    if (start_.request.stream_tokens) start_.sink->OnDelta(start_.request.id, token, 1);
-  }
-  void End(const absl::Status& status, const std::optional<pb::Usage>& usage, bool whole = false) {
-    if (std::exchange(ended_, true)) return;
-    fleet_->calls_.erase(number_);
-    WorkerCallEnd end;
-    end.outcome.status = status;
-    end.outcome.retryable = status.code() == absl::StatusCode::kUnavailable;
-    end.retry_delay_ns = rpc::RetryDelayNs(status);
-    end.outcome.finish_reason = whole ? pb::FINISH_REASON_STOP : pb::FINISH_REASON_LENGTH;
-    end.outcome.instance_id = fleet_->InstanceOf(worker_);
-    if (usage.has_value()) {
-      end.outcome.usage = *usage;
-    } else if (answered()) {
-      end.outcome.usage = EstimateLostWork(start_.model, prompt_tokens_, 0, output_tokens_);
-      end.outcome.estimated = true;
-    }
-    if (status.ok()) {
-      end.outcome.text = std::move(*said_.mutable_text());
-    } else if (said_.token_ids_size() > 0) {
-      end.outcome.partial = std::move(said_);
-      end.outcome.partial.set_model_revision(start_.model.revision());
-    }
-    start_.done(std::move(end));
-  }
-
-  int32_t worker() const { return worker_; }
-  const Start& start() const { return start_; }
-  int64_t* last_ns() { return &last_ns_; }
-
- private:
-  SimFleet* const fleet_;
-  const int32_t worker_;
-  const Start start_;
-  const int64_t number_;
-  int64_t last_ns_ = 0;  // when the last message comes
-  int64_t messages_ = 0, prompt_tokens_ = 0, output_tokens_ = 0;
-  deliberation::v1::PartialText said_;
-  bool ended_ = false;
-};
-
 class SimTransport final : public WorkerTransport {
  public:
   explicit SimTransport(SimFleet* fleet) : fleet_(fleet) {}
@@ -153,28 +76,36 @@ class SimTransport final : public WorkerTransport {
   void GetLoad(int32_t worker, std::function<void(const absl::Status&, const pb::GetLoadResponse&)> done) override {
     Ask(worker, [this, worker, done = std::move(done)](const absl::Status& status) {
       pb::GetLoadResponse response;
-      response.set_running_count(static_cast<int32_t>(fleet_->worker(worker).streams.size()));
-      response.set_step_count(fleet_->worker(worker).steps);
+      SimFleet::Worker& w = fleet_->worker(worker);
+      if (status.ok() && !w.streams.empty()) ++w.steps;  // a slow one does something, too
+      response.set_running_count(static_cast<int32_t>(w.streams.size()));
+      response.set_step_count(w.steps);
       done(status, response);
     });
   }
 
-  void CancelRequests(int32_t worker, const std::vector<std::string>& request_ids) override {
-    for (const std::string& id : request_ids) {
-      fleet_->ToWorker(
-          worker, [fleet = fleet_, worker, id] { fleet->CancelRequest(worker, id); }, [] {});
-    }
+  void CancelRequests(int32_t worker, const std::vector<std::string>& request_ids,
+                      std::function<void(const absl::Status&)> done) override {
+    Ask(worker, std::move(done), [fleet = fleet_, worker, request_ids] {
+      for (const std::string& id : request_ids) fleet->CancelRequest(worker, id);
+    });
   }
 
  private:
-  void Ask(int32_t worker, SimFleet::Reply reply) {
+  // `there` happens at the worker, when it is asked.
+  void Ask(
+      int32_t worker, SimFleet::Reply reply, std::function<void()> there = [] {}) {
     const int64_t number = fleet_->next_call_++;
     fleet_->asks_[number] = std::move(reply);
     fleet_->ToWorker(
         worker,
-        [fleet = fleet_, worker, number] {
+        [fleet = fleet_, worker, number, there = std::move(there)] {
+          there();
           int64_t last_ns = 0;
-          fleet->FromWorker(worker, &last_ns, [fleet, number] { fleet->EndAsk(number, absl::OkStatus()); });
+          fleet->FromWorker(worker, &last_ns, [fleet, worker, number] {
+            if (fleet->asks_.contains(number)) fleet->worker(worker).delivered_ns = fleet->world_->now_ns();
+            fleet->EndAsk(number, absl::OkStatus());
+          });
         },
         [] {});
     fleet_->world_->After(kAskTimeoutNs, [fleet = fleet_, number] {
@@ -225,10 +156,29 @@ int32_t SimFleet::waited_for_in_vain(int64_t silence_ns) const {
     const std::shared_ptr<SimCall> call = weak.lock();
     if (call == nullptr) continue;
     const Worker& w = workers_[static_cast<size_t>(call->worker())];
-    const bool silent = world_->now_ns() < std::max(w.frozen_until_ns, w.cut_off_until_ns);
+    const bool silent = world_->now_ns() < SilentUntil(w);
     count += silent && world_->now_ns() - std::max(w.silent_since_ns, w.heard_ns) > silence_ns ? 1 : 0;
   }
   return count;
+}
+
+int32_t SimFleet::worked_on_in_vain(int64_t grace_ns) const {
+  int32_t count = 0;
+  const int64_t before_ns = world_->now_ns() - grace_ns;
+  for (const Worker& w : workers_) {
+    if (SilentUntil(w) > before_ns) continue;
+    for (const auto& [number, stream] : w.streams) {
+      count += stream.call != nullptr && stream.call->ended() && stream.call->ended_ns() < before_ns ? 1 : 0;
+    }
+  }
+  return count;
+}
+
+int64_t SimFleet::SilenceOf(std::string_view instance_id) const {
+  for (int32_t i = 0; i < size(); ++i) {
+    if (InstanceOf(i) == instance_id) return world_->now_ns() - workers_[static_cast<size_t>(i)].delivered_ns;
+  }
+  return std::numeric_limits<int64_t>::max();  // it is gone
 }
 
 // ---- Messages
@@ -237,7 +187,7 @@ void SimFleet::ToWorker(int32_t index, std::function<void()> what, std::function
   const int64_t incarnation = worker(index).incarnation;
   world_->After(Latency(), [=, this] {
     const Worker& w = worker(index);
-    const int64_t silent_until = std::max(w.frozen_until_ns, w.cut_off_until_ns);
+    const int64_t silent_until = SilentUntil(w);
     if (!w.alive || w.incarnation != incarnation) return lost();
     if (world_->now_ns() >= silent_until) return what();
     // What is sent now gets through when the silence ends, unless the connection has been given up before.
@@ -258,6 +208,7 @@ void SimFleet::FromWorker(int32_t index, int64_t* last_ns, std::function<void()>
 // ---- Work
 
 void SimFleet::Admit(int32_t index, std::shared_ptr<SimCall> call) {
+  if (call->ended()) return;  // with its connection, before the worker looked
   Worker& w = worker(index);
   if (world_->now_ns() < w.full_until_ns) {
     const absl::Status full =
@@ -274,7 +225,7 @@ void SimFleet::Admit(int32_t index, std::shared_ptr<SimCall> call) {
   stream.begun = stream.next = ContinuedTokens(request);
   stream.prompt_tokens = CountPromptTokens(request) + static_cast<int64_t>(stream.next);
   FromWorker(index, call->last_ns(), [call, tokens = stream.prompt_tokens] { call->OnStarted(tokens); });
-  world_->After(world_->Between(5, 60) * kSimMs,
+  world_->After(world_->Between(5, 60) * kSimMs * Times(w),
                 [this, index, number, incarnation = w.incarnation] { Advance(index, number, incarnation); });
 }
 
@@ -293,7 +244,7 @@ void SimFleet::Advance(int32_t index, int64_t number, int64_t incarnation) {
     FromWorker(index, stream.call->last_ns(), [call = stream.call, token] { call->OnToken(token); });
   }
   if (stream.next == stream.tokens.size()) return EndStream(index, number, absl::OkStatus());
-  world_->After(kTokenNs * (world_->now_ns() < w.slow_until_ns ? kSlowTimes : 1), again);
+  world_->After(kTokenNs * Times(w), again);
 }
 
 void SimFleet::EndStream(int32_t index, int64_t number, const absl::Status& status) {
@@ -319,11 +270,22 @@ void SimFleet::CancelRequest(int32_t index, const std::string& request_id) {
 // Ends what nobody listens to, as soon as the worker notices.
 void SimFleet::DropOrphans(int32_t index) {
   Worker& w = worker(index);
-  const int64_t silent_until = std::max(w.frozen_until_ns, w.cut_off_until_ns);
+  const int64_t silent_until = SilentUntil(w);
   if (world_->now_ns() < silent_until) {
     return world_->After(silent_until - world_->now_ns(), [this, index] { DropOrphans(index); });
   }
   std::erase_if(w.streams, [](const auto& entry) { return entry.second.call == nullptr; });
+}
+
+// The connection is gone for the caller, and nobody told the worker: it notices at last.
+void SimFleet::DropEnded(int32_t index, int64_t incarnation) {
+  Worker& w = worker(index);
+  if (w.incarnation != incarnation) return;
+  if (const int64_t silent_until = SilentUntil(w); world_->now_ns() < silent_until) {
+    return world_->After(silent_until + world_->Between(0, kWorkerKeepaliveNs) - world_->now_ns(),
+                         [this, index, incarnation] { DropEnded(index, incarnation); });
+  }
+  std::erase_if(w.streams, [](const auto& e) { return e.second.call != nullptr && e.second.call->ended(); });
 }
 
 // ---- Faults
@@ -345,18 +307,16 @@ void SimFleet::Kill(int32_t index, int64_t back_after_ns) {
 
 void SimFleet::Silence(int32_t index) {
   Worker& w = worker(index);
-  if (world_->now_ns() >= std::max(w.frozen_until_ns, w.cut_off_until_ns)) w.silent_since_ns = world_->now_ns();
+  if (world_->now_ns() >= SilentUntil(w)) w.silent_since_ns = world_->now_ns();
   world_->After(kKeepaliveNs, [this, index, incarnation = w.incarnation] {
-    Worker& now = worker(index);
-    const bool silent = world_->now_ns() < std::max(now.frozen_until_ns, now.cut_off_until_ns);
-    if (now.incarnation != incarnation || !silent) return;
-    for (auto& [number, stream] : now.streams) stream.call = nullptr;
-    DropOrphans(index);
+    const Worker& now = worker(index);
+    if (now.incarnation != incarnation || world_->now_ns() >= SilentUntil(now)) return;
     const std::map<int64_t, std::weak_ptr<SimCall>> calls = calls_;
     for (const auto& [number, weak] : calls) {
       const std::shared_ptr<SimCall> call = weak.lock();
       if (call != nullptr && call->worker() == index) call->End(Unavailable("keepalive watchdog"), std::nullopt);
     }
+    DropEnded(index, incarnation);
   });
 }
 
@@ -370,7 +330,10 @@ void SimFleet::CutOff(int32_t index, int64_t for_ns) {
   worker(index).cut_off_until_ns = std::max(worker(index).cut_off_until_ns, world_->now_ns() + for_ns);
 }
 
-void SimFleet::SlowDown(int32_t index, int64_t for_ns) { worker(index).slow_until_ns = world_->now_ns() + for_ns; }
+void SimFleet::SlowDown(int32_t index, int64_t times, int64_t for_ns) {
+  worker(index).slow_times = times;
+  worker(index).slow_until_ns = world_->now_ns() + for_ns;
+}
 void SimFleet::Overload(int32_t index, int64_t for_ns) { worker(index).full_until_ns = world_->now_ns() + for_ns; }
 
 }  // namespace conclave::orchestrator

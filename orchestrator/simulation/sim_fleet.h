@@ -5,11 +5,13 @@
 // What a worker says depends on prompt and seed alone, as with a real engine, so that a checker knows every text.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "conclave/inference/v1/inference.pb.h"
@@ -40,7 +42,8 @@ class SimFleet {
   void Freeze(int32_t worker, int64_t for_ns);
   // Nothing gets through, in either direction; the worker goes on.
   void CutOff(int32_t worker, int64_t for_ns);
-  void SlowDown(int32_t worker, int64_t for_ns);
+  // So many times as long for a prompt and for a token.
+  void SlowDown(int32_t worker, int64_t times, int64_t for_ns);
   // Refuses new requests, saying when to come back.
   void Overload(int32_t worker, int64_t for_ns);
 
@@ -49,6 +52,10 @@ class SimFleet {
   int32_t running() const;
   // Calls of the orchestrator to workers that have been silent for longer.
   int32_t waited_for_in_vain(int64_t silence_ns) const;
+  // Sequences whose call has ended at the orchestrator, that a worker who could have been told so works on for longer.
+  int32_t worked_on_in_vain(int64_t grace_ns) const;
+  // How long nothing of this worker process has reached the orchestrator.
+  int64_t SilenceOf(std::string_view instance_id) const;
   int64_t tokens_made() const { return tokens_made_; }
 
  private:
@@ -69,8 +76,9 @@ class SimFleet {
     int64_t incarnation = 1;
     bool alive = true;
     int64_t frozen_until_ns = 0, cut_off_until_ns = 0, silent_since_ns = 0;
-    int64_t heard_ns = 0;  // when the last that it sent came through
-    int64_t slow_until_ns = 0, full_until_ns = 0;
+    int64_t heard_ns = 0;      // when the last that it sent came through
+    int64_t delivered_ns = 0;  // the same, to somebody who waited for it
+    int64_t slow_until_ns = 0, slow_times = 1, full_until_ns = 0;
     int64_t steps = 0;
     std::map<int64_t, Stream> streams;
   };
@@ -88,6 +96,9 @@ class SimFleet {
   void CancelRequest(int32_t index, const std::string& request_id);
   void EndStream(int32_t index, int64_t stream, const absl::Status& status);
   void DropOrphans(int32_t index);
+  void DropEnded(int32_t index, int64_t incarnation);
+  int64_t Times(const Worker& worker) const { return world_->now_ns() < worker.slow_until_ns ? worker.slow_times : 1; }
+  static int64_t SilentUntil(const Worker& worker) { return std::max(worker.frozen_until_ns, worker.cut_off_until_ns); }
   void EndAsk(int64_t number, const absl::Status& status);
   void Silence(int32_t index);
   std::string InstanceOf(int32_t index) const;

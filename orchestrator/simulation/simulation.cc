@@ -12,13 +12,14 @@
 #include "common/status.h"
 #include "orchestrator/backend/worker_dispatcher.h"
 #include "orchestrator/backend/worker_leases.h"
-#include "orchestrator/graph/binding.h"
 #include "orchestrator/run/executor.h"
 #include "orchestrator/run/machine_testing.h"
 #include "orchestrator/simulation/sim_check.h"
 #include "orchestrator/simulation/sim_client.h"
 #include "orchestrator/simulation/sim_fleet.h"
+#include "orchestrator/simulation/sim_graphs.h"
 #include "orchestrator/simulation/sim_store.h"
+#include "orchestrator/simulation/sim_witness.h"
 #include "orchestrator/simulation/sim_world.h"
 #include "orchestrator/store/memory_store.h"
 
@@ -30,74 +31,30 @@ namespace pb = ::conclave::deliberation::v1;
 constexpr int64_t kHousekeepingNs = 50 * kSimMs;
 constexpr int64_t kFaultsUntilNs = 30 * kSimSecond;
 constexpr int64_t kLeaseSlackNs = kSimSecond;
-constexpr int64_t kHorizonNs = 3'600 * kSimSecond;  // a run that has not ended by then is lost
+constexpr int64_t kHorizonNs = 1'200 * kSimSecond;  // a run that has not ended by then is lost
+constexpr int64_t kLackingNs = 20 * kSimSecond;     // a member is missing for so long at most
 constexpr int64_t kSettleNs = 60 * kSimSecond;      // after the last run: work that nobody waits for ends
-constexpr int32_t kWorkers = 4;
-
-// A vote in two rounds; what is enough of a group, and judges; votes that end early, in a loop; second calls for
-// stragglers, and patience with the rest of a quorum; a graph in a loop, with a budget of its own, whose members are
-// asked once more where nothing can be read.
-constexpr std::string_view kGraphs[] = {
-    R"(name: "vote" input { name: "question" }
-node { name: "draft" speak { role: "say" members: "m*" samples: 2 } }
-node { name: "again" speak { role: "say" members: "m*" sees { node: "draft" } } }
-node { name: "verdict" pick { of: "again" by: MAJORITY } })",
-    R"(name: "quorum" input { name: "question" }
-node { name: "draft" speak { role: "say" members: "m*" samples: 3 quorum: 5 } }
-node { name: "check" judge { role: "check" members: "v*" of: "draft" exclude_self: true } }
-node { name: "verdict" pick { of: "draft" by: WEIGHTED_VOTE weight: "check.accepts + 1" } })",
-    R"(name: "loop" input { name: "question" }
-node { name: "draft" speak { role: "say" members: "m*" samples: 4 stop { rule: BETA confidence: 0.8 wave: 3 } } }
-node { name: "review" loop { over: "draft" max_rounds: 3 until: "verify.accepted >= 2" yields: "revise"
-  body { name: "revise" speak { role: "say" members: "m*" sees { node: "draft" } } }
-  body { name: "verify" judge { role: "check" members: "v*" of: "revise" samples: 2 strict: true wave: 1 } } } }
-node { name: "verdict" pick { of: "review" by: MAJORITY } })",
-    R"(name: "hedge" input { name: "question" }
-node { name: "draft" speak { role: "say" members: "m*" samples: 2 hedge { when_done: 4 after { nanos: 300000000 } } } }
-node { name: "check" judge { role: "check" members: "v*" of: "draft" hedge { when_done: 3 } } }
-node { name: "again" speak { role: "say" members: "m1" members: "m2" samples: 2 sees { node: "draft" } quorum: 3
-  patience { nanos: 50000000 } hedge { after { seconds: 1 } } } }
-node { name: "verdict" pick { of: "again" by: WEIGHTED_VOTE weight: "check.accepts + 1" } })",
-    R"(name: "nested" input { name: "question" }
-node { name: "draft" speak { role: "mend" members: "m*" } }
-node { name: "work" loop { over: "draft" max_rounds: 2 until: "check.accepted >= 1" yields: "vote"
-  body { name: "vote" call { graph: "vote" argument { name: "question" value: "{{ inputs.question }} {{ draft.answer }}" }
-    called { name: "vote" input { name: "question" }
-      node { name: "draft" speak { role: "mend" members: "m*" samples: 2 hedge { after { nanos: 300000000 } } } }
-      node { name: "verdict" pick { of: "draft" by: MAJORITY } }
-      budget { calls: 9 output_tokens: 400 wall_time { seconds: 4 } on_exhausted: RETURN_BEST } } } }
-  body { name: "check" judge { role: "rule" members: "v*" of: "vote" } } } }
-node { name: "verdict" pick { of: "work" also: "draft" by: MAJORITY } })",
-};
-
-const std::vector<std::shared_ptr<const CompiledGraph>>& Graphs() {
-  static const auto* const graphs = [] {
-    auto* out = new std::vector<std::shared_ptr<const CompiledGraph>>;
-    for (const std::string_view text : kGraphs) out->push_back(MustCompile(text));
-    return out;
-  }();
-  return *graphs;
-}
-
-std::string Address(int32_t worker) { return fmt::format("w{}", worker); }
-
-std::vector<WorkerMember> Members() {
-  return {{.name = "m1", .addresses = {Address(0), Address(1)}},
-          {.name = "m2", .addresses = {Address(1), Address(2)}},
-          {.name = "m3", .addresses = {Address(3)}},
-          {.name = "v1", .addresses = {Address(2), Address(3), Address(0)}}};
-}
+// A sequence whose end its worker was not told of. A worker is told with its next word; it is asked for one every 5 s,
+// and what is asked in vain takes 2 s.
+constexpr int64_t kVainNs = 8 * kSimSecond;
+// Things that may happen in one moment, and in a world.
+constexpr int64_t kStepsPerMomentMax = 20'000;
+constexpr int64_t kStepsMax = 20'000'000;
 
 // What one seed lets go wrong; each kind in about half of the worlds, so that some are quiet and some are not.
 struct Plan {
   int64_t kills = 0, stops = 0, die_one_in = 0, full_windows = 0, fail_one_in = 0;
-  bool drops = false, cancels = false, budgets = false;
+  bool drops = false, cancels = false, budgets = false, lacks = false;
   int64_t worker_faults = 0;
 };
 
 class Simulation {
  public:
-  explicit Simulation(uint64_t seed) : world_(seed), disk_(NewMemoryStore()), fleet_(&world_, kWorkers) {
+  explicit Simulation(uint64_t seed)
+      : world_(seed),
+        disk_(NewMemoryStore()),
+        fleet_(&world_, kSimWorkers),
+        witness_(disk_.get(), [this](const std::string& what) { Violation(what); }) {
     plan_.kills = Maybe(3);
     plan_.stops = Maybe(2);
     plan_.die_one_in = world_.OneIn(3) ? world_.Between(5, 60) : 0;
@@ -107,6 +64,7 @@ class Simulation {
     plan_.drops = world_.OneIn(2);
     plan_.cancels = world_.OneIn(3);
     plan_.budgets = world_.OneIn(2);
+    plan_.lacks = world_.OneIn(4);
   }
 
   SimReport Run() {
@@ -115,15 +73,7 @@ class Simulation {
     ArrangeFaults();
     Boot();
     while (report_.violations.empty() && !AllDone()) {
-      if (world_.now_ns() > kHorizonNs) {
-        for (const auto& client : clients_) {
-          if (client->done()) continue;
-          const std::string last = client->seen().empty() ? "nothing" : client->seen().back().ShortDebugString();
-          Violation(fmt::format("run \"{}\" did not end within an hour; in life {}, {} were seen of it, the last {}",
-                                client->run_id(), life_, client->seen().size(), last));
-        }
-        break;
-      }
+      if (world_.now_ns() > kHorizonNs) SayWhoWaits();
       Go();
     }
     const int64_t settled_ns = world_.now_ns() + kSettleNs;
@@ -145,22 +95,39 @@ class Simulation {
     return true;
   }
 
+  void SayWhoWaits() {
+    for (const auto& client : clients_) {
+      if (client->done()) continue;
+      const std::string last = client->seen().empty() ? "nothing" : client->seen().back().ShortDebugString();
+      Violation(fmt::format("run \"{}\" did not end within {} min; in life {}, {} were seen of it, the last {}",
+                            client->run_id(), kHorizonNs / (60 * kSimSecond), life_, client->seen().size(), last));
+    }
+  }
+
+  // Whatever happens takes time at last.
+  void CountStep() {
+    if (world_.now_ns() != moment_ns_) steps_ = 0;
+    moment_ns_ = world_.now_ns();
+    if (++steps_ > kStepsPerMomentMax) Violation(fmt::format("at {} ms it does not come to rest", moment_ns_ / kSimMs));
+    if (++steps_of_all_ > kStepsMax) Violation("it does not come to an end");
+  }
+
   // ---- The world before it begins
 
   void AddClient(int32_t number) {
     NewRun run;
-    run.graph = Graphs()[static_cast<size_t>(world_.Between(0, static_cast<int64_t>(Graphs().size()) - 1))];
+    run.graph = SimGraphs()[static_cast<size_t>(world_.Between(0, static_cast<int64_t>(SimGraphs().size()) - 1))];
     run.spec = SpecFor(*run.graph, {"m1", "m2", "m3", "v1"}, world_.Draw());
     run.spec.run_id.clear();
     run.spec.sampling.set_max_output_tokens(9);
     run.request.set_request_id(fmt::format("request-{}", number));
     run.request.set_graph_name(run.graph->name());
     if (plan_.budgets) run.spec.budgets.push_back({"request", SomeBudget()});
-    clients_.push_back(std::make_unique<SimClient>(
-        &world_,
-        SimClient::Server{[this] { return stopping_ ? nullptr : executor_.get(); }, [this] { return life_; },
-                          [this](const std::string& what) { Violation(what); }},
-        number, std::move(run)));
+    clients_.push_back(
+        std::make_unique<SimClient>(&world_,
+                                    SimClient::Server{[this] { return stopping_ ? nullptr : executor_.get(); },
+                                                      [this] { return life_; }, &witness_},
+                                    number, std::move(run)));
     clients_.back()->Begin(world_.Between(0, 3 * kSimSecond));
     if (plan_.drops) {
       for (int64_t i = world_.Between(1, 4); i > 0; --i) clients_.back()->DropAfter(world_.Between(0, 8 * kSimSecond));
@@ -187,15 +154,12 @@ class Simulation {
   void ArrangeFaults() {
     for (int64_t i = 0; i < plan_.kills; ++i) world_.After(SomeTime(), [this] { dying_ = true; });
     for (int64_t i = 0; i < plan_.stops; ++i) {
-      world_.After(SomeTime(), [this] {
-        if (executor_ == nullptr || stopping_) return;
-        stopping_ = true;
-        executor_->Stop();
-      });
+      world_.After(SomeTime(), [this] { AskToStop(); });
     }
     for (int64_t i = 0; i < plan_.full_windows; ++i) {
       world_.After(SomeTime(), [this] {
         store_faults_.full_until_ns = world_.now_ns() + world_.Between(1, 5'000) * kSimMs;
+        store_faults_.tight = world_.OneIn(2);
         if (store_ != nullptr) store_->set_faults(store_faults_);
       });
     }
@@ -213,9 +177,10 @@ class Simulation {
 
   void WorkerFault() {
     ++report_.worker_faults;
-    const auto worker = static_cast<int32_t>(world_.Between(0, kWorkers - 1));
+    const auto worker = static_cast<int32_t>(world_.Between(0, kSimWorkers - 1));
     const int64_t some = world_.Between(1, world_.OneIn(2) ? 2'000 : 40'000) * kSimMs;
-    switch (world_.Between(1, 5)) {
+    const int64_t times = world_.Between(20, world_.OneIn(2) ? 60 : 1'000);
+    switch (world_.Between(1, 6)) {
       case 1:
         return fleet_.Kill(worker, some);
       case 2:
@@ -223,7 +188,10 @@ class Simulation {
       case 3:
         return fleet_.CutOff(worker, some);
       case 4:
-        return fleet_.SlowDown(worker, some);
+        return fleet_.SlowDown(worker, times, some);
+      case 5:  // longer than a lease, and what it works on is not done by then
+        fleet_.SlowDown(worker, times, 3 * some);
+        return world_.OneIn(2) ? fleet_.Freeze(worker, kLeaseNs + some) : fleet_.CutOff(worker, kLeaseNs + some);
       default:
         return fleet_.Overload(worker, some);
     }
@@ -231,26 +199,47 @@ class Simulation {
 
   // ---- The orchestrator's lives
 
+  void AskToStop() {
+    if (executor_ == nullptr || stopping_) return;
+    stopping_ = true;
+    executor_->Stop();
+  }
+
+  // Of this life: one may begin without a member that runs need, and is stopped again.
+  std::vector<WorkerMember> MembersNow() {
+    std::vector<WorkerMember> members = SimMembers();
+    if (!plan_.lacks || life_ == 1 || world_.now_ns() > kFaultsUntilNs || !world_.OneIn(2)) return members;
+    members.pop_back();
+    ++report_.lacking;
+    world_.After(world_.Between(1, kLackingNs), [this, life = life_] {
+      if (life == life_) AskToStop();
+    });
+    return members;
+  }
+
   void Boot() {
     ++life_;
     stopping_ = dying_ = false;
-    store_ = std::make_unique<SimStore>(&world_, disk_.get(), [this] { dying_ = true; });
+    store_ = std::make_unique<SimStore>(&world_, disk_.get(), &witness_, [this] { dying_ = true; });
     store_->set_faults(store_faults_);
     std::vector<std::string> addresses;
-    addresses.reserve(kWorkers);
-    for (int32_t i = 0; i < kWorkers; ++i) addresses.push_back(Address(i));
+    addresses.reserve(kSimWorkers);
+    for (int32_t i = 0; i < kSimWorkers; ++i) addresses.push_back(SimAddress(i));
     WorkerBackendOptions options;
     options.clock = &world_.clock();
     options.calls_per_worker_max = 3;
     options.request_prefix = fmt::format("{}-", life_);
-    backend_ = std::make_unique<WorkerDispatcher>(Members(), std::move(addresses), options, fleet_.Connect());
+    backend_ = std::make_unique<WorkerDispatcher>(MembersNow(), std::move(addresses), options, fleet_.Connect());
+    switchboard_ = std::make_unique<SimSwitchboard>(backend_.get(), &witness_, &fleet_);
+    store_->set_starting(true);
     auto executor = Executor::Start({.store = store_.get(),
-                                     .backend = backend_.get(),
+                                     .backend = switchboard_.get(),
                                      .clock = &world_.clock(),
                                      .on_fatal = [this](const absl::Status&) { dying_ = true; },
                                      .stepped = true});
     CONCLAVE_CHECK_MSG(executor.ok(), executor.status().ToString().c_str());
     executor_ = *std::move(executor);
+    store_->set_starting(false);
     Housekeep(life_);
   }
 
@@ -261,6 +250,9 @@ class Simulation {
     if (const int32_t vain = fleet_.waited_for_in_vain(kLeaseNs + kLeaseSlackNs); vain > 0) {
       Violation(fmt::format("{} calls wait for workers whose lease is over", vain));
     }
+    if (const int32_t vain = fleet_.worked_on_in_vain(kVainNs); vain > 0) {
+      Violation(fmt::format("workers go on with {} sequences that were given up, and are not told", vain));
+    }
     world_.After(kHousekeepingNs, [this, life] { Housekeep(life); });
   }
 
@@ -270,12 +262,16 @@ class Simulation {
     fleet_.Disconnect();
     backend_.reset();
     executor_.reset();
+    switchboard_.reset();
     store_.reset();
   }
 
   void Restart() {
     const bool stopped = stopping_ && !dying_;
     ++(stopped ? report_.stops : report_.kills);
+    for (const auto& client : clients_) {
+      if (stopped) client->OnStopped(life_);
+    }
     Die();
     dying_ = false;
     world_.After(world_.Between(10, 3'000) * kSimMs, [this] { Boot(); });
@@ -283,9 +279,9 @@ class Simulation {
 
   // The next thing that happens.
   void Go() {
+    CountStep();
     if (executor_ != nullptr) {
-      while (!dying_ && executor_->Step()) {
-      }
+      while (!dying_ && report_.violations.empty() && executor_->Step()) CountStep();
       if (dying_ || (stopping_ && executor_->stopped())) return Restart();
       const int64_t wake_ns = executor_->NextWakeNs();
       const bool timer = wake_ns > 0 && (world_.next_ns() < 0 || world_.now_ns() + wake_ns <= world_.next_ns());
@@ -325,12 +321,15 @@ class Simulation {
   SimReport report_;
   const std::unique_ptr<Store> disk_;
   SimFleet fleet_;
+  SimWitness witness_;
   std::vector<std::unique_ptr<SimClient>> clients_;
   SimStore::Faults store_faults_;
   int64_t life_ = 0;
+  int64_t moment_ns_ = 0, steps_ = 0, steps_of_all_ = 0;
   bool dying_ = false, stopping_ = false;
   std::unique_ptr<SimStore> store_;
   std::unique_ptr<WorkerDispatcher> backend_;
+  std::unique_ptr<SimSwitchboard> switchboard_;
   std::unique_ptr<Executor> executor_;
 };
 
@@ -350,6 +349,7 @@ SimReport& SimReport::operator+=(const SimReport& other) {
   hedges += other.hedges;
   repairs += other.repairs;
   continued += other.continued;
+  lacking += other.lacking;
   undisturbed += other.undisturbed;
   virtual_ns += other.virtual_ns;
   return *this;
@@ -357,12 +357,13 @@ SimReport& SimReport::operator+=(const SimReport& other) {
 
 std::string Describe(const SimReport& report) {
   return fmt::format(
-      "{} runs, {} events, {} kills, {} stops, {} reconnections, {} worker faults, {} calls lost, {} tried again, {} "
-      "of them "
-      "from where they stopped, {} second calls, {} asked once more, {} runs cancelled, {} budgets exhausted, {} runs "
+      "{} runs, {} events, {} kills, {} stops, {} starts without a member, {} reconnections, {} worker faults, {} "
+      "calls "
+      "lost, {} tried again, {} of them from where they stopped, {} second calls, {} asked once more, {} runs "
+      "cancelled, {} budgets exhausted, {} runs "
       "as if undisturbed, "
       "{} virtual hours",
-      report.runs, report.events, report.kills, report.stops, report.reconnects, report.worker_faults,
+      report.runs, report.events, report.kills, report.stops, report.lacking, report.reconnects, report.worker_faults,
       report.calls_lost, report.retries, report.continued, report.hedges, report.repairs, report.cancelled,
       report.exhausted, report.undisturbed, report.virtual_ns / (3'600 * kSimSecond));
 }

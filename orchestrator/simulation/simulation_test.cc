@@ -30,8 +30,9 @@ TEST(Simulation, NothingIsLostRepeatedOrOverspent) {
   fmt::print("{}\n", summary);
   // The faults are not idle: every kind happens often.
   const auto often = static_cast<int64_t>(kSeeds / 50);
-  for (const int64_t count : {sum.kills, sum.stops, sum.reconnects, sum.worker_faults, sum.calls_lost, sum.retries,
-                              sum.cancelled, sum.exhausted, sum.undisturbed, sum.hedges, sum.continued, sum.repairs}) {
+  for (const int64_t count :
+       {sum.kills, sum.stops, sum.reconnects, sum.worker_faults, sum.calls_lost, sum.retries, sum.cancelled,
+        sum.exhausted, sum.undisturbed, sum.hedges, sum.continued, sum.repairs, sum.lacking}) {
     EXPECT_GT(count, often) << summary;
   }
 }

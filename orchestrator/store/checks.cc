@@ -66,6 +66,10 @@ absl::Status WrongSequence(std::string_view run_id, int64_t found, int64_t expec
   return FailedPrecondition("run {}: event {} does not follow the last one; {} must come next", run_id, found,
                             expected);
 }
+absl::Status InputBeforeItsEvent(std::string_view run_id, int64_t after, int64_t last) {
+  return FailedPrecondition("run {}: an input after event {}, where {} is the last that is stored", run_id, after,
+                            last);
+}
 absl::Status DuplicateResult(const PutResult& result) {
   return AlreadyExists("RESULT_EXISTS: arm \"{}\", item \"{}\", replicate {} has its result already", result.arm,
                        result.item, result.replicate);

@@ -18,6 +18,7 @@ absl::Status NoSuchRequest(std::string_view request_id);
 absl::Status RequestIdReused(std::string_view request_id, std::string_view run_id);
 absl::Status RunIsFinished(std::string_view run_id);
 absl::Status WrongSequence(std::string_view run_id, int64_t found, int64_t expected);
+absl::Status InputBeforeItsEvent(std::string_view run_id, int64_t after, int64_t last);
 absl::Status DuplicateResult(const PutResult& result);
 absl::Status DuplicateRun(std::string_view run_id);
 

@@ -173,7 +173,10 @@ class MemoryStore final : public Store {
     return absl::OkStatus();
   }
   absl::Status Try(const RecordInput& op, Trial* trial, std::string*) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return TryOpen(op.run_id, trial);
+    RETURN_IF_ERROR(TryOpen(op.run_id, trial));
+    const int64_t last = trial->last[op.run_id];
+    if (op.after_sequence_number > last) return InputBeforeItsEvent(op.run_id, op.after_sequence_number, last);
+    return absl::OkStatus();
   }
   absl::Status Try(const PutResult& op, Trial* trial, std::string*) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const std::tuple key(op.arm, op.item, op.replicate);

@@ -252,6 +252,9 @@ absl::Status SqliteWriter::Apply(const UpdateRun& op, std::string*) {
 
 absl::Status SqliteWriter::Apply(const RecordInput& op, std::string*) {
   ASSIGN_OR_RETURN(RunHead* const head, OpenRun(op.run_id));
+  if (op.after_sequence_number > head->last_sequence_number) {
+    return InputBeforeItsEvent(op.run_id, op.after_sequence_number, head->last_sequence_number);
+  }
   insert_input_.Bind(1, head->number);
   insert_input_.Bind(2, op.after_sequence_number);
   insert_input_.BindBlob(3, op.input);

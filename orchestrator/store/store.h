@@ -53,7 +53,7 @@ struct UpdateRun {
   bool finished = false;
 };
 // A request from outside that decides how the run goes on (a cancellation, a timer): replay needs to know after which
-// event it was taken.
+// event it was taken. FAILED_PRECONDITION where that event is not stored.
 struct RecordInput {
   std::string run_id = {};
   int64_t after_sequence_number = 0;

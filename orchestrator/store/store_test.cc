@@ -182,6 +182,11 @@ TEST_P(StoreTest, InputsKeepTheirPlace) {
   EXPECT_EQ((*inputs)[0].input, "first");
   EXPECT_EQ((*inputs)[1].after_sequence_number, 1);
   EXPECT_THAT(Write({RecordInput{"r", -1, ""}}).status, StatusIs(absl::StatusCode::kInvalidArgument));
+  // One that was taken after an event which is not stored would be replayed at another place.
+  const WriteResult early = Write({RecordInput{"r", 2, "early"}});
+  EXPECT_THAT(early.status, StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("after event 2, where 1 is")));
+  EXPECT_EQ(early.batch.size(), 1u);
+  EXPECT_EQ(store_->ReadInputs("r")->size(), 2u);
 }
 
 TEST_P(StoreTest, MetaIsReplaced) {
