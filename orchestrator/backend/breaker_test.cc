@@ -3,12 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <string_view>
+
 namespace conclave::orchestrator {
 namespace {
 
 using Pass = Breaker::Pass;
 
-constexpr BreakerOptions kOptions = {.failures = 3, .pause_ns = 100, .pause_max_ns = 350};
+constexpr BreakerOptions kOptions = {
+    .failures = 3, .window = 8, .window_failures = 4, .pause_ns = 100, .pause_max_ns = 350};
 
 // One that has just been opened, at 1000.
 Breaker Opened() {
@@ -31,7 +34,54 @@ TEST(Breaker, OpensAtTheLimitAndNotBelowIt) {
   EXPECT_EQ(breaker.Ask(1000), Pass::kYes);
   breaker.Failed(Pass::kYes, 1000);
   EXPECT_TRUE(breaker.open());
-  EXPECT_EQ(breaker.failures(), 3);
+  EXPECT_EQ(breaker.Why(), "3 failures in a row");
+}
+
+TEST(Breaker, OpensWhenHalfOfTheLastCallsFailed) {
+  // F S F S F S S F: four of eight, never two in a row. The first seven are too few to say anything.
+  Breaker breaker(kOptions);
+  const auto play = [&](std::string_view ends) {
+    for (const char end : ends) {
+      end == 'F' ? breaker.Failed(Pass::kYes, 1000) : breaker.Succeeded(Pass::kYes);
+    }
+  };
+  play("FSFSFSS");
+  EXPECT_FALSE(breaker.open());
+  play("F");
+  EXPECT_TRUE(breaker.open());
+  EXPECT_EQ(breaker.Why(), "4 failures in 8 calls");
+  // One failure less in the window: what is further back does not count.
+  Breaker other(kOptions);
+  for (const char end : std::string_view("FSFSSFSSF")) {
+    EXPECT_FALSE(other.open());
+    end == 'F' ? other.Failed(Pass::kYes, 1000) : other.Succeeded(Pass::kYes);
+  }
+  EXPECT_FALSE(other.open()) << "three in the last eight";
+}
+
+TEST(Breaker, ByDefaultAsTheSpecificationSays) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  Breaker breaker{BreakerOptions{}};
+  for (int i = 0; i < 9; ++i) breaker.Failed(Pass::kYes, 0);
+  EXPECT_FALSE(breaker.open());
+  breaker.Failed(Pass::kYes, 0);
+  EXPECT_TRUE(breaker.open());
+  EXPECT_EQ(breaker.Ask(30 * kSecond - 1), Pass::kNo);
+  EXPECT_EQ(breaker.Ask(30 * kSecond), Pass::kTrial);
+  breaker.Failed(Pass::kTrial, 30 * kSecond);
+  EXPECT_EQ(breaker.closed_until_ns(), 60 * kSecond) << "no longer than the first time";
+  // Half of twenty, one by one.
+  Breaker half{BreakerOptions{}};
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_FALSE(half.open());
+    half.Succeeded(Pass::kYes);
+    half.Failed(Pass::kYes, 0);
+  }
+  EXPECT_TRUE(half.open());
+  Breaker less{BreakerOptions{}};
+  less.Succeeded(Pass::kYes);
+  for (int i = 0; i < 100; ++i) i % 20 < 18 && i % 2 == 1 ? less.Failed(Pass::kYes, 0) : less.Succeeded(Pass::kYes);
+  EXPECT_FALSE(less.open()) << "nine of every twenty";
 }
 
 TEST(Breaker, OneCallTriesAfterThePause) {

@@ -2,8 +2,11 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 
+#include <set>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "common/mutex.h"
 #include "common/status.h"
 #include "conclave/inference/v1/inference.grpc.pb.h"
 #include "orchestrator/backend/worker_transport.h"
@@ -17,9 +20,13 @@ namespace pb = ::conclave::inference::v1;
 
 constexpr int64_t kDescribeTimeoutNs = 2'000'000'000;
 
-template <typename Request, typename Response>
-struct Exchange {
+// What is asked of a worker, and ends by itself soon, or at once when it is told to.
+struct Ask {
+  virtual ~Ask() = default;
   grpc::ClientContext context;
+};
+template <typename Request, typename Response>
+struct Exchange : Ask {
   Request request;
   Response response;
 };
@@ -34,38 +41,62 @@ class GrpcTransport final : public WorkerTransport {
   }
 
   void GetModel(int32_t worker, std::function<void(const absl::Status&, const pb::GetModelResponse&)> done) override {
-    auto exchange = std::make_shared<Exchange<pb::GetModelRequest, pb::GetModelResponse>>();
+    auto exchange = Open<pb::GetModelRequest, pb::GetModelResponse>();
     exchange->context.set_wait_for_ready(true);
-    rpc::SetDeadline(&exchange->context, kDescribeTimeoutNs);
     StubOf(worker)->async()->GetModel(&exchange->context, &exchange->request, &exchange->response,
-                                      [exchange, done = std::move(done)](const grpc::Status& status) {
+                                      [this, exchange, done = std::move(done)](const grpc::Status& status) {
+                                        Close(exchange.get());
                                         done(rpc::FromGrpc(status), exchange->response);
                                       });
   }
 
   void GetLoad(int32_t worker, std::function<void(const absl::Status&, const pb::GetLoadResponse&)> done) override {
-    auto exchange = std::make_shared<Exchange<pb::GetLoadRequest, pb::GetLoadResponse>>();
-    rpc::SetDeadline(&exchange->context, kDescribeTimeoutNs);
+    auto exchange = Open<pb::GetLoadRequest, pb::GetLoadResponse>();
     StubOf(worker)->async()->GetLoad(&exchange->context, &exchange->request, &exchange->response,
-                                     [exchange, done = std::move(done)](const grpc::Status& status) {
+                                     [this, exchange, done = std::move(done)](const grpc::Status& status) {
+                                       Close(exchange.get());
                                        done(rpc::FromGrpc(status), exchange->response);
                                      });
   }
 
   void CancelRequests(int32_t worker, const std::vector<std::string>& request_ids,
                       std::function<void(const absl::Status&)> done) override {
-    auto exchange = std::make_shared<Exchange<pb::CancelRequestsRequest, pb::CancelRequestsResponse>>();
-    rpc::SetDeadline(&exchange->context, kDescribeTimeoutNs);
+    auto exchange = Open<pb::CancelRequestsRequest, pb::CancelRequestsResponse>();
     exchange->request.mutable_request_ids()->Add(request_ids.begin(), request_ids.end());
-    StubOf(worker)->async()->CancelRequests(
-        &exchange->context, &exchange->request, &exchange->response,
-        [exchange, done = std::move(done)](const grpc::Status& status) { done(rpc::FromGrpc(status)); });
+    StubOf(worker)->async()->CancelRequests(&exchange->context, &exchange->request, &exchange->response,
+                                            [this, exchange, done = std::move(done)](const grpc::Status& status) {
+                                              Close(exchange.get());
+                                              done(rpc::FromGrpc(status));
+                                            });
+  }
+
+  void EndAsking() override {
+    MutexLock lock(&mutex_);
+    ended_ = true;
+    for (Ask* ask : open_) ask->context.TryCancel();
   }
 
  private:
+  template <typename Request, typename Response>
+  std::shared_ptr<Exchange<Request, Response>> Open() {
+    auto exchange = std::make_shared<Exchange<Request, Response>>();
+    rpc::SetDeadline(&exchange->context, kDescribeTimeoutNs);
+    MutexLock lock(&mutex_);
+    open_.insert(exchange.get());
+    if (ended_) exchange->context.TryCancel();  // it counts from the beginning
+    return exchange;
+  }
+  void Close(Ask* ask) {
+    MutexLock lock(&mutex_);
+    open_.erase(ask);
+  }
+
   pb::InferenceService::Stub* StubOf(int32_t worker) const { return stubs_[static_cast<size_t>(worker)].get(); }
 
   const std::vector<std::unique_ptr<pb::InferenceService::Stub>> stubs_;
+  Mutex mutex_;
+  std::set<Ask*> open_ ABSL_GUARDED_BY(mutex_);  // asked and not answered; each keeps itself alive
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace

@@ -220,8 +220,8 @@ class OpenAiBackend final : public Backend {
       const bool on_trial = breaker.closed_until_ns() <= now_ns;  // which may end any time
       const int64_t wait_until_ns = on_trial ? until_ns : breaker.closed_until_ns();
       if (now_ns >= until_ns || wait_until_ns > until_ns) {
-        return Unavailable("SERVER_FAILING: it is left alone after {} failures in a row, the last: {}",
-                           breaker.failures(), seat.server->last_failure);
+        return Unavailable("SERVER_FAILING: it is left alone after {}, the last: {}", breaker.Why(),
+                           seat.server->last_failure);
       }
       changed_.WaitWithTimeout(&mutex_, wait_until_ns - now_ns);
     }

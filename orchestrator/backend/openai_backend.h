@@ -3,8 +3,8 @@
 //
 // What is tried again here, unseen by the run: a server that is full (429, or 503 with Retry-After), as long as the
 // call may wait; and one that takes no connection, for unreachable_ns. What the run decides: a call whose server
-// failed, was lost, cut its reply or sent garbage ends as retryable. A server (host and port) that failed several times
-// in a row is left alone for a while (breaker.h): calls wait for it as for one that takes no connection, or end as
+// failed, was lost, cut its reply or sent garbage ends as retryable. A server (host and port) that failed too often is
+// left alone for a while (breaker.h): calls wait for it as for one that takes no connection, or end as
 // retryable at once where the pause is longer than that.
 #pragma once
 

@@ -20,6 +20,7 @@
 #include "common/clock.h"
 #include "conclave/deliberation/v1/fleet.pb.h"
 #include "orchestrator/backend/backend.h"
+#include "orchestrator/backend/breaker.h"
 #include "protos/rpc_endpoint.h"
 
 namespace conclave::orchestrator {
@@ -38,6 +39,7 @@ struct WorkerBackendOptions {
   int64_t unreachable_ns = 15'000'000'000;    // how long a call waits for a worker
   int64_t cancel_grace_ns = 2'000'000'000;    // how long a cancelled call may take to report its work
   int64_t stall_ns = 60'000'000'000;          // silent for so long, and no engine step either: the call is lost
+  BreakerOptions breaker = {};                // of each worker
   const Clock* clock = &Clock::System();
   std::string request_prefix = {};  // of the ids on the wire, at most 17 characters; "": one drawn for this process
 };

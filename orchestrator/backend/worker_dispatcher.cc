@@ -42,7 +42,7 @@ WorkerDispatcher::WorkerDispatcher(std::vector<WorkerMember> members, std::vecto
   std::map<std::string, int32_t> index;
   for (std::string& address : addresses) {
     index[address] = static_cast<int32_t>(workers_.size());
-    workers_.push_back({.address = std::move(address), .described = {}});
+    workers_.push_back({.address = std::move(address), .described = {}, .breaker = Breaker(options.breaker)});
   }
   for (const WorkerMember& member : members_) {
     for (const std::string& address : member.addresses) candidates_[member.name].push_back(index.at(address));
@@ -65,6 +65,7 @@ void WorkerDispatcher::Stop() {
     changed_.SignalAll();
   }
   for (const CallId id : running) Cancel(id);
+  transport_->EndAsking();  // a worker that is gone would be waited for
 }
 
 bool WorkerDispatcher::WaitForChange(int64_t timeout_ns) {
@@ -242,6 +243,27 @@ void WorkerDispatcher::WhyLost(const Record& record, Worker* worker, WorkerCallE
   if (record.stalled) worker->stalled = true;
 }
 
+// A worker that goes down takes many calls along: that counts once.
+void WorkerDispatcher::CountEnd(int32_t index, const CallOutcome& outcome, bool draining) {
+  Worker& worker = workers_[static_cast<size_t>(index)];
+  const Breaker::Pass pass = worker.trial ? Breaker::Pass::kTrial : Breaker::Pass::kYes;
+  if (outcome.status.ok()) {
+    worker.breaker.Succeeded(pass);
+    if (std::exchange(worker.trial, false) && pool_.up(index)) pool_.SetUp(index);
+  } else if (outcome.retryable && !draining && pool_.up(index)) {
+    worker.breaker.Failed(pass, Now());
+    worker.trial = false;
+  }
+}
+
+// It is there: it gets work, or one call to try it, or is left alone still.
+void WorkerDispatcher::PutToWork(int32_t index) {
+  Worker& worker = workers_[static_cast<size_t>(index)];
+  const Breaker::Pass pass = worker.trial ? Breaker::Pass::kTrial : worker.breaker.Ask(Now());
+  worker.trial = pass == Breaker::Pass::kTrial;
+  if (pass != Breaker::Pass::kNo) pool_.SetUp(index, worker.trial ? 1 : options_.calls_per_worker_max);
+}
+
 void WorkerDispatcher::OnCallEnd(CallId id, int32_t index, WorkerCallEnd end) {
   Todo todo;
   {
@@ -257,6 +279,7 @@ void WorkerDispatcher::OnCallEnd(CallId id, int32_t index, WorkerCallEnd end) {
     record.call = nullptr;
     WhyLost(record, &worker, &end);
     record.stalled = record.fenced = record.abandoned = false;
+    if (!stop_) CountEnd(index, end.outcome, reason == "DRAINING");
     if (end.outcome.retryable && !stop_) {
       // What waits for this worker goes elsewhere, and it is asked whether it is back.
       pool_.SetDown(index);
@@ -296,7 +319,7 @@ void WorkerDispatcher::OnDescribed(int32_t index, const absl::Status& status, co
       worker.described = response;
       std::vector<std::string> given_up = leases_.Grant(index, response.instance_id(), Now());
       if (!given_up.empty()) todo.tell.emplace_back(index, std::move(given_up));
-      pool_.SetUp(index);
+      PutToWork(index);
       Pump(&todo);
     }
   }
@@ -317,84 +340,6 @@ void WorkerDispatcher::OnLoad(int32_t index, const absl::Status& status, const p
   }
   --asking_;  // last: the destructor waits for it
   changed_.SignalAll();
-}
-
-// Asks workers of silent calls how they do, and gives up calls of workers that do nothing.
-void WorkerDispatcher::Watch(int64_t now_ns, Todo* todo) {
-  for (const auto& [id, record] : records_) {
-    if (record.call == nullptr) continue;
-    if (watch_.OnMessages(id, record.call->messages(), now_ns)) leases_.Renew(pool_.WorkerOf(id), now_ns);
-  }
-  for (const int32_t worker : leases_.TakeToAsk(now_ns)) AskLoad(worker, todo);
-  FenceExpired(now_ns, todo);
-  for (const int32_t worker : watch_.TakeToAsk(now_ns)) AskLoad(worker, todo);
-  for (const CallId id : watch_.TakeStalled(now_ns)) {
-    Record& record = records_.at(id);
-    record.stalled = true;
-    Abandon(id, &record, now_ns, todo);
-  }
-  todo->tell = leases_.TakeToTell();
-}
-
-// Ends a call here whatever its worker does, who is told when it is heard of.
-void WorkerDispatcher::Abandon(CallId id, Record* record, int64_t now_ns, Todo* todo) {
-  if (std::exchange(record->abandoned, true)) return;
-  leases_.Fence(pool_.WorkerOf(id), record->request_id, now_ns);
-  todo->abandon.push_back(record->call);
-}
-
-// A worker whose lease ran out gets nothing more, and what it works on is given up: it goes on elsewhere. Late words of
-// it reach nobody, because its calls have ended here.
-void WorkerDispatcher::FenceExpired(int64_t now_ns, Todo* todo) {
-  for (const int32_t worker : leases_.TakeExpired(now_ns)) {
-    pool_.SetDown(worker);
-    for (auto& [id, record] : records_) {
-      if (record.call == nullptr || pool_.WorkerOf(id) != worker) continue;
-      record.fenced = true;
-      Abandon(id, &record, now_ns, todo);
-    }
-  }
-}
-
-void WorkerDispatcher::Housekeep() {
-  Todo todo;
-  {
-    MutexLock lock(&mutex_);
-    if (stop_) return;
-    HousekeepOnce(&todo);
-  }
-  Do(std::move(todo));
-}
-
-void WorkerDispatcher::HousekeepOnce(Todo* todo) {
-  const int64_t now = Now();
-  for (size_t i = 0; i < workers_.size(); ++i) {
-    Worker& worker = workers_[i];
-    if (pool_.up(static_cast<int32_t>(i)) || worker.asking || now < worker.ask_after_ns) continue;
-    worker.asking = true;
-    ++asking_;
-    todo->ask.push_back(static_cast<int32_t>(i));
-  }
-  std::vector<CallId> unreachable;
-  for (auto& [id, record] : records_) {
-    if (record.delayed) {
-      if (now < record.resume_ns) continue;
-      record.delayed = false;
-      record.waiting_since_ns = now;
-      pool_.Add(id, record.candidates);
-    } else if (record.call == nullptr) {
-      const int32_t worker = pool_.WorkerOf(id);
-      if (!pool_.up(worker) && now - record.waiting_since_ns > options_.unreachable_ns) unreachable.push_back(id);
-    } else if (record.cancelled && now > record.abandon_ns) {
-      Abandon(id, &record, now, todo);
-    }
-  }
-  for (const CallId id : unreachable) {
-    End(id, Unavailable("NO_WORKER: no worker of member \"{}\" can be reached", records_.at(id).request.member),
-        /*retryable=*/true, todo);
-  }
-  Watch(now, todo);
-  Pump(todo);
 }
 
 }  // namespace conclave::orchestrator

@@ -17,6 +17,7 @@
 #include "common/mutex.h"
 #include "conclave/inference/v1/inference.pb.h"
 #include "orchestrator/backend/backend.h"
+#include "orchestrator/backend/breaker.h"
 #include "orchestrator/backend/progress_watch.h"
 #include "orchestrator/backend/worker_backend.h"
 #include "orchestrator/backend/worker_call.h"
@@ -55,6 +56,10 @@ class WorkerDispatcher final : public Backend {
     bool asking = false;
     int64_t ask_after_ns = 0;
     bool stalled = false;  // down until its engine has made a step, or has nothing left
+    // How often it went down with work of ours, and nothing came of any call between: then it is left alone, whatever
+    // it says of itself, until one call tries it.
+    Breaker breaker;
+    bool trial = false;  // up for that one
   };
   struct Record {
     CallRequest request;
@@ -100,6 +105,9 @@ class WorkerDispatcher final : public Backend {
   }
   void Abandon(CallId id, Record* record, int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FenceExpired(int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CountEnd(int32_t index, const CallOutcome& outcome, bool draining) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PutToWork(int32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string WhyNobody(const Record& record) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WhyLost(const Record& record, Worker* worker, WorkerCallEnd* end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Watch(int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void HousekeepOnce(Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

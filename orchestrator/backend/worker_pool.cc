@@ -55,7 +55,7 @@ void WorkerPool::SetDown(int32_t index) {
 int32_t WorkerPool::BeginNext(CallId* call) {
   for (size_t i = 0; i < workers_.size(); ++i) {
     Worker& worker = workers_[i];
-    if (!worker.up || worker.queue.empty() || worker.running >= calls_per_worker_max_) continue;
+    if (!worker.up || worker.queue.empty() || worker.running >= worker.calls_max) continue;
     *call = worker.queue.front();
     worker.queue.pop_front();
     ++worker.running;

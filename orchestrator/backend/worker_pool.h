@@ -19,7 +19,12 @@ class WorkerPool {
 
   // ---- Workers
   bool up(int32_t worker) const { return workers_[Index(worker)].up; }
-  void SetUp(int32_t worker) { workers_[Index(worker)].up = true; }
+  void SetUp(int32_t worker) { SetUp(worker, calls_per_worker_max_); }
+  // With so many calls at a time, at most.
+  void SetUp(int32_t worker, int32_t calls_max) {
+    workers_[Index(worker)].up = true;
+    workers_[Index(worker)].calls_max = calls_max;
+  }
   // Its waiting calls go to the other candidates where one is up.
   void SetDown(int32_t worker);
   int32_t running(int32_t worker) const { return workers_[Index(worker)].running; }
@@ -38,6 +43,7 @@ class WorkerPool {
  private:
   struct Worker {
     bool up = false;
+    int32_t calls_max = 0;
     int32_t running = 0;
     std::deque<CallId> queue;
   };

@@ -49,5 +49,18 @@ TEST(WorkerPool, WaitingCallsLeaveAWorkerThatGoesDownAndKeepTheirOrder) {
   EXPECT_EQ(pool.running(0), 0);
 }
 
+TEST(WorkerPool, AWorkerMayHaveALimitOfItsOwn) {
+  WorkerPool pool(1, 3);
+  pool.SetUp(0, 1);
+  for (CallId id = 1; id <= 4; ++id) pool.Add(id, {0});
+  CallId id = 0;
+  EXPECT_EQ(pool.BeginNext(&id), 0);
+  EXPECT_EQ(pool.BeginNext(&id), -1);
+  pool.SetUp(0);
+  EXPECT_EQ(pool.BeginNext(&id), 0);
+  EXPECT_EQ(pool.BeginNext(&id), 0);
+  EXPECT_EQ(pool.BeginNext(&id), -1);
+}
+
 }  // namespace
 }  // namespace conclave::orchestrator

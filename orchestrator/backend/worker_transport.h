@@ -30,6 +30,8 @@ class WorkerTransport {
   // Tells the worker that nobody waits for these any more.
   virtual void CancelRequests(int32_t worker, const std::vector<std::string>& request_ids,
                               std::function<void(const absl::Status&)> done) = 0;
+  // Ends what is asked and not answered, with CANCELLED, and whatever is asked from now on; calls are no matter of it.
+  virtual void EndAsking() = 0;
 };
 
 // One channel per address. INVALID_ARGUMENT for an address or for TLS files that cannot be.

@@ -91,6 +91,10 @@ class SimTransport final : public WorkerTransport {
     });
   }
 
+  void EndAsking() override {
+    while (!fleet_->asks_.empty()) fleet_->EndAsk(fleet_->asks_.begin()->first, Cancelled("asking has ended"));
+  }
+
  private:
   // `there` happens at the worker, when it is asked.
   void Ask(

@@ -228,6 +228,7 @@ class Simulation {
     WorkerBackendOptions options;
     options.clock = &world_.clock();
     options.calls_per_worker_max = 3;
+    options.breaker = {.failures = 2, .window = 6, .window_failures = 3, .pause_ns = 4 * kSimSecond};
     options.request_prefix = fmt::format("{}-", life_);
     backend_ = std::make_unique<WorkerDispatcher>(MembersNow(), std::move(addresses), options, fleet_.Connect());
     switchboard_ = std::make_unique<SimSwitchboard>(backend_.get(), &witness_, &fleet_);
