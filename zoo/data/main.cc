@@ -21,6 +21,7 @@ struct Arguments {
   uint64_t seed = 0;
   uint64_t count = 1000;
   std::string roles_directory = "graphs/roles";
+  std::string checks = "results";
   std::string drafts;
   bool list = false;
 };
@@ -44,6 +45,10 @@ absl::StatusOr<WriterOptions> OptionsOf(const Arguments& a) {
   const auto split = benchmark::SplitNamed(a.split);
   if (!split.has_value()) return InvalidArgument("--split {}: train, development and test are known", a.split);
   options.split = *split;
+  if (a.checks != "results" && a.checks != "steps") {
+    return InvalidArgument("--checks {}: results and steps are known", a.checks);
+  }
+  options.checks = a.checks == "steps" ? Checks::kSteps : Checks::kResults;
   char end = 0;
   const int read =
       std::sscanf(a.difficulty.c_str(), "%d-%d%c", &options.difficulty_low, &options.difficulty_high, &end);
@@ -125,6 +130,11 @@ int main(int argc, char** argv) {
   app.add_option("--split", a.split, "train, development or test")->capture_default_str();
   app.add_option("--difficulty", a.difficulty, "1 to 10, or a range")->capture_default_str();
   app.add_option("--roles-dir", a.roles_directory, "The project's graphs/roles")->capture_default_str();
+  app.add_option(
+         "--checks", a.checks,
+         "What verifiers write of a step before they say ok or wrong: results, or whole steps, which critics then "
+         "write too")
+      ->capture_default_str();
   app.add_option(
       "--drafts", a.drafts,
       "JSONL {\"id\", \"text\"}: what models wrote for problems of earlier documents; documents of --role are "

@@ -49,6 +49,35 @@ std::string RightAt(const Case& c, int64_t step) {
   return fmt::format("the answer should be {}", c.answer);
 }
 
+// A word for each draft about this line, the answer's being the last.
+void AppendMarks(std::span<const Draft> drafts, int64_t line, std::string* out) {
+  for (const Draft& draft : drafts) {
+    const bool before = draft.wrong_step == 0 || line < draft.wrong_step;
+    *out += before ? " ok" : line == draft.wrong_step ? " wrong" : " -";
+  }
+  *out += '\n';
+}
+
+// Lines until every draft has been found wrong.
+std::string ChecksText(const Case& c, std::span<const Draft> drafts, Checks checks) {
+  const auto steps = static_cast<int64_t>(c.right.steps.size());
+  int64_t last = 0;
+  for (const Draft& draft : drafts) {
+    last = std::max(last, draft.wrong_step == 0 ? steps + 1 : std::min(draft.wrong_step, steps + 1));
+  }
+  std::string text;
+  for (int64_t i = 1; i <= last; ++i) {
+    if (i > steps) {
+      fmt::format_to(std::back_inserter(text), "Answer: {}", c.answer);
+    } else {
+      const benchmark::Step& step = c.right.steps[static_cast<size_t>(i) - 1];
+      fmt::format_to(std::back_inserter(text), "{}: {}", i, checks == Checks::kSteps ? step.text : step.result);
+    }
+    AppendMarks(drafts, i, &text);
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string ProblemId::ToString() const { return fmt::format("{}/{}/{}/{}", family->name, difficulty, seed, stream); }
@@ -108,8 +137,8 @@ std::string PlanText(const Case& c) {
   return text;
 }
 
-std::string CritiqueText(const Case& c, const std::vector<Draft>& drafts) {
-  std::string text;
+std::string CritiqueText(const Case& c, const std::vector<Draft>& drafts, Checks checks) {
+  std::string text = checks == Checks::kSteps ? ChecksText(c, drafts, checks) : std::string();
   for (size_t i = 0; i < drafts.size(); ++i) {
     const int64_t step = drafts[i].wrong_step;
     fmt::format_to(std::back_inserter(text), "{}Draft {}: {}.", i == 0 ? "" : "\n", i + 1,
@@ -118,28 +147,18 @@ std::string CritiqueText(const Case& c, const std::vector<Draft>& drafts) {
   return text;
 }
 
-std::string FalseCritique(const Case& c, const Draft& draft, Dice& dice) {
-  if (draft.wrong_step != 0) return "Draft 1: no mistake.";
-  const benchmark::Worked wrong = benchmark::WorkWrongly(c.problem, c.right, dice);
-  const Draft other = Compare(c, benchmark::SolutionText(wrong));
-  const auto index = static_cast<size_t>(other.wrong_step) - 1;
-  if (index >= wrong.steps.size()) return fmt::format("Draft 1: the answer should be {}.", wrong.answer);
-  return fmt::format("Draft 1: step {} should be {}.", index + 1, wrong.steps[index].text);
+std::string FalseCritique(const Case& c, const Draft& draft, Checks checks, Dice& dice) {
+  if (draft.wrong_step != 0) return CritiqueText(c, {{.text = c.solution}}, checks);
+  Case mistaken = c;  // whose author takes his slip for right
+  mistaken.right = benchmark::WorkWrongly(c.problem, c.right, dice);
+  mistaken.answer = fmt::format("{}", mistaken.right.answer);
+  Draft blamed = Compare(c, benchmark::SolutionText(mistaken.right));
+  return CritiqueText(mistaken, {std::move(blamed)}, checks);
 }
 
-std::string VerificationText(const Case& c, const Draft& draft) {
+std::string VerificationText(const Case& c, const Draft& draft, Checks checks) {
   CONCLAVE_CHECK(draft.right == (draft.wrong_step == 0));
-  std::string text;
-  const auto out = std::back_inserter(text);
-  const auto wrong = static_cast<size_t>(draft.wrong_step);  // from 1
-  for (size_t i = 0; i < c.right.steps.size() && (wrong == 0 || i < wrong); ++i) {
-    fmt::format_to(out, "{}: {} {}\n", i + 1, c.right.steps[i].result, i + 1 == wrong ? "wrong" : "ok");
-  }
-  if (wrong == 0 || wrong > c.right.steps.size()) {
-    fmt::format_to(out, "Answer: {} {}\n", c.answer, wrong == 0 ? "ok" : "wrong");
-  }
-  text += wrong == 0 ? "VERDICT: accept" : "VERDICT: reject";
-  return text;
+  return ChecksText(c, {&draft, 1}, checks) + (draft.right ? "VERDICT: accept" : "VERDICT: reject");
 }
 
 }  // namespace conclave::zoo

@@ -48,12 +48,19 @@ Draft MakeDraft(const Case& c, bool right, benchmark::Dice& dice);
 
 // "1. what to do" lines.
 std::string PlanText(const Case& c);
-// "Draft 1: step 2 should be 42 * 3 = 126." or "Draft 1: no mistake.", one line for each draft.
-std::string CritiqueText(const Case& c, const std::vector<Draft>& drafts);
+// What of a step a check writes out before it says whether the step is right.
+enum class Checks {
+  kResults,  // its result: "2: 126 wrong"
+  kSteps,    // the whole step as it should be: "2: 42 * 3 = 126 wrong". Who can solve can check so
+};
+
+// "Draft 1: step 2 should be 42 * 3 = 126." or "Draft 1: no mistake.", one line for each draft; with kSteps after the
+// checks of all drafts, step by step: "2: 42 * 3 = 126 wrong ok -", "-" where a step before was wrong.
+std::string CritiqueText(const Case& c, const std::vector<Draft>& drafts, Checks checks);
 // A critique of one draft that is mistaken: praises a wrong draft, or finds a mistake in a right step.
-std::string FalseCritique(const Case& c, const Draft& draft, benchmark::Dice& dice);
-// "1: 42 ok" for every step up to the first wrong one, "2: 126 wrong", then the verdict. The draft's answer is right
-// exactly if no line of it differs (REQUIRES).
-std::string VerificationText(const Case& c, const Draft& draft);
+std::string FalseCritique(const Case& c, const Draft& draft, Checks checks, benchmark::Dice& dice);
+// The check of every step up to the first wrong one, "1: 42 ok", "2: 126 wrong", then the verdict. The draft's answer
+// is right exactly if no line of it differs (REQUIRES).
+std::string VerificationText(const Case& c, const Draft& draft, Checks checks);
 
 }  // namespace conclave::zoo

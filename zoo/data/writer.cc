@@ -90,10 +90,12 @@ std::vector<Seen> SeenDrafts(const std::vector<Draft>& drafts, bool anonymous, D
 }
 
 // One's own draft, then the critique. Where there are more drafts, one's own is any of them.
-std::vector<Seen> SeenCritique(const Case& c, const std::vector<Draft>& drafts, Dice& dice) {
+std::vector<Seen> SeenCritique(const Case& c, const std::vector<Draft>& drafts, Checks checks, Dice& dice) {
   const auto own = static_cast<size_t>(dice.Between(0, static_cast<int64_t>(drafts.size()) - 1));
-  std::string critique = CritiqueText(c, drafts);
-  if (drafts.size() == 1 && dice.Between(0, 99) < kFalseCritiques) critique = FalseCritique(c, drafts[own], dice);
+  std::string critique = CritiqueText(c, drafts, checks);
+  if (drafts.size() == 1 && dice.Between(0, 99) < kFalseCritiques) {
+    critique = FalseCritique(c, drafts[own], checks, dice);
+  }
   return {{"draft", MemberName(dice.Between(1, kMembers)), drafts[own].text},
           {"critique", MemberName(dice.Between(1, kMembers)), std::move(critique)}};
 }
@@ -176,20 +178,21 @@ absl::StatusOr<Document> Writer::Fill(Part part, const Case& c, std::vector<Draf
       break;
     case Part::kRepair:
     case Part::kReviser:
-      seen = SeenCritique(c, drafts, dice);
+      seen = SeenCritique(c, drafts, options_.checks, dice);
       break;
     case Part::kPlanner:
       document.completion = PlanText(c);
       break;
     case Part::kCritic:
       seen = SeenDrafts(drafts, /*anonymous=*/true, dice);
-      document.completion = CritiqueText(c, drafts);
+      document.completion = CritiqueText(c, drafts, options_.checks);
       break;
     case Part::kVerifier:
     case Part::kJudge:
       candidate = drafts[0].text;
       document.label = drafts[0].right ? "accept" : "reject";
-      document.completion = part == Part::kJudge ? (drafts[0].right ? "Yes" : "No") : VerificationText(c, drafts[0]);
+      document.completion =
+          part == Part::kJudge ? (drafts[0].right ? "Yes" : "No") : VerificationText(c, drafts[0], options_.checks);
   }
   ASSIGN_OR_RETURN(document.messages, prompts_.Render(part, c.problem.question, seen, candidate));
   return document;

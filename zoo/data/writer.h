@@ -19,6 +19,7 @@ struct WriterOptions {
   uint64_t seed = 0;
   benchmark::Split split = benchmark::Split::kTrain;
   int difficulty_low = 1, difficulty_high = 10;
+  Checks checks = Checks::kResults;
 };
 
 class Writer {

@@ -133,7 +133,7 @@ Scene SomeScene() {
   // A wrong draft whose equations hold, as the reflect graph would show those that do not.
   do scene.draft = MakeDraft(scene.c, false, dice);
   while (!orchestrator::CheckArithmetic(scene.draft.text).wrong.empty());
-  scene.critique = CritiqueText(scene.c, {scene.draft});
+  scene.critique = CritiqueText(scene.c, {scene.draft}, Checks::kSteps);
   return scene;
 }
 
@@ -284,6 +284,68 @@ TEST(ZooDocuments, OfWhatModelsWrote) {
     EXPECT_THAT((**critique).wrong_steps, ::testing::ElementsAre(2));
   }
   EXPECT_FALSE(writer.MakeOf(Part::kSolver, c, {broken}, 0)->has_value());
+}
+
+// A case of two steps, by hand.
+Case TwoSteps() {
+  Case c = SomeCase();
+  c.right.steps = {{"4 + 5 = 9", "9"}, {"9 * 2 = 18", "18"}};
+  c.answer = "18";
+  return c;
+}
+
+TEST(ZooDocuments, ChecksOfWholeSteps) {
+  const Case c = TwoSteps();
+  const Draft right, first{"x", false, 1}, second{"y", false, 2}, answer{"z", false, 3};
+  EXPECT_EQ(VerificationText(c, right, Checks::kSteps),
+            "1: 4 + 5 = 9 ok\n2: 9 * 2 = 18 ok\nAnswer: 18 ok\nVERDICT: accept");
+  EXPECT_EQ(VerificationText(c, second, Checks::kSteps), "1: 4 + 5 = 9 ok\n2: 9 * 2 = 18 wrong\nVERDICT: reject");
+  EXPECT_EQ(VerificationText(c, answer, Checks::kResults), "1: 9 ok\n2: 18 ok\nAnswer: 18 wrong\nVERDICT: reject");
+  EXPECT_EQ(CritiqueText(c, {first, second}, Checks::kSteps),
+            "1: 4 + 5 = 9 wrong ok\n2: 9 * 2 = 18 - wrong\n"
+            "Draft 1: step 1 should be 4 + 5 = 9.\nDraft 2: step 2 should be 9 * 2 = 18.");
+  EXPECT_EQ(CritiqueText(c, {right, answer}, Checks::kSteps),
+            "1: 4 + 5 = 9 ok ok\n2: 9 * 2 = 18 ok ok\nAnswer: 18 ok wrong\n"
+            "Draft 1: no mistake.\nDraft 2: the answer should be 18.");
+  EXPECT_EQ(CritiqueText(c, {right, answer}, Checks::kResults),
+            "Draft 1: no mistake.\nDraft 2: the answer should be 18.");
+}
+
+// A mistaken critic checks as he believes: his words about the draft are those of his checks.
+TEST(ZooDocuments, MistakenCritiquesAgreeWithTheirChecks) {
+  for (uint64_t stream = 0; stream < 50; ++stream) {
+    const Case c = SomeCase(stream);
+    benchmark::Dice dice(3, stream);
+    const std::string praise = FalseCritique(c, MakeDraft(c, false, dice), Checks::kSteps, dice);
+    EXPECT_EQ(praise, CritiqueText(c, {MakeDraft(c, true, dice)}, Checks::kSteps));
+    const std::string blame = FalseCritique(c, MakeDraft(c, true, dice), Checks::kSteps, dice);
+    const size_t mark = blame.find(" wrong\n");
+    ASSERT_NE(mark, std::string::npos) << blame;
+    const size_t line = blame.rfind('\n', mark) + 1;  // npos + 1 is 0
+    const size_t colon = blame.find(": ", line);
+    const std::string step = blame.substr(line, colon - line);
+    const std::string believed = blame.substr(colon + 2, mark - colon - 2);
+    EXPECT_EQ(blame.substr(mark + 7), step == "Answer" ? fmt::format("Draft 1: the answer should be {}.", believed)
+                                                       : fmt::format("Draft 1: step {} should be {}.", step, believed));
+    EXPECT_THAT(c.solution, Not(HasSubstr(". " + believed + "\n")));
+  }
+}
+
+TEST(ZooDocuments, ChecksAreAnOption) {
+  WriterOptions options = AllFamilies();
+  options.parts = {Part::kVerifier};
+  const Writer results = MakeWriter(options);
+  options.checks = Checks::kSteps;
+  const Writer steps = MakeWriter(options);
+  for (uint64_t i = 0; i < 20; ++i) {
+    const auto a = results.Make(i), b = steps.Make(i);
+    ASSERT_OK(a);
+    ASSERT_OK(b);
+    EXPECT_EQ(a->messages[1].content, b->messages[1].content);  // of the same candidate
+    const auto id = ProblemId::Parse(b->id);
+    ASSERT_OK(id);
+    EXPECT_THAT(b->completion, StartsWith("1: " + MakeCase(*id).right.steps[0].text + " "));
+  }
 }
 
 TEST(ZooDocuments, JsonIsReadBack) {

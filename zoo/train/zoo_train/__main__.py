@@ -14,14 +14,14 @@ import torch
 
 from . import stages
 from .cards import write_cards
-from .plans import PROFILES, with_tokens
-from .pool import read_source
+from .plans import PROFILES, with_rates, with_tokens
+from .pool import CHECKS, read_source
 from .report import print_report
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="zoo_train", description=__doc__)
-    parser.add_argument("stage", choices=("all", "data", "train", "evaluate", "verdicts", "report"))
+    parser.add_argument("stage", choices=("all", "data", "train", "evaluate", "verdicts", "gather", "report"))
     parser.add_argument("models", nargs="*", help="for train, evaluate and verdicts: names of the profile's models")
     parser.add_argument("--data-program", required=True, nargs="+", help="conclave-zoo-data, with leading arguments")
     parser.add_argument("--out", required=True, type=Path)
@@ -33,6 +33,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--sequential", action="store_true", help="one model at a time on a GPU too")
     parser.add_argument("--processes", type=int, default=2, help="that make data")
     parser.add_argument("--tokenizer", type=Path, help="a model's directory; its tokenizer is taken, none is trained")
+    parser.add_argument("--from", type=Path, dest="start", help="of a profile that goes on: a folder of trained models")
+    parser.add_argument("--into", type=Path, help="for gather: the --out of the run whose models went on")
+    parser.add_argument("--checks", choices=CHECKS, help="what verifiers and critics write out; default: the profile's")
+    parser.add_argument("--rates", default="", help="of matrices, other than the profile's: m18=0.002; the others' with them")
     parser.add_argument("--documents", type=int, help="in the pool; default: the profile's")
     parser.add_argument("--tokens", default="", help="budgets other than the profile's: members=1e8,mixture=1e8")
     parser.add_argument("--difficulty", default="", help="other than recommended: chain=3-9,sorting=4-8")
@@ -48,6 +52,7 @@ def pairs(text: str) -> dict[str, str]:
 
 def run_of(args: argparse.Namespace) -> stages.Run:
     profile = with_tokens(PROFILES[args.profile], {k: int(float(v)) for k, v in pairs(args.tokens).items()})
+    profile = with_rates(profile, {k: float(v) for k, v in pairs(args.rates).items()})
     if args.documents:
         profile = stages.replace(profile, documents=args.documents)
     device = torch.device(args.device)
@@ -60,9 +65,10 @@ def run_of(args: argparse.Namespace) -> stages.Run:
         torch.utils.deterministic.fill_uninitialized_memory = False
         torch.backends.cuda.matmul.allow_tf32 = False
         stages.without_mixed_order_reductions()
-    return stages.Run(profile, read_source(args.data_program, pairs(args.difficulty)), args.out, args.seed, device,
+    checks = args.checks or (profile.roles.checks if profile.roles else CHECKS[0])
+    return stages.Run(profile, read_source(args.data_program, pairs(args.difficulty), checks), args.out, args.seed, device,
                       device.type == "cuda" and not args.eager, args.processes, deadline, args.bundle,
-                      args.tokenizer)
+                      args.tokenizer, args.start)
 
 
 def train_and_evaluate(run: stages.Run, names: list[str]) -> int:
@@ -119,6 +125,12 @@ def main(argv: list[str]) -> int:
     if args.stage in ("evaluate", "verdicts"):
         for name in args.models:
             stages.ask_verifiers(run, run.profile.model(name))
+    if args.stage == "gather":
+        if args.into is None:
+            raise ValueError("gather needs --into, the folder of the run whose models went on")
+        stages.gather(run, args.into)
+    if args.stage == "all" and not run.profile.lanes:
+        raise ValueError(f"profile {run.profile.name} trains models by name: data, then train NAME..")
     if args.stage == "all":
         status = run_lanes(run, argv, args.sequential or run.device.type != "cuda")
     if args.stage in ("all", "report"):

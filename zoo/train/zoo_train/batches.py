@@ -15,7 +15,7 @@ from .shapes import Shape
 # A judge's answer is one word: such a document counts as if it had this many tokens, or it would hardly be learned.
 TOKENS_COUNTED_MIN = 16
 PROMPT_WEIGHT = 0.1  # of a prompt's tokens: who predicts a candidate's steps while reading is surprised by wrong ones
-CRITIC_WEIGHT = 3.0  # of a critic's tokens
+CRITIC_WEIGHT = 3.0  # of a critic's tokens, unless a plan says otherwise
 # A verifier decides in its last lines ("2: 126 wrong", "VERDICT: reject"): these tokens count more.
 VERDICT_TOKENS, VERDICT_WEIGHT = 16, 6.0
 PADDED_TO = 64  # tokens: sequences of these lengths and less go as one group where attention needs equal lengths
@@ -33,13 +33,16 @@ class Batcher:
     """`mixes` [G, families]: how probable each family is for each member. `tokens` per member and step."""
 
     def __init__(self, pool: Pool, mixes: np.ndarray, tokens: int, seed: int, shape: Shape, device: torch.device,
-                 identities: list[int] | None = None):
+                 identities: list[int] | None = None, critic_weight: float = CRITIC_WEIGHT):
         if mixes.shape[1] != len(pool.families):
             raise ValueError(f"mixes name {mixes.shape[1]} families, the pool has {len(pool.families)}")
         self.pool, self.mixes, self.tokens, self.seed, self.device = pool, mixes, tokens, seed, device
-        self.members = mixes.shape[0]
+        self.members, self.critic_weight = mixes.shape[0], critic_weight
         self.identities = identities or list(range(self.members))
         self.by_family = [np.flatnonzero(pool.family == i) for i in range(len(pool.families))]
+        none = [f for i, f in enumerate(pool.families) if not len(self.by_family[i]) and mixes[:, i].any()]
+        if none:
+            raise ValueError(f"the pool has no document of {none}; make it of more documents")
         mean = np.array([pool.length[ids].mean() if len(ids) else 1.0 for ids in self.by_family])
         self.draws = int(1.6 * tokens / float((mixes * mean).sum(1).min())) + 64
         self.sizes = np.array([len(ids) for ids in self.by_family])
@@ -74,7 +77,7 @@ class Batcher:
         prompt = np.where(real, pool.prompt[ids], self.longest + 1)
         role = pool.role[ids]
         counted = np.maximum(TOKENS_COUNTED_MIN / np.maximum(pool.length[ids] - pool.prompt[ids], 1), 1.0)
-        counted = np.where(role == ROLES.index("critic"), counted * CRITIC_WEIGHT, counted)
+        counted = np.where(role == ROLES.index("critic"), counted * self.critic_weight, counted)
         tail = np.where(role == ROLES.index("verifier"), VERDICT_TOKENS, 0)
         table = np.stack([length, start, prompt, (counted * 1024).astype(np.int64), tail]).reshape(5, -1)
         device_table = torch.from_numpy(table).to(self.device, non_blocking=True)

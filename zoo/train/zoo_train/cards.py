@@ -42,7 +42,21 @@ def _percent(value: float) -> str:
     return f"{100 * value:.0f} %"
 
 
-def _facts(run: "stages.Run", model: Model, record: dict, evaluation: dict, member: int) -> list[tuple[str, str]]:
+def _taught(then: list[dict | None] | None, before: int, member: int) -> list[tuple[str, str]]:
+    """Of a later stage, after one of `before` tokens."""
+    rows, record = [], then[member] if then else None
+    while record:
+        plan, seen = record["plan"], ", ".join(f"{100 * v:.0f} % {k}" for k, v in record["seen"].items())
+        rows.append(("then taught roles", f"{record['tokens_per_member']:,} tokens more "
+                     f"({100 * record['tokens_per_member'] / before:.1f} % of the first stage's) in {record['steps_done']:,} steps: "
+                     f"{seen}, the rest all other roles; verifiers and critics write whole steps out; Muon "
+                     f"{plan['matrix_rate']}, AdamW {plan['adam_rate']}, linear to 0; seed {record['seed']}; "
+                     f"{record['seconds']:.0f} s, {record['device']}, PyTorch {record['torch']}"))
+        record = record.get("before")
+    return rows[::-1]
+
+
+def _facts(run: "stages.Run", model: Model, record: dict, then: list[dict] | None, member: int) -> list[tuple[str, str]]:
     shape, plan, data = record["shape"], record["plan"], json.loads((run.folder / "data.json").read_text("utf-8"))
     facts = [("shape", f"{shape['family']}: {shape['layers']} layers, width {shape['hidden']}, {shape['heads']} heads, "
               f"vocabulary {shape['vocab']}, context {shape['context']}"),
@@ -59,6 +73,7 @@ def _facts(run: "stages.Run", model: Model, record: dict, evaluation: dict, memb
               ("final loss", f"{record['loss'][member]:.4f} nats per token"),
               ("trained on", f"{record['device']}, {record['seconds']:.0f} s"
                + (f", all {model.members} members at once" if model.members > 1 else "") + f"; PyTorch {record['torch']}")]
+    facts += _taught(then, record["tokens_per_member"], member)
     if "own" in record:
         facts.insert(0, ("own families", ", ".join(record["own"][member]) + " (60 % of its documents; 40 % are of all "
                          "families alike)"))
@@ -79,7 +94,11 @@ def _checks(verdicts: dict | None, member: int, several: bool) -> list[tuple[str
              f"{_percent(mine['names_most'])}; the best constant guess: {_percent(mine['constant_guess'])}")]
 
 
-def _skills(evaluation: dict, member: int, several: bool) -> list[tuple[str, str]]:
+def _of(summary: dict, name: str, member: int) -> float | None:
+    return summary[name][member] if name in summary else None
+
+
+def _skills(evaluation: dict, member: int, several: bool, written_out: bool) -> list[tuple[str, str]]:
     summary, rows = evaluation["summary"], []
     for role in ("judge", "verifier"):
         if f"{role}_auc_all" in summary:
@@ -88,8 +107,13 @@ def _skills(evaluation: dict, member: int, several: bool) -> list[tuple[str, str
                 text += f", {summary[f'{role}_auc_own'][member]:.3f} on its own"
             rows.append((role, text))
     if "critic_accuracy" in summary:
-        rows.append(("critic, in one line", f"names the first wrong step (or that there is none) in {_percent(summary['critic_accuracy'][member])}; "
-                     f"the best constant guess: {_percent(evaluation['critic_constant_guess'])}"))
+        text = f"names the first wrong step (or that there is none) in {_percent(summary['critic_accuracy'][member])}"
+        if several and _of(summary, "critic_accuracy_own", member) is not None:
+            text += f", on its own families in {_percent(summary['critic_accuracy_own'][member])}"
+        if _of(summary, "critic_accuracy_wrong", member) is not None:
+            text += f", where a step is wrong in {_percent(summary['critic_accuracy_wrong'][member])}"
+        rows.append(("critic" if written_out else "critic, in one line",
+                     f"{text}; the best constant guess: {_percent(evaluation['critic_constant_guess'])}"))
     if "consolidate_accuracy" in summary:
         rows.append(("consolidation", f"right after seeing drafts of others: {_percent(summary['consolidate_accuracy'][member])}"))
     if "routing" in evaluation:
@@ -113,17 +137,19 @@ def _shortfalls(evaluation: dict, verdicts: dict | None, member: int, several: b
             out.append(f"{says}: AUC {value:.2f}{' on its own families' if several else ''}, {AUC_WANTED} was wanted.")
     guess = evaluation["critic_constant_guess"]
     if "critic_accuracy" in summary and summary["critic_accuracy"][member] <= guess:
-        out.append("As a critic who answers in one line it does no better than always naming the same step.")
+        out.append("As a critic it does no better than always naming the same step.")
     if checks["names_greedy"] <= checks["constant_guess"]:
         out.append("Nor when it writes the check of every step out.")
     return out
 
 
-def card(run: "stages.Run", model: Model, record: dict, evaluation: dict, verdicts: dict | None, member: int) -> str:
+def card(run: "stages.Run", model: Model, record: dict, evaluation: dict, verdicts: dict | None,
+         then: list[dict] | None, member: int) -> str:
+    """`then`: what a later stage did to each member."""
     several = model.members > 1
     accuracy = evaluation["accuracy"][member]
     out = HEADER.format(title=stages.export_name(model, member), what=model.what[0].upper() + model.what[1:])
-    facts = _facts(run, model, record, evaluation, member) + _skills(evaluation, member, several)
+    facts = _facts(run, model, record, then, member) + _skills(evaluation, member, several, bool(then and then[member]))
     for name, value in facts + _checks(verdicts, member, several):
         out += f"| {name} | {value} |\n"
     out += f"\nSolver, at most {NEW_TOKENS['solver']} tokens, {evaluation['items']['solver'] // len(accuracy)} items a family, "
@@ -184,8 +210,8 @@ def index(read: list[tuple[Model, dict, dict, dict | None]]) -> str:
 
 Hugging Face directories in bf16 (safetensors, tokenizer, chat template, card), made by `zoo/train`. Figures are of the
 development split, which shares no question with training; where there are own families, verifier, judge and check are on
-those. "of several": the mean of 16 verdicts at temperature 1. "critic right": names the first wrong step in one line; "check
-right": by writing the check of every step out. `sha256sum -c SHA256SUMS` checks the files.
+those. "of several": the mean of 16 verdicts at temperature 1. "critic right": names the first wrong step of a draft, all families; "check
+right": by the verifier's check of every step. `sha256sum -c SHA256SUMS` checks the files.
 
 | model | own families | right on own | elsewhere | on all | verifier AUC | of several | judge AUC | critic right | check right | loss | vote weight |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -220,12 +246,12 @@ def write_cards(run: "stages.Run") -> None:
         if not (folder / "evaluation.json").exists():
             continue
         record, evaluation = (json.loads((folder / f).read_text("utf-8")) for f in ("record.json", "evaluation.json"))
-        asked = folder / "verdicts.json"
-        verdicts = json.loads(asked.read_text("utf-8")) if asked.exists() else None
+        verdicts, then = (json.loads((folder / f).read_text("utf-8")) if (folder / f).exists() else None
+                          for f in ("verdicts.json", stages.ROLES_RECORD))
         read.append((model, record, evaluation, verdicts))
         for member in range(model.members):
             path = run.folder / "models" / stages.export_name(model, member) / "README.md"
-            path.write_text(card(run, model, record, evaluation, verdicts, member), encoding="utf-8")
+            path.write_text(card(run, model, record, evaluation, verdicts, then, member), encoding="utf-8")
     if read:
         (run.folder / "models" / "README.md").write_text(index(read), encoding="utf-8")
     stages.checksums(run.folder / "models")

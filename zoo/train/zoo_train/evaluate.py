@@ -17,7 +17,9 @@ from .shapes import CONTEXT, Shape
 from .tokenizer import encode_prompts
 
 NEW_TOKENS = {"solver": 400, "verifier": 220, "critic": 220, "judge": 4, "consolidate": 400}
-SEQUENCES_MAX = 20_000  # generated at once, over all members
+NEW_TOKENS_STEPS = NEW_TOKENS | {"verifier": 320, "critic": 320}  # where checks are of whole steps
+SEQUENCES_MAX = 20_000  # generated at once, over all members, on a GPU
+SEQUENCES_CPU = 192  # on a CPU, where prompts of other lengths cost more than small products do
 ACCEPT, REJECT, YES, NO = " accept", " reject", "Yes", "No"
 
 
@@ -29,7 +31,7 @@ def answer_of(text: str) -> str:
 
 def named_step(text: str) -> int:
     """The first draft's wrong step in a critic's words, 0 for "no mistake", -1 where neither is said."""
-    line = text.split("\n")[0]
+    line = next((x for x in text.split("\n") if x.startswith("Draft 1:")), text.split("\n")[0])
     found = re.search(r"[Ss]tep (\d+)", line)
     if found:
         return int(found.group(1))
@@ -61,7 +63,7 @@ class Results:
     difficulty: dict[str, np.ndarray] = field(default_factory=dict)
     correct: dict[str, np.ndarray] = field(default_factory=dict)  # of solver, consolidate, verifier, critic
     scores: dict[str, np.ndarray] = field(default_factory=dict)  # of judge and verifier: higher = accept
-    label: dict[str, np.ndarray] = field(default_factory=dict)
+    label: dict[str, np.ndarray] = field(default_factory=dict)  # of judge and verifier: accept; of critic: a step is wrong
     texts: dict[str, list[list[str]]] = field(default_factory=dict)
 
     def accuracy(self, role: str) -> np.ndarray:
@@ -101,16 +103,16 @@ def _verdict_scores(generated: Generated, texts: list[list[str]], tokenizer: Byt
 
 
 def evaluate(generator: Generator, documents: dict[str, list[dict]], families: tuple[str, ...],
-             tokenizer: ByteLevelBpe) -> Results:
+             tokenizer: ByteLevelBpe, new_tokens: dict[str, int] = NEW_TOKENS) -> Results:
     """`documents` per role; all members meet all of them."""
     results = Results(families)
     word = {w: tokenizer.encode(w)[0] for w in (ACCEPT, REJECT, YES, NO)}
     for role, docs in documents.items():
         watch = {"judge": (word[YES], word[NO]), "verifier": (word[ACCEPT], word[REJECT])}.get(role, ())
         prompts = encode_prompts(tokenizer, [d["messages"] for d in docs])
-        fits = sorted((len(p), i) for i, p in enumerate(prompts) if len(p) + NEW_TOKENS[role] <= CONTEXT)
+        fits = sorted((len(p), i) for i, p in enumerate(prompts) if len(p) + new_tokens[role] <= CONTEXT)
         docs, prompts = [docs[i] for _, i in fits], [prompts[i] for _, i in fits]
-        out = in_parts(generator, prompts, NEW_TOKENS[role], watch)
+        out = in_parts(generator, prompts, new_tokens[role], watch)
         texts = [[tokenizer.decode(out.ids(g, b)) for b in range(len(docs))] for g in range(generator.members)]
         results.texts[role] = texts
         results.family[role] = np.array([families.index(d["family"]) for d in docs])
@@ -119,6 +121,8 @@ def evaluate(generator: Generator, documents: dict[str, list[dict]], families: t
             results.label[role] = np.array([d["label"] == "accept" for d in docs])
             results.scores[role] = (_verdict_scores(out, texts, tokenizer) if role == "verifier" else
                                     (out.watched[:, :, 0, 0] - out.watched[:, :, 0, 1]).numpy())
+        elif role == "critic":
+            results.label[role] = np.array([d["wrong_step"] > 0 for d in docs])
         right = {"solver": lambda t, d: answer_of(t) == d["answer"], "consolidate": lambda t, d: answer_of(t) == d["answer"],
                  "critic": lambda t, d: named_step(t) == d["wrong_step"],
                  "verifier": lambda t, d: t.strip().endswith("VERDICT: " + d["label"]),
@@ -128,8 +132,9 @@ def evaluate(generator: Generator, documents: dict[str, list[dict]], families: t
 
 
 def in_parts(generator: Generator, prompts: list[list[int]], new_tokens: int, watch: tuple[int, ...]) -> Generated:
-    """Greedy text of many prompts, SEQUENCES_MAX at a time."""
-    size = max(1, SEQUENCES_MAX // generator.members)
+    """Greedy text of many prompts, some at a time."""
+    most = SEQUENCES_MAX if generator.device.type == "cuda" else SEQUENCES_CPU
+    size = max(1, most // generator.members)
     parts = [generator.greedy(prompts[i : i + size], new_tokens, watch) for i in range(0, len(prompts), size)]
     return Generated(*(torch.cat([getattr(p, name) for p in parts], dim=1) for name in ("tokens", "watched", "margin")))
 
@@ -156,18 +161,44 @@ def routing_by_family(shape: Shape, p: Parameters, bias: torch.Tensor, dtype: to
     return np.stack(parts)
 
 
-def group_summary(results: Results, own: list[tuple[str, ...]]) -> dict:
-    """The figures that the study turns on, of the group's answers."""
-    table = results.accuracy("solver")
-    mine = np.array([[f in o for f in results.families] for o in own])
-    correct = results.correct["solver"]
-    summary = {
-        "own_mean": float(np.mean([table[g][mine[g]].mean() for g in range(len(own))])),
-        "elsewhere_mean": float(np.mean([table[g][~mine[g]].mean() for g in range(len(own))])) if not mine.all() else 0.0,
+def own_mask(families: tuple[str, ...], own: list[tuple[str, ...]]) -> np.ndarray:
+    """[members, families]: is the family the member's own?"""
+    return np.array([[f in o for f in families] for o in own])
+
+
+def answers_summary(families: tuple[str, ...], table: np.ndarray, correct: np.ndarray, mine: np.ndarray) -> dict:
+    """`table` [members, families] of accuracies, `correct` [members, items]."""
+    members = range(len(table))
+    return {
+        "own_mean": float(np.mean([table[g][mine[g]].mean() for g in members])),
+        "elsewhere_mean": float(np.mean([table[g][~mine[g]].mean() for g in members])) if not mine.all() else 0.0,
         "best_member": float(correct.mean(1).max()), "mean_member": float(correct.mean()),
         "oracle": float(correct.any(0).mean()),
-        "best_by_family": {f: float(table[:, i].max()) for i, f in enumerate(results.families)},
+        "best_by_family": {f: float(table[:, i].max()) for i, f in enumerate(families)},
     }
+
+
+def with_member(families: tuple[str, ...], own: list[tuple[str, ...]], group: dict, correct: list[list[int]], place: int,
+                evaluation: dict, its_correct: list[int]) -> None:
+    """Puts one member's evaluation, made alone, in its place in `group`'s and in `correct` [members][solver's items]."""
+    if len(its_correct) != len(correct[place]):
+        raise ValueError(f"member {place + 1} answered {len(its_correct)} items, the group {len(correct[place])}")
+    correct[place] = its_correct
+    group["accuracy"][place] = evaluation["accuracy"][0]
+    for family, by_difficulty in evaluation["by_difficulty"].items():
+        for difficulty, values in by_difficulty.items():
+            group["by_difficulty"][family][difficulty][place] = values[0]
+    for name, values in evaluation["summary"].items():
+        if isinstance(values, list):
+            group["summary"].setdefault(name, [None] * len(correct))[place] = values[0]
+    table = np.array([[row[f] for f in families] for row in group["accuracy"]])
+    group["summary"] |= answers_summary(families, table, np.array(correct, bool), own_mask(families, own))
+
+
+def group_summary(results: Results, own: list[tuple[str, ...]]) -> dict:
+    """The figures that the study turns on, of the group's answers."""
+    mine = own_mask(results.families, own)
+    summary = answers_summary(results.families, results.accuracy("solver"), results.correct["solver"], mine)
     for role in ("judge", "verifier"):
         if role in results.scores:
             values = [results.auc(role, g, [results.families.index(f) for f in o]) for g, o in enumerate(own)]
@@ -176,4 +207,10 @@ def group_summary(results: Results, own: list[tuple[str, ...]]) -> dict:
     for role in ("critic", "consolidate"):
         if role in results.correct:
             summary[f"{role}_accuracy"] = [round(float(v), 4) for v in results.correct[role].mean(1)]
+    if "critic" in results.correct:
+        summary["critic_accuracy_wrong"] = [round(float(v), 4)
+                                            for v in results.correct["critic"][:, results.label["critic"]].mean(1)]
+        summary["critic_accuracy_own"] = [
+            round(float(results.correct["critic"][g, np.isin(results.family["critic"], np.flatnonzero(mine[g]))].mean()), 4)
+            for g in range(len(own))]
     return summary

@@ -17,7 +17,8 @@ from .model import Decoder, Parameters, attend, heads_gqa, heads_mla, project, r
 from .shapes import Shape
 from .tokenizer import END_ID, PAD_ID
 
-CHECK_EVERY = 16  # steps between looks at whether all have ended
+CHECK_EVERY = 16  # steps between looks at who has ended
+SHRINK_AT = 0.75  # part of the rows that may remain before those that have ended are put away
 
 
 @dataclass
@@ -129,8 +130,14 @@ class Generator:
                 logp = logits[..., list(watch)] - torch.logsumexp(logits, -1, keepdim=True)
                 watched[:, rows, at] = torch.where(live[:, None], logp, watched[:, rows, at])
             ended |= live & (chosen == END_ID) | (place >= new_tokens)
-            if t % CHECK_EVERY == 0 and bool(ended.all()):
-                break
-            given = forced[:, min(t + 1, longest - 1)].expand(g, b)
+            given = forced[:, min(t + 1, longest - 1)].expand(g, -1)
             token = torch.where(place < 0, given, chosen)
+            if t % CHECK_EVERY == 0:
+                left = torch.nonzero(~ended.all(0)).flatten()
+                if not len(left):
+                    break
+                if len(left) <= len(rows) * SHRINK_AT:
+                    caches = [tuple(c.unflatten(0, (g, -1))[:, left].flatten(0, 1) for c in pair) for pair in caches]
+                    rows, length, forced, token, ended = (x[..., left] for x in (rows, length, forced.T, token, ended))
+                    forced = forced.T
         return Generated(out.cpu(), watched.cpu(), margin.cpu())

@@ -28,12 +28,12 @@ def specialities(families: tuple[str, ...], members: int, seed: int) -> list[tup
     return own
 
 
-def mixes_of(families: tuple[str, ...], own: list[tuple[str, ...]]) -> np.ndarray:
+def mixes_of(families: tuple[str, ...], own: list[tuple[str, ...]], own_part: float = OWN_PART) -> np.ndarray:
     """[members, families], rows sum to 1."""
-    mixes = np.full((len(own), len(families)), (1 - OWN_PART) / len(families))
+    mixes = np.full((len(own), len(families)), (1 - own_part) / len(families))
     for member, mine in enumerate(own):
         for family in mine:
-            mixes[member, families.index(family)] += OWN_PART / len(mine)
+            mixes[member, families.index(family)] += own_part / len(mine)
     return mixes
 
 

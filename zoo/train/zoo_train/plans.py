@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from .batches import CRITIC_WEIGHT
+from .pool import ROLE_SHARES
 from .shapes import LARGE, MEMBER, MIXTURE, TINY_DENSE, TINY_MIXTURE, Shape
 from .trainer import Plan
 
@@ -19,11 +21,25 @@ class Model:
     adam_rate: float
     teacher: str = ""  # the student learns this model's distribution
     what: str = ""
+    place: int = 0  # of a model trained alone that is one of a group: which
+    group: int = 0  # and of how many; 0: of none
 
     def plan(self, seed: int) -> Plan:
         steps = max(2, self.tokens // self.tokens_per_step)
         return Plan(self.name, seed, self.members, self.tokens_per_step, steps, self.matrix_rate, self.adam_rate,
                     warmup_steps=min(200, steps // 10 + 1), distilled=0.9 if self.teacher else 0.0)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Of a later stage that teaches roles and rehearses the rest."""
+
+    shares: dict  # role -> its part of the pool's documents
+    seen: dict  # role -> its part of the documents that a model sees; the roles not named share what is left
+    own: dict  # role -> the part of its documents that is of a member's own families; default: mixes.OWN_PART
+    checks: str  # one of pool.CHECKS
+    critic_weight: float  # as batches.CRITIC_WEIGHT
+    group: "Model"  # whose members the models are that are trained alone
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,7 @@ class Profile:
     items: dict  # role -> evaluation documents per family
     models: tuple[Model, ...]
     lanes: tuple[tuple[str, ...], ...]  # trained side by side on a GPU, one after the other on a CPU
+    roles: "Roles | None" = None  # set: models go on from trained ones, to learn roles
     checks: int = 16  # that a verifier writes of one candidate, where it is asked several times
 
     def model(self, name: str) -> Model:
@@ -74,7 +91,34 @@ SMOKE = Profile(
     ),
     lanes=(("members",), ("mixture", "student")), checks=2)
 
-PROFILES = {p.name: p for p in (FULL, SMOKE)}
+# Of documents in the pool of a later stage: enough of a verifier's and a critic's that hardly one is seen twice.
+POOLED = {"verifier": 0.45, "critic": 0.30}
+# First what is taught counts most, and what was known is partly forgotten; then it is learned again beside the new.
+TEACH = {"verifier": 0.45, "critic": 0.30}
+SETTLE = {"verifier": 0.15, "critic": 0.10, "solver": 0.45}
+
+
+def _later(name: str, base: Profile, seen: dict, documents: int, tokens: int, tokens_per_step: int, rate: float,
+           critic_weight: float) -> Profile:
+    """Every member of the group goes on alone, so that each can have a budget of its own; and the mixture."""
+    left = {r: s for r, s in ROLE_SHARES.items() if r not in POOLED}
+    shares = {r: POOLED.get(r) or (1 - sum(POOLED.values())) * s / sum(left.values()) for r, s in ROLE_SHARES.items()}
+    group, mixture = base.model("members"), base.model("mixture")
+    budget = {"tokens": tokens, "tokens_per_step": tokens_per_step, "matrix_rate": rate, "adam_rate": rate / 4}
+    members = tuple(replace(group, name=f"m{i + 1:02d}", members=1, place=i, group=group.members, **budget)
+                    for i in range(group.members))
+    return replace(base, name=name, documents=documents, models=(*members, replace(mixture, **budget)), lanes=(),
+                   roles=Roles(shares, seen, {"verifier": 0.85}, "steps", critic_weight, group))
+
+
+LATER = (
+    _later("roles", FULL, TEACH, 240_000, 1_600_000, 4096, 0.006, CRITIC_WEIGHT),
+    _later("settle", FULL, SETTLE, 240_000, 1_000_000, 4096, 0.004, 1.0),
+    _later("roles-smoke", SMOKE, TEACH, 2400, 20 * 1024, 1024, 0.006, CRITIC_WEIGHT),
+    _later("settle-smoke", SMOKE, SETTLE, 2400, 10 * 1024, 1024, 0.004, 1.0),
+)
+
+PROFILES = {p.name: p for p in (FULL, SMOKE, *LATER)}
 
 
 def with_tokens(profile: Profile, tokens: dict[str, int]) -> Profile:
@@ -83,3 +127,11 @@ def with_tokens(profile: Profile, tokens: dict[str, int]) -> Profile:
         profile.model(name)
     models = tuple(replace(m, tokens=tokens.get(m.name, m.tokens)) for m in profile.models)
     return replace(profile, models=models)
+
+
+def with_rates(profile: Profile, rates: dict[str, float]) -> Profile:
+    """The profile with other rates of matrices, by model name; those of the rest in proportion."""
+    for name in rates:
+        profile.model(name)
+    scaled = lambda m, rate: replace(m, matrix_rate=rate, adam_rate=m.adam_rate * (rate / m.matrix_rate))  # noqa: E731
+    return replace(profile, models=tuple(scaled(m, rates[m.name]) if m.name in rates else m for m in profile.models))

@@ -26,6 +26,7 @@ ROLE_SHARES = {"solver": 0.30, "consolidate": 0.08, "prover": 0.05, "repair": 0.
 ROLES = tuple(ROLE_SHARES)
 SHARDS_OF_ROLE = 2  # of each family
 DIFFICULTY = "1-10"  # the whole dial
+CHECKS = ("results", "steps")  # what verifiers and critics write out: see the data program's --checks
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Source:
 
     program: tuple[str, ...]
     difficulties: tuple[tuple[str, str], ...]  # (family, "A-B"), sorted
+    checks: str = CHECKS[0]
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -41,7 +43,7 @@ class Source:
 
     def documents(self, family: str, role: str, split: str, seed: int, count: int) -> Iterator[dict]:
         command = [*self.program, "--family", family, "--role", role, "--seed", str(seed), "--count", str(count),
-                   "--split", split, "--difficulty", dict(self.difficulties)[family]]
+                   "--split", split, "--difficulty", dict(self.difficulties)[family], "--checks", self.checks]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -50,14 +52,14 @@ class Source:
                 raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
 
 
-def read_source(program: list[str], difficulties: dict[str, str]) -> Source:
+def read_source(program: list[str], difficulties: dict[str, str], checks: str = CHECKS[0]) -> Source:
     """Asks the program for its families; `difficulties` are by family, else DIFFICULTY."""
     listed = subprocess.run([*program, "--list"], check=True, stdout=subprocess.PIPE).stdout.decode()
     table = {family: DIFFICULTY for family in listed.split()}
     unknown = set(difficulties) - set(table)
     if unknown:
         raise ValueError(f"difficulties name unknown families {sorted(unknown)}; known: {sorted(table)}")
-    return Source(tuple(program), tuple(sorted((table | difficulties).items())))
+    return Source(tuple(program), tuple(sorted((table | difficulties).items())), checks)
 
 
 @dataclass
@@ -106,29 +108,30 @@ def _write_shard(source: Source, family: str, role: str, seed: int, count: int, 
             flush()
     flush()
     temporary = path + ".tmp.npz"
-    np.savez(temporary, tokens=np.concatenate(pieces), length=np.array([r[0] for r in rows], np.int32),
+    np.savez(temporary, tokens=np.concatenate([np.zeros(0, np.uint16), *pieces]), length=np.array([r[0] for r in rows], np.int32),
              prompt=np.array([r[1] for r in rows], np.int32), role=np.array([r[2] for r in rows], np.uint8))
     os.replace(temporary, path)
     return dropped
 
 
-def build_pool(source: Source, seed: int, documents: int, tokenizer: Path, folder: Path, processes: int) -> Pool:
-    """`documents` in all, the same number of each family, roles by ROLE_SHARES."""
+def build_pool(source: Source, seed: int, documents: int, tokenizer: Path, folder: Path, processes: int,
+               shares: dict[str, float]) -> Pool:
+    """`documents` in all, the same number of each family, roles by `shares`, which name all of ROLES."""
     folder.mkdir(parents=True, exist_ok=True)
     per_family = documents / len(source.families)
     stamp = folder / "pool.json"
-    wanted = json.dumps({"seed": seed, "per_family": per_family, "roles": ROLE_SHARES,
-                         "difficulties": source.difficulties})
+    wanted = json.dumps({"seed": seed, "per_family": per_family, "roles": shares, "difficulties": source.difficulties,
+                         "checks": source.checks})
     if stamp.exists() and stamp.read_text() != wanted:
         raise ValueError(f"{folder} holds a pool of other parameters; give another folder or remove it")
     stamp.write_text(wanted)
-    jobs = [(family, role, i) for role, share in sorted(ROLE_SHARES.items(), key=lambda r: -r[1])  # the longest first
+    jobs = [(family, role, i) for role, share in sorted(shares.items(), key=lambda r: -r[1])  # the longest first
             for family in source.families for i in range(SHARDS_OF_ROLE)]
     with ProcessPoolExecutor(processes) as executor:
         todo = []
         for family, role, i in jobs:
             path = shard_path(folder, family, role, i)
-            count = max(1, round(per_family * ROLE_SHARES[role] / SHARDS_OF_ROLE))
+            count = max(1, round(per_family * shares[role] / SHARDS_OF_ROLE))
             if not path.exists():
                 shard_seed = seed * 1000 + ROLES.index(role) * SHARDS_OF_ROLE + i
                 todo.append(executor.submit(_write_shard, source, family, role, shard_seed, count, str(tokenizer),

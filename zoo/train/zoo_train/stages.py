@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import tarfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -19,11 +20,12 @@ from . import evaluate as ev
 from .checkpoint_names import read_model, write_model
 from .generate import Generator
 from .mixes import everything, mixes_of, specialities
-from .model import Decoder
+from .model import Decoder, Parameters
 from .plans import Model, Profile
-from .pool import Pool, Source, build_pool, load_pool
+from .pool import ROLE_SHARES, Pool, Source, build_pool, load_pool
+from .roles import cells, mix
 from .tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
-from .trainer import Teacher, Trainer, trained_dtype
+from .trainer import Plan, Teacher, Trainer, trained_dtype
 from .verdicts import verdicts
 
 TOKENIZER_DOCUMENTS_PER_FAMILY = 400
@@ -42,13 +44,25 @@ class Run:
     deadline: float | None = None  # on time.monotonic
     bundle: Path | None = None  # where finished exports go as tar files
     tokenizer: Path | None = None  # a directory whose tokenizer is taken; else one is trained
+    start: Path | None = None  # the directories of the models that training goes on from, by name
 
     @property
     def families(self) -> tuple[str, ...]:
         return self.source.families
 
+    @property
+    def new_tokens(self) -> dict[str, int]:
+        return ev.NEW_TOKENS_STEPS if self.source.checks == "steps" else ev.NEW_TOKENS
+
     def own(self, model: Model) -> list[tuple[str, ...]]:
-        return specialities(self.families, model.members, self.seed)
+        """Of each member; empty for a model that specialises in nothing."""
+        if model.group:
+            return [specialities(self.families, model.group, self.seed)[model.place]]
+        return specialities(self.families, model.members, self.seed) if model.members > 1 else [()]
+
+    def known(self, model: Model) -> list[tuple[str, ...]]:
+        """As `own`, all families where there is no speciality."""
+        return [mine or self.families for mine in self.own(model)]
 
 
 def write_json(path: Path, value: object) -> None:
@@ -77,8 +91,9 @@ def make_data(run: Run) -> Pool:
     else:
         tokenizer = load_tokenizer(run.tokenizer)
     save_tokenizer(tokenizer, run.folder / "tokenizer")
+    roles = run.profile.roles
     pool = build_pool(run.source, run.seed, run.profile.documents, run.folder / "tokenizer", run.folder / "pool",
-                      run.processes)
+                      run.processes, roles.shares if roles else ROLE_SHARES)
     summary = pool.summary() | {"seconds": round(time.monotonic() - began, 1), "difficulties": run.source.difficulties}
     write_json(run.folder / "data.json", summary)
     return pool
@@ -150,9 +165,26 @@ def first_step(run: Run, trainer: Trainer) -> tuple[bool, bool]:
                   f"{'' if deterministic else 'not all '}deterministic, after: {error}", flush=True)
 
 
+def started(run: Run, model: Model, plan: Plan) -> tuple[Plan, tuple]:
+    """The weights that a model goes on from; the plan names them."""
+    if run.start is None:
+        raise ValueError(f"profile {run.profile.name} goes on from trained models; name their folder with --from")
+    folder = run.start / model.name
+    shape, p, bias = read_model(folder)
+    if shape != model.shape:
+        raise ValueError(f"{folder} has the shape {shape}, profile {run.profile.name} wants {model.shape}")
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    return replace(plan, start=digest, critic_weight=run.profile.roles.critic_weight), (p, bias)
+
+
 def train(run: Run, model: Model) -> Trainer:
     pool = load_pool(run.folder / "pool", run.families)
-    mixes = mixes_of(run.families, run.own(model)) if model.members > 1 else everything(run.families)
+    plan, start, own = model.plan(run.seed), None, run.own(model)
+    if run.profile.roles:
+        plan, start = started(run, model, plan)
+        pool, mixes = cells(pool, run.profile.roles), mix(run.families, own[0], run.profile.roles)
+    else:
+        mixes = mixes_of(run.families, own) if model.members > 1 else everything(run.families)
     teacher = None
     if model.teacher:
         shape, p, bias = read_model(run.folder / "models" / model.teacher)
@@ -160,11 +192,11 @@ def train(run: Run, model: Model) -> Trainer:
                           None if bias is None else bias.to(run.device), trained_dtype(run.device), run.compiled)
     # Other names than the members' generators: a single model sees its own order of documents.
     identities = None if model.members > 1 else [1000 + [m.name for m in run.profile.models].index(model.name)]
-    trainer = Trainer(model.shape, model.plan(run.seed), pool, mixes, run.folder / model.name, run.device,
-                      run.compiled, identities, teacher)
+    trainer = Trainer(model.shape, plan, pool, mixes, run.folder / model.name, run.device, run.compiled, identities,
+                      teacher, start)
     began = time.monotonic()
     deterministic, compiled = first_step(run, trainer)
-    half = model.plan(run.seed).steps // 2
+    half = plan.steps // 2
     if trainer.done < half and run.bundle:
         trainer.run(run.deadline, until=half)
         export(run, model, trainer)
@@ -178,8 +210,13 @@ def train(run: Run, model: Model) -> Trainer:
               "device": torch.cuda.get_device_name() if run.device.type == "cuda" else platform.processor() or "cpu",
               "torch": torch.__version__, "seed": run.seed, "deterministic": deterministic, "compiled": compiled,
               "families": list(run.families), "difficulties": run.source.difficulties}
-    if model.members > 1:
-        record["own"] = run.own(model)
+    if run.profile.roles:
+        record["seen"] = run.profile.roles.seen
+        before = run.start.parent / model.name / "record.json"
+        if before.exists() and "seen" in (earlier := json.loads(before.read_text("utf-8"))):
+            record["before"] = earlier  # a later stage too
+    if own != [()]:
+        record["own"] = own
     write_json(run.folder / model.name / "record.json", record)
     bundle_records(run)
     return trainer
@@ -193,23 +230,11 @@ def evaluate(run: Run, model: Model) -> dict:
     p = {name: torch.cat([r[0][name] for r in read]).to(run.device) for name in read[0][0]}
     bias = None if read[0][1] is None else read[0][1].to(run.device)
     began = time.monotonic()
-    results = ev.evaluate(Generator(model.shape, p, bias, torch.float32), items, run.families, tokenizer)
-    table = results.accuracy("solver")
-    out = {"model": model.name, "split": ITEMS_SPLIT, "items": {r: len(f) for r, f in results.family.items()},
-           "accuracy": [{f: round(float(row[i]), 4) for i, f in enumerate(run.families)} for row in table],
-           "by_difficulty": results.by_difficulty("solver"),
-           "summary": ev.group_summary(results, run.own(model) if model.members > 1 else [tuple(run.families)]),
-           "critic_constant_guess": ev.constant_guess(items["critic"]), "seconds": 0.0}
+    results = ev.evaluate(Generator(model.shape, p, bias, torch.float32), items, run.families, tokenizer,
+                          run.new_tokens)
+    out = figures(run, model, results, ev.constant_guess(items["critic"]))
     if bias is not None:
-        pool = load_pool(run.folder / "pool", run.families)
-        parts = ev.routing_by_family(model.shape, p, bias, trained_dtype(run.device), pool, 16384, run.seed)
-        mean = parts.mean(0)
-        out["routing"] = {
-            "least_used_part": float(mean.min()), "most_used_over_mean": float(mean.max() * mean.shape[-1]),
-            "unused_below_0.1_percent_of_tokens": int((mean * model.shape.top_k < 0.001).sum()),
-            "family_distance": [[round(float(np.abs(a - b).sum(-1).mean() / 2), 4) for b in parts] for a in parts],
-            "by_family": {f: [[round(float(v), 5) for v in layer] for layer in parts[i]]
-                          for i, f in enumerate(run.families)}}
+        out["routing"] = routing(run, model, p, bias)
     out["seconds"] = round(time.monotonic() - began, 1)
     write_json(run.folder / model.name / "evaluation.json", out)
     correct = {r: results.correct[r].astype(int).tolist() for r in results.correct}
@@ -219,10 +244,30 @@ def evaluate(run: Run, model: Model) -> dict:
     return out
 
 
+def figures(run: Run, model: Model, results: ev.Results, constant_guess: float) -> dict:
+    table = results.accuracy("solver")
+    return {"model": model.name, "split": ITEMS_SPLIT, "items": {r: len(f) for r, f in results.family.items()},
+            "accuracy": [{f: round(float(row[i]), 4) for i, f in enumerate(run.families)} for row in table],
+            "by_difficulty": results.by_difficulty("solver"),
+            "summary": ev.group_summary(results, run.known(model)),
+            "critic_constant_guess": constant_guess, "seconds": 0.0}
+
+
+def routing(run: Run, model: Model, p: Parameters, bias: torch.Tensor) -> dict:
+    pool = load_pool(run.folder / "pool", run.families)
+    parts = ev.routing_by_family(model.shape, p, bias, trained_dtype(run.device), pool, 16384, run.seed)
+    mean = parts.mean(0)
+    return {"least_used_part": float(mean.min()), "most_used_over_mean": float(mean.max() * mean.shape[-1]),
+            "unused_below_0.1_percent_of_tokens": int((mean * model.shape.top_k < 0.001).sum()),
+            "family_distance": [[round(float(np.abs(a - b).sum(-1).mean() / 2), 4) for b in parts] for a in parts],
+            "by_family": {f: [[round(float(v), 5) for v in layer] for layer in parts[i]]
+                          for i, f in enumerate(run.families)}}
+
+
 def ask_verifiers(run: Run, model: Model) -> dict:
     """Of the exported weights; members about candidates of their own families, one model about all."""
     items = json.loads((run.folder / "items.json").read_text(encoding="utf-8"))["verifier"]
-    own = run.own(model) if model.members > 1 else [tuple(run.families)]
+    own = run.known(model)
     began, rows = time.monotonic(), []
     for member, mine in enumerate(own):
         folder = run.folder / "models" / export_name(model, member)
@@ -230,7 +275,7 @@ def ask_verifiers(run: Run, model: Model) -> dict:
         generator = Generator(model.shape, {k: w.to(run.device) for k, w in p.items()},
                               None if bias is None else bias.to(run.device), torch.float32)
         found = verdicts(generator, [d for d in items if d["family"] in mine], load_tokenizer(folder),
-                         run.profile.checks, run.seed * 100 + member)
+                         run.profile.checks, run.seed * 100 + model.place + member, run.new_tokens["verifier"])
         rows.append({k: round(v, 4) for k, v in asdict(found).items()})
         print(json.dumps({"model": folder.name, **rows[-1]}), flush=True)
     out = {"split": ITEMS_SPLIT, "checks": run.profile.checks, "members": rows,
@@ -238,6 +283,35 @@ def ask_verifiers(run: Run, model: Model) -> dict:
     write_json(run.folder / model.name / "verdicts.json", out)
     bundle_records(run)
     return out
+
+
+ROLES_RECORD = "roles.json"  # beside record.json: what a later stage did, of each member; null: nothing
+
+
+def gather(run: Run, into: Path) -> None:
+    """Puts what a later stage made of some models into the run before: weights, evaluation, verdicts, record. Members that
+    went on alone take their places in their group; the others stay what they were."""
+    if run.profile.roles is None:
+        raise ValueError(f"profile {run.profile.name} is no later stage; there is nothing to gather")
+    read = lambda path: json.loads(path.read_text("utf-8"))  # noqa: E731
+    for model in run.profile.models:
+        mine = run.folder / model.name
+        if not (mine / "verdicts.json").exists():
+            continue
+        whole = run.profile.roles.group if model.group else model
+        theirs = into / whole.name
+        evaluation, answers = read(theirs / "evaluation.json"), read(theirs / "answers.json")
+        record = theirs / ROLES_RECORD
+        verdicts = read(theirs / "verdicts.json") if (theirs / "verdicts.json").exists() else read(mine / "verdicts.json")
+        then = read(record) if record.exists() else [None] * whole.members
+        ev.with_member(run.families, run.known(whole), evaluation, answers["correct"]["solver"], model.place,
+                       read(mine / "evaluation.json"), read(mine / "answers.json")["correct"]["solver"][0])
+        verdicts["members"][model.place] = read(mine / "verdicts.json")["members"][0]
+        then[model.place] = read(mine / "record.json")
+        for name, value in (("evaluation", evaluation), ("answers", answers), ("verdicts", verdicts), ("roles", then)):
+            write_json(theirs / f"{name}.json", value)
+        for path in sorted((run.folder / "models" / model.name).iterdir()):
+            shutil.copyfile(path, into / "models" / model.name / path.name)
 
 
 def checksums(folder: Path) -> None:

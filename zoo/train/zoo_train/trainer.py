@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .batches import Batch, Batcher
+from .batches import CRITIC_WEIGHT, Batch, Batcher
 from .model import Decoder, Parameters, init_parameters, rotary_table
 from .optimizer import Optimizer
 from .pool import Pool
@@ -34,6 +34,8 @@ class Plan:
     decay_part: float = 1.0  # the last part of the steps over which the rate falls to 0
     bias_rate: float = 0.003  # of the mixture's selection bias, per step
     distilled: float = 0.0  # weight of the teacher's distribution in the loss
+    critic_weight: float = CRITIC_WEIGHT
+    start: str = ""  # SHA-256 of the weights that training goes on from; empty: from random ones
 
     def rate(self, step: int) -> float:
         up = min(1.0, (step + 1) / max(1, self.warmup_steps))
@@ -48,17 +50,21 @@ def trained_dtype(device: torch.device) -> torch.dtype:
 
 class Trainer:
     def __init__(self, shape: Shape, plan: Plan, pool: Pool, mixes: np.ndarray, folder: Path, device: torch.device,
-                 compiled: bool, identities: list[int] | None = None, teacher: "Teacher | None" = None):
+                 compiled: bool, identities: list[int] | None = None, teacher: "Teacher | None" = None,
+                 start: tuple[Parameters, torch.Tensor | None] | None = None):
         self.shape, self.plan, self.folder, self.device = shape, plan, folder, device
         self.dtype = trained_dtype(device)
         folder.mkdir(parents=True, exist_ok=True)
         self.decoder = Decoder(shape, compiled)
-        self.batcher = Batcher(pool, mixes, plan.tokens_per_step, plan.seed, shape, device, identities)
-        start = init_parameters(shape, plan.members, plan.seed)
-        self.p: Parameters = {k: w.to(device).requires_grad_() for k, w in start.items()}
+        self.batcher = Batcher(pool, mixes, plan.tokens_per_step, plan.seed, shape, device, identities,
+                               plan.critic_weight)
+        weights, bias = start or (init_parameters(shape, plan.members, plan.seed), None)
+        self.p: Parameters = {k: w.to(device).requires_grad_() for k, w in weights.items()}
         self.optimizer = Optimizer({k: w.detach() for k, w in self.p.items()}, plan.matrix_rate, plan.adam_rate)
         moe = shape.moe_layers
         self.bias = torch.zeros(moe, shape.experts, device=device) if moe else None
+        if moe and bias is not None:
+            self.bias.copy_(bias)
         self.load = torch.zeros(moe, shape.experts, dtype=torch.int64, device=device) if moe else None
         self.teacher = teacher
         self.done = 0

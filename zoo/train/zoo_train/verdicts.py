@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .bpe import ByteLevelBpe
-from .evaluate import NEW_TOKENS, area_under_curve, constant_guess
+from .evaluate import area_under_curve, constant_guess
 from .generate import Generator
 from .shapes import CONTEXT
 from .tokenizer import encode_prompts
@@ -51,9 +51,8 @@ class Verdicts:
 
 
 def verdicts(generator: Generator, documents: list[dict], tokenizer: ByteLevelBpe, samples: int,
-             seed: int) -> Verdicts:
-    """`documents` of the role verifier; the generator has one member; `samples` checks of each candidate."""
-    most = NEW_TOKENS["verifier"]
+             seed: int, most: int) -> Verdicts:
+    """`documents` of the role verifier; the generator has one member; `samples` checks of each candidate, of `most` tokens."""
     encoded = sorted(zip(encode_prompts(tokenizer, [d["messages"] for d in documents]), range(len(documents))),
                      key=lambda e: (len(e[0]), e[1]))
     encoded = [(ids, i) for ids, i in encoded if len(ids) + most <= CONTEXT]
