@@ -16,6 +16,7 @@ from .shapes import Shape
 TOKENS_COUNTED_MIN = 16
 PROMPT_WEIGHT = 0.1  # of a prompt's tokens: who predicts a candidate's steps while reading is surprised by wrong ones
 CRITIC_WEIGHT = 3.0  # of a critic's tokens, unless a plan says otherwise
+CRITIC_WEIGHT_STEPS = 1.0  # of one who writes checks out: he says enough
 # A verifier decides in its last lines ("2: 126 wrong", "VERDICT: reject"): these tokens count more.
 VERDICT_TOKENS, VERDICT_WEIGHT = 16, 6.0
 PADDED_TO = 64  # tokens: sequences of these lengths and less go as one group where attention needs equal lengths

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .batches import CRITIC_WEIGHT
+from .batches import CRITIC_WEIGHT, CRITIC_WEIGHT_STEPS
 from .pool import ROLE_SHARES
 from .shapes import LARGE, MEMBER, MIXTURE, TINY_DENSE, TINY_MIXTURE, Shape
 from .trainer import Plan
@@ -113,9 +113,9 @@ def _later(name: str, base: Profile, seen: dict, documents: int, tokens: int, to
 
 LATER = (
     _later("roles", FULL, TEACH, 240_000, 1_600_000, 4096, 0.006, CRITIC_WEIGHT),
-    _later("settle", FULL, SETTLE, 240_000, 1_000_000, 4096, 0.004, 1.0),
+    _later("settle", FULL, SETTLE, 240_000, 1_000_000, 4096, 0.004, CRITIC_WEIGHT_STEPS),
     _later("roles-smoke", SMOKE, TEACH, 2400, 20 * 1024, 1024, 0.006, CRITIC_WEIGHT),
-    _later("settle-smoke", SMOKE, SETTLE, 2400, 10 * 1024, 1024, 0.004, 1.0),
+    _later("settle-smoke", SMOKE, SETTLE, 2400, 10 * 1024, 1024, 0.004, CRITIC_WEIGHT_STEPS),
 )
 
 PROFILES = {p.name: p for p in (FULL, SMOKE, *LATER)}

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from . import evaluate as ev
+from .batches import CRITIC_WEIGHT_STEPS
 from .checkpoint_names import read_model, write_model
 from .generate import Generator
 from .mixes import everything, mixes_of, specialities
@@ -184,6 +185,8 @@ def train(run: Run, model: Model) -> Trainer:
         plan, start = started(run, model, plan)
         pool, mixes = cells(pool, run.profile.roles), mix(run.families, own[0], run.profile.roles)
     else:
+        if run.source.checks == "steps":
+            plan = replace(plan, critic_weight=CRITIC_WEIGHT_STEPS)
         mixes = mixes_of(run.families, own) if model.members > 1 else everything(run.families)
     teacher = None
     if model.teacher:
