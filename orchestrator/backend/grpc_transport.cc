@@ -19,6 +19,7 @@ namespace {
 namespace pb = ::conclave::inference::v1;
 
 constexpr int64_t kDescribeTimeoutNs = 2'000'000'000;
+constexpr int64_t kPinTimeoutNs = 5'000'000'000;  // it may wait for others' prompts to be computed
 
 // What is asked of a worker, and ends by itself soon, or at once when it is told to.
 struct Ask {
@@ -76,11 +77,40 @@ class GrpcTransport final : public WorkerTransport {
     for (Ask* ask : open_) ask->context.TryCancel();
   }
 
+  void PinPrefix(int32_t worker, pb::PinPrefixRequest request, Pinned done) override {
+    auto exchange = Open<pb::PinPrefixRequest, pb::PinPrefixResponse>(kPinTimeoutNs);
+    exchange->request = std::move(request);
+    StubOf(worker)->async()->PinPrefix(&exchange->context, &exchange->request, &exchange->response,
+                                       [this, exchange, done = std::move(done)](const grpc::Status& status) {
+                                         Close(exchange.get());
+                                         done(rpc::FromGrpc(status), exchange->response);
+                                       });
+  }
+
+  void RenewPrefixes(int32_t worker, const std::vector<std::string>& prefix_ids, Renewed done) override {
+    auto exchange = Open<pb::RenewPrefixesRequest, pb::RenewPrefixesResponse>();
+    exchange->request.mutable_prefix_ids()->Add(prefix_ids.begin(), prefix_ids.end());
+    StubOf(worker)->async()->RenewPrefixes(&exchange->context, &exchange->request, &exchange->response,
+                                           [this, exchange, done = std::move(done)](const grpc::Status& status) {
+                                             Close(exchange.get());
+                                             done(rpc::FromGrpc(status), exchange->response);
+                                           });
+  }
+
+  // Also after EndAsking, and without this object.
+  void ReleasePrefixes(int32_t worker, const std::vector<std::string>& prefix_ids) override {
+    auto exchange = std::make_shared<Exchange<pb::ReleasePrefixesRequest, pb::ReleasePrefixesResponse>>();
+    rpc::SetDeadline(&exchange->context, kDescribeTimeoutNs);
+    exchange->request.mutable_prefix_ids()->Add(prefix_ids.begin(), prefix_ids.end());
+    StubOf(worker)->async()->ReleasePrefixes(&exchange->context, &exchange->request, &exchange->response,
+                                             [exchange](const grpc::Status&) {});
+  }
+
  private:
   template <typename Request, typename Response>
-  std::shared_ptr<Exchange<Request, Response>> Open() {
+  std::shared_ptr<Exchange<Request, Response>> Open(int64_t timeout_ns = kDescribeTimeoutNs) {
     auto exchange = std::make_shared<Exchange<Request, Response>>();
-    rpc::SetDeadline(&exchange->context, kDescribeTimeoutNs);
+    rpc::SetDeadline(&exchange->context, timeout_ns);
     MutexLock lock(&mutex_);
     open_.insert(exchange.get());
     if (ended_) exchange->context.TryCancel();  // it counts from the beginning
@@ -100,6 +130,16 @@ class GrpcTransport final : public WorkerTransport {
 };
 
 }  // namespace
+
+void WorkerTransport::PinPrefix(int32_t /*worker*/, pb::PinPrefixRequest /*request*/, Pinned done) {
+  done(Unimplemented("this transport pins no prefixes"), {});
+}
+
+void WorkerTransport::RenewPrefixes(int32_t /*worker*/, const std::vector<std::string>& /*prefix_ids*/, Renewed done) {
+  done(Unimplemented("this transport pins no prefixes"), {});
+}
+
+void WorkerTransport::ReleasePrefixes(int32_t /*worker*/, const std::vector<std::string>& /*prefix_ids*/) {}
 
 absl::StatusOr<std::unique_ptr<WorkerTransport>> NewGrpcTransport(const std::vector<std::string>& addresses,
                                                                   const rpc::TlsFiles& tls) {

@@ -7,7 +7,7 @@
 // a member none of whose workers can be reached waits for one (a worker may be restarting) for unreachable_ns. A call
 // whose worker stalls while its connection lives is lost, too, and the worker gets no calls until it works again. So is
 // one whose worker says nothing at all until its lease is over; when it is heard of again, it is told what was given
-// up.
+// up. What several calls of a worker begin with is pinned there (trunk_table.h).
 #pragma once
 
 #include <cstdint>

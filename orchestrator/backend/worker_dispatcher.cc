@@ -38,7 +38,8 @@ WorkerDispatcher::WorkerDispatcher(std::vector<WorkerMember> members, std::vecto
       transport_(std::move(transport)),
       pool_(static_cast<int32_t>(addresses.size()), options.calls_per_worker_max),
       watch_(options.stall_ns),
-      leases_(static_cast<int32_t>(addresses.size())) {
+      leases_(static_cast<int32_t>(addresses.size())),
+      trunks_(static_cast<int32_t>(addresses.size())) {
   std::map<std::string, int32_t> index;
   for (std::string& address : addresses) {
     index[address] = static_cast<int32_t>(workers_.size());
@@ -58,12 +59,15 @@ WorkerDispatcher::~WorkerDispatcher() {
 
 void WorkerDispatcher::Stop() {
   std::vector<CallId> running;
+  Todo todo;
   {
     MutexLock lock(&mutex_);
     stop_ = true;
+    todo.trunks = trunks_.TakeAll();
     for (const auto& [id, record] : records_) running.push_back(id);
     changed_.SignalAll();
   }
+  Do(std::move(todo));
   for (const CallId id : running) Cancel(id);
   transport_->EndAsking();  // a worker that is gone would be waited for
 }
@@ -178,6 +182,7 @@ void WorkerDispatcher::Do(Todo todo) {
     });
   }
   for (auto& [worker, request_ids] : todo.tell) Tell(worker, std::move(request_ids));
+  DoTrunks(todo);
   for (Record& record : todo.ended) record.sink->OnDone(record.request.id, std::move(record.end));
 }
 
@@ -280,6 +285,7 @@ void WorkerDispatcher::OnCallEnd(CallId id, int32_t index, WorkerCallEnd end) {
     WhyLost(record, &worker, &end);
     record.stalled = record.fenced = record.abandoned = false;
     if (!stop_) CountEnd(index, end.outcome, reason == "DRAINING");
+    if (!stop_ && end.outcome.status.ok()) NoteTrunk(index, record.request, &todo);
     if (end.outcome.retryable && !stop_) {
       // What waits for this worker goes elsewhere, and it is asked whether it is back.
       pool_.SetDown(index);
@@ -316,6 +322,7 @@ void WorkerDispatcher::OnDescribed(int32_t index, const absl::Status& status, co
     if (status.ok() && !stop_ && worker.stalled) {
       AskLoad(index, &todo);  // it answers, but does its engine work?
     } else if (status.ok() && !stop_) {
+      if (worker.described.instance_id() != response.instance_id()) trunks_.Forget(index);
       worker.described = response;
       std::vector<std::string> given_up = leases_.Grant(index, response.instance_id(), Now());
       if (!given_up.empty()) todo.tell.emplace_back(index, std::move(given_up));

@@ -19,6 +19,7 @@
 #include "orchestrator/backend/backend.h"
 #include "orchestrator/backend/breaker.h"
 #include "orchestrator/backend/progress_watch.h"
+#include "orchestrator/backend/trunk_table.h"
 #include "orchestrator/backend/worker_backend.h"
 #include "orchestrator/backend/worker_call.h"
 #include "orchestrator/backend/worker_leases.h"
@@ -86,6 +87,8 @@ class WorkerDispatcher final : public Backend {
     std::vector<int32_t> ask;
     std::vector<int32_t> ask_load;
     std::vector<std::pair<int32_t, std::vector<std::string>>> tell;  // what was given up there
+    std::vector<std::pair<TrunkTable::Wanted, inference::v1::PinPrefixRequest>> pin;
+    std::vector<TrunkTable::Due> trunks;
   };
 
   int64_t Now() const { return options_.clock->NowNs(); }
@@ -104,6 +107,14 @@ class WorkerDispatcher final : public Backend {
     ++asking_;
   }
   void Abandon(CallId id, Record* record, int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Trunks: what calls begin with is pinned at their worker (worker_dispatcher_trunks.cc).
+  void NoteTrunk(int32_t worker, const CallRequest& request, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DoTrunks(const Todo& todo);
+  void OnPinned(int32_t worker, uint64_t ticket, const absl::Status& status,
+                const inference::v1::PinPrefixResponse& response);
+  void OnRenewed(int32_t worker, const std::vector<std::string>& prefix_ids, const absl::Status& status,
+                 const inference::v1::RenewPrefixesResponse& response);
+  void RenewTrunks(int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FenceExpired(int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountEnd(int32_t index, const CallOutcome& outcome, bool draining) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PutToWork(int32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -125,6 +136,7 @@ class WorkerDispatcher final : public Backend {
   std::unordered_map<CallId, Record> records_ ABSL_GUARDED_BY(mutex_);
   ProgressWatch watch_ ABSL_GUARDED_BY(mutex_);
   WorkerLeases leases_ ABSL_GUARDED_BY(mutex_);
+  TrunkTable trunks_ ABSL_GUARDED_BY(mutex_);
   int32_t asking_ ABSL_GUARDED_BY(mutex_) = 0;
   int32_t begun_ ABSL_GUARDED_BY(mutex_) = 0;  // WorkerCalls whose end is awaited
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;

@@ -36,6 +36,7 @@ void WorkerDispatcher::Abandon(CallId id, Record* record, int64_t now_ns, Todo* 
 void WorkerDispatcher::FenceExpired(int64_t now_ns, Todo* todo) {
   for (const int32_t worker : leases_.TakeExpired(now_ns)) {
     pool_.SetDown(worker);
+    trunks_.Forget(worker);
     for (auto& [id, record] : records_) {
       if (record.call == nullptr || pool_.WorkerOf(id) != worker) continue;
       record.fenced = true;
@@ -90,6 +91,7 @@ void WorkerDispatcher::HousekeepOnce(Todo* todo) {
     End(id, Unavailable("NO_WORKER: {}", WhyNobody(records_.at(id))), /*retryable=*/true, todo);
   }
   Watch(now, todo);
+  RenewTrunks(now, todo);
   Pump(todo);
 }
 

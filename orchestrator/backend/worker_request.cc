@@ -97,6 +97,14 @@ pb::ScoreRequest ToScore(const CallRequest& request, const pb::Model& model) {
   return out;
 }
 
+pb::PinPrefixRequest ToPin(const CallRequest& trunk, const pb::Model& model) {
+  pb::PinPrefixRequest out;
+  *out.mutable_prompt() = ToPrompt(trunk, model);
+  if (out.prompt().has_chat()) out.mutable_prompt()->mutable_chat()->set_generation_prompt(false);
+  if (trunk.sampling.has_experts_per_token()) out.mutable_routing()->set_top_k(trunk.sampling.experts_per_token());
+  return out;
+}
+
 std::optional<double> PTrue(const pb::ScoreResponse& response) {
   if (response.continuations_size() != 2) return std::nullopt;
   const double yes = response.continuations(0).logprob();

@@ -18,6 +18,9 @@ inference::v1::GenerateRequest ToGenerate(const CallRequest& request, const infe
 // For a call with `p_true`.
 inference::v1::ScoreRequest ToScore(const CallRequest& request, const inference::v1::Model& model);
 
+// For a call whose prompt is what others begin with: without the prompt to speak.
+inference::v1::PinPrefixRequest ToPin(const CallRequest& trunk, const inference::v1::Model& model);
+
 // P(yes) / (P(yes) + P(no)) of the two continuations of ToScore, in that order. Absent: the response does not have
 // two finite scores.
 std::optional<double> PTrue(const inference::v1::ScoreResponse& response);

@@ -32,6 +32,14 @@ class WorkerTransport {
                               std::function<void(const absl::Status&)> done) = 0;
   // Ends what is asked and not answered, with CANCELLED, and whatever is asked from now on; calls are no matter of it.
   virtual void EndAsking() = 0;
+
+  // ---- Pinned prefixes: here for transports that have none.
+  using Pinned = std::function<void(const absl::Status&, const inference::v1::PinPrefixResponse&)>;
+  virtual void PinPrefix(int32_t worker, inference::v1::PinPrefixRequest request, Pinned done);
+  using Renewed = std::function<void(const absl::Status&, const inference::v1::RenewPrefixesResponse&)>;
+  virtual void RenewPrefixes(int32_t worker, const std::vector<std::string>& prefix_ids, Renewed done);
+  // Nobody is told whether the worker heard it: if it did not, their leases end.
+  virtual void ReleasePrefixes(int32_t worker, const std::vector<std::string>& prefix_ids);
 };
 
 // One channel per address. INVALID_ARGUMENT for an address or for TLS files that cannot be.
