@@ -56,7 +56,6 @@ TrunkTable::Key TrunkTable::KeyOf(const CallRequest& request) {
 
 std::optional<TrunkTable::Wanted> TrunkTable::OnEnd(int32_t index, const CallRequest& request, int64_t now_ns) {
   Worker& worker = workers_[static_cast<size_t>(index)];
-  if (!worker.able) return std::nullopt;
   Key key = KeyOf(request);
   if (key.text.size() < kTrunkBytesMin) return std::nullopt;
   size_t shared = 0, covered = 0;
@@ -72,7 +71,7 @@ std::optional<TrunkTable::Wanted> TrunkTable::OnEnd(int32_t index, const CallReq
     worker.recent.push_front(std::move(key));
     if (worker.recent.size() > kRecentPromptsMax) worker.recent.pop_back();
   }
-  if (shared < covered + kTrunkBytesMin || now_ns < worker.again_ns) return std::nullopt;
+  if (shared < covered + kTrunkBytesMin || !worker.able || now_ns < worker.again_ns) return std::nullopt;
   const auto coming = std::count_if(worker.trunks.begin(), worker.trunks.end(),
                                     [](const Trunk& trunk) { return trunk.prefix_id.empty(); });
   if (coming >= static_cast<std::ptrdiff_t>(kTrunksMax)) return std::nullopt;
@@ -87,6 +86,24 @@ std::optional<TrunkTable::Wanted> TrunkTable::OnEnd(int32_t index, const CallReq
   }
   worker.trunks.push_back({.ticket = wanted.ticket, .key = trunk_key, .used_ns = now_ns});
   return wanted;
+}
+
+int32_t TrunkTable::Warmest(const CallRequest& request, const std::vector<int32_t>& candidates) const {
+  if (candidates.size() < 2) return -1;
+  const Key key = KeyOf(request);
+  int32_t warmest = -1;
+  size_t most = kTrunkBytesMin - 1;
+  for (const int32_t candidate : candidates) {
+    const Worker& worker = workers_[static_cast<size_t>(candidate)];
+    size_t common = 0;
+    for (const Key& other : worker.recent) common = std::max(common, Common(other, key));
+    for (const Trunk& trunk : worker.trunks) common = std::max(common, Common(trunk.key, key));
+    if (common > most) {
+      most = common;
+      warmest = candidate;
+    }
+  }
+  return warmest;
 }
 
 std::string TrunkTable::DropOldest(Worker* worker) {

@@ -47,6 +47,9 @@ class TrunkTable {
   // The worker is another process now, or nobody knows: its pins are gone or will be.
   void Forget(int32_t worker);
 
+  // Which of them computed, or pins, most of what this prompt begins with, if that is enough for a trunk; -1: none did.
+  int32_t Warmest(const CallRequest& request, const std::vector<int32_t>& candidates) const;
+
   struct Due {
     int32_t worker = -1;
     std::vector<std::string> renew, release;

@@ -189,6 +189,27 @@ TEST(TrunkTable, WhatLapsedOrWasForgottenIsPinnedAnew) {
   EXPECT_THAT(table.TakeDue(1000 * kSecond), IsEmpty());
 }
 
+TEST(TrunkTable, TheWarmestWorkerKnowsMostOfThePrompt) {
+  TrunkTable table(3);
+  const std::string trunk = Text(1, 600);
+  EXPECT_EQ(table.Warmest(Request(trunk), {0, 1, 2}), -1);
+  table.OnEnd(1, Request(trunk + Text(2, 100)), 0);
+  table.OnEnd(2, Request(trunk), 0);
+  EXPECT_EQ(table.Warmest(Request(trunk + Text(2, 50)), {0, 1, 2}), 1);
+  EXPECT_EQ(table.Warmest(Request(trunk + Text(2, 50)), {0, 2}), 2);
+  EXPECT_EQ(table.Warmest(Request(trunk), {2, 1}), 2) << "as much as any other, and named first";
+  EXPECT_EQ(table.Warmest(Request(Text(3, 600)), {0, 1, 2}), -1);
+  table.Forget(1);
+  EXPECT_EQ(table.Warmest(Request(trunk + Text(2, 50)), {0, 1, 2}), 2);
+  // A worker that pins nothing has a cache too.
+  const auto wanted = table.OnEnd(2, Request(trunk), 0);
+  ASSERT_TRUE(wanted.has_value());
+  table.OnPinned(2, wanted->ticket, Unimplemented("an older worker"), "", 0);
+  table.OnEnd(2, Request(trunk + Text(4, 100)), 0);
+  table.OnEnd(0, Request(trunk), 0);
+  EXPECT_EQ(table.Warmest(Request(trunk + Text(4, 50)), {0, 1, 2}), 2);
+}
+
 TEST(TrunkTable, PromptsAreCutBetweenCharacters) {
   const CallRequest request = Request("a\xC3\xA4z", "sys");
   const auto at = [&](size_t bytes) {

@@ -114,7 +114,7 @@ void WorkerDispatcher::Start(CallRequest request, CallSink* sink) {
           FailedPrecondition("NO_OTHER_WORKER: no other worker of member \"{}\" is up", added_record.request.member),
           /*retryable=*/false, &todo);
     } else {
-      pool_.Add(id, it->second.candidates);
+      pool_.Add(id, it->second.candidates, trunks_.Warmest(added_record.request, added_record.candidates));
       Pump(&todo);
     }
   }

@@ -79,7 +79,7 @@ void WorkerDispatcher::HousekeepOnce(Todo* todo) {
       if (now < record.resume_ns) continue;
       record.delayed = false;
       record.waiting_since_ns = now;
-      pool_.Add(id, record.candidates);
+      pool_.Add(id, record.candidates, trunks_.Warmest(record.request, record.candidates));
     } else if (record.call == nullptr) {
       const int32_t worker = pool_.WorkerOf(id);
       if (!pool_.up(worker) && now - record.waiting_since_ns > options_.unreachable_ns) unreachable.push_back(id);

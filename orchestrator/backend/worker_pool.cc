@@ -12,18 +12,18 @@ namespace conclave::orchestrator {
 WorkerPool::WorkerPool(int32_t worker_count, int32_t calls_per_worker_max)
     : calls_per_worker_max_(calls_per_worker_max), workers_(Index(worker_count)) {}
 
-int32_t WorkerPool::Choose(const std::vector<int32_t>& candidates) const {
+int32_t WorkerPool::Choose(const std::vector<int32_t>& candidates, int32_t preferred) const {
   CONCLAVE_CHECK(!candidates.empty());
-  const auto load = [this](int32_t worker) {
+  const auto load = [this, preferred](int32_t worker) {
     const Worker& w = workers_[Index(worker)];
-    return std::tuple(!w.up, static_cast<size_t>(w.running) + w.queue.size());
+    return std::tuple(!w.up, static_cast<size_t>(w.running) + w.queue.size(), worker != preferred);
   };
   return *std::min_element(candidates.begin(), candidates.end(),
                            [&](int32_t a, int32_t b) { return load(a) < load(b); });
 }
 
-void WorkerPool::Add(CallId call, std::vector<int32_t> candidates) {
-  const int32_t worker = Choose(candidates);
+void WorkerPool::Add(CallId call, std::vector<int32_t> candidates, int32_t preferred) {
+  const int32_t worker = Choose(candidates, preferred);
   workers_[Index(worker)].queue.push_back(call);
   const bool added = places_.emplace(call, Place{std::move(candidates), worker, false}).second;
   CONCLAVE_CHECK_MSG(added, "a call id was used twice");
@@ -47,7 +47,7 @@ void WorkerPool::SetDown(int32_t index) {
   const std::deque<CallId> waiting = std::exchange(worker.queue, {});
   for (const CallId call : waiting) {
     Place& place = places_.at(call);
-    place.worker = Choose(place.candidates);
+    place.worker = Choose(place.candidates, /*preferred=*/-1);
     workers_[Index(place.worker)].queue.push_back(call);
   }
 }

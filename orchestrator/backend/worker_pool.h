@@ -31,8 +31,9 @@ class WorkerPool {
   int32_t waiting(int32_t worker) const { return static_cast<int32_t>(workers_[Index(worker)].queue.size()); }
 
   // ---- Calls
-  // Queues a call on the candidate with the fewest calls among those that are up, else among all; ties: the first.
-  void Add(CallId call, std::vector<int32_t> candidates);
+  // Queues a call on the candidate with the fewest calls among those that are up, else among all; ties: `preferred`,
+  // else the first.
+  void Add(CallId call, std::vector<int32_t> candidates, int32_t preferred = -1);
   // A call that no longer waits or runs.
   void Remove(CallId call);
   // The next call to begin, with its worker; -1: none may begin now. It counts as running from here on.
@@ -53,7 +54,7 @@ class WorkerPool {
     bool running = false;
   };
   static size_t Index(int32_t i) { return static_cast<size_t>(i); }
-  int32_t Choose(const std::vector<int32_t>& candidates) const;
+  int32_t Choose(const std::vector<int32_t>& candidates, int32_t preferred) const;
 
   const int32_t calls_per_worker_max_;
   std::vector<Worker> workers_;

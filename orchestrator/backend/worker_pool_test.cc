@@ -29,6 +29,20 @@ TEST(WorkerPool, TheLeastLoadedWorkerThatIsUpTakesTheCall) {
   EXPECT_EQ(pool.WorkerOf(10), -1);
 }
 
+TEST(WorkerPool, OfEquallyLoadedWorkersThePreferredOneTakesTheCall) {
+  WorkerPool pool(3, 2);
+  pool.SetUp(0);
+  pool.SetUp(1);
+  pool.Add(1, {0, 1, 2}, 1);
+  EXPECT_EQ(pool.WorkerOf(1), 1);
+  pool.Add(2, {0, 1, 2}, 1);
+  EXPECT_EQ(pool.WorkerOf(2), 0) << "it has fewer calls";
+  pool.Add(3, {0, 1, 2}, 2);
+  EXPECT_EQ(pool.WorkerOf(3), 0) << "the preferred one is down";
+  pool.Add(4, {2}, 1);
+  EXPECT_EQ(pool.WorkerOf(4), 2) << "no candidate";
+}
+
 TEST(WorkerPool, WaitingCallsLeaveAWorkerThatGoesDownAndKeepTheirOrder) {
   WorkerPool pool(2, 1);
   pool.SetUp(0);

@@ -18,11 +18,14 @@ using ::testing::IsEmpty;
 
 constexpr int64_t kSecond = 1'000'000'000;
 
-// Answered as soon as it begins.
+// Answered as soon as it begins, or when the test says so.
 class ShortCall final : public WorkerCall {
  public:
-  explicit ShortCall(Start start) : start_(std::move(start)) {}
+  ShortCall(Start start, bool wait) : start_(std::move(start)), wait_(wait) {}
   void Begin() override {
+    if (!wait_) Finish();
+  }
+  void Finish() {
     WorkerCallEnd end;
     end.outcome.text = "answer";
     start_.done(std::move(end));
@@ -34,13 +37,16 @@ class ShortCall final : public WorkerCall {
 
  private:
   Start start_;
+  const bool wait_;
 };
 
 // Played on one thread.
 class PlayedTransport final : public WorkerTransport {
  public:
-  std::shared_ptr<WorkerCall> MakeCall(int32_t /*worker*/, WorkerCall::Start start) override {
-    return std::make_shared<ShortCall>(std::move(start));
+  std::shared_ptr<WorkerCall> MakeCall(int32_t worker, WorkerCall::Start start) override {
+    calls_at.push_back(worker);
+    last_call = std::make_shared<ShortCall>(std::move(start), calls_wait);
+    return last_call;
   }
   void GetModel(int32_t /*worker*/,
                 std::function<void(const absl::Status&, const pb::GetModelResponse&)> done) override {
@@ -78,7 +84,9 @@ class PlayedTransport final : public WorkerTransport {
   }
 
   std::string instance = "first/";
-  bool alive = true, held_back = false;
+  bool alive = true, held_back = false, calls_wait = false;
+  std::vector<int32_t> calls_at;  // workers
+  std::shared_ptr<ShortCall> last_call;
   absl::Status pin_status;
   pb::RenewPrefixesResponse::Outcome outcome = pb::RenewPrefixesResponse::OUTCOME_RENEWED;
   int pinned = 0;
@@ -89,13 +97,14 @@ class PlayedTransport final : public WorkerTransport {
 
 class WorkerTrunks : public ::testing::Test {
  protected:
-  WorkerTrunks() {
+  WorkerTrunks() { Connect({"w"}); }
+  void Connect(const std::vector<std::string>& addresses) {
     auto transport = std::make_unique<PlayedTransport>();
     worker_ = transport.get();
     WorkerBackendOptions options;
     options.clock = &clock_;
-    dispatcher_ = std::make_unique<WorkerDispatcher>(std::vector<WorkerMember>{{.name = "m", .addresses = {"w"}}},
-                                                     std::vector<std::string>{"w"}, options, std::move(transport));
+    dispatcher_ = std::make_unique<WorkerDispatcher>(std::vector<WorkerMember>{{.name = "m", .addresses = addresses}},
+                                                     addresses, options, std::move(transport));
     dispatcher_->Housekeep();
   }
   // A call that goes on from the trunk; answered whatever becomes of pins.
@@ -179,6 +188,31 @@ TEST_F(WorkerTrunks, OfALostWorkerAreForgottenAndOfANewProcessPinnedAnew) {
   Pass(5);
   EXPECT_EQ(worker_->renewed.back(), "second/2");
   EXPECT_THAT(worker_->released, IsEmpty()) << "the old process took its pins with it";
+}
+
+TEST_F(WorkerTrunks, ACallGoesWhereItsPrefixIsWarmUnlessThatHasMoreToDo) {
+  Connect({"v", "w"});
+  CollectingSink sink;
+  const auto busy = [&](CallId id) {
+    CallRequest other;
+    other.id = id;
+    other.member = "m";
+    worker_->calls_wait = true;
+    dispatcher_->Start(other, &sink);
+    worker_->calls_wait = false;
+    return worker_->last_call;
+  };
+  const std::shared_ptr<ShortCall> at_first = busy(100);
+  Branch();  // to the other one
+  at_first->Finish();
+  Branch();
+  EXPECT_THAT(worker_->calls_at, ElementsAre(0, 1, 1));
+  const std::shared_ptr<ShortCall> again_at_first = busy(101), at_second = busy(102);
+  again_at_first->Finish();
+  Branch();
+  EXPECT_THAT(worker_->calls_at, ElementsAre(0, 1, 1, 0, 1, 0));
+  at_second->Finish();
+  for (const CallId id : {100u, 101u, 102u}) EXPECT_OK(sink.Await(id).status);
 }
 
 TEST_F(WorkerTrunks, AreReleasedAtTheEndThoseThatComeLateToo) {
