@@ -12,6 +12,15 @@
 
 namespace conclave::worker {
 
+namespace {
+
+// Many small messages, which take several times what they take on the wire.
+int64_t LogprobsInMemory(const pb::Delta& delta) {
+  return static_cast<int64_t>(delta.logprobs().SpaceUsedExcludingSelfLong());
+}
+
+}  // namespace
+
 GenerateStream::GenerateStream(const Shared* shared) : shared_(shared), arrival_ns_(shared->clock->NowNs()) {}
 
 void GenerateStream::SetTransport(StreamTransport* transport) {
@@ -215,8 +224,9 @@ void GenerateStream::ObserveTokens(int64_t tokens, Sample* sample) {
 void GenerateStream::Push(pb::GenerateResponse message) {
   if (client_gone_) return;
   const int64_t bytes = static_cast<int64_t>(message.ByteSizeLong());
-  queue_.push_back({std::move(message), bytes});
-  queue_bytes_ += bytes;
+  const int64_t held = bytes + LogprobsInMemory(message.delta());
+  queue_.push_back({std::move(message), bytes, held});
+  queue_bytes_ += held;
 }
 
 void GenerateStream::PushDelta(pb::Delta delta, Sample* sample) {
@@ -229,8 +239,10 @@ void GenerateStream::PushDelta(pb::Delta delta, Sample* sample) {
     merged->mutable_token_ids()->MergeFrom(delta.token_ids());
     merged->mutable_logprobs()->MergeFrom(delta.logprobs());
     merged->set_token_count(merged->token_count() + delta.token_count());
+    const int64_t held = bytes + LogprobsInMemory(delta);
     waiting->bytes += bytes;
-    queue_bytes_ += bytes;
+    waiting->held += held;
+    queue_bytes_ += held;
     return;
   }
   pb::GenerateResponse message;
@@ -257,7 +269,7 @@ void GenerateStream::DecideWrite(Actions* actions) {
     if (sample.waiting_delta == &queue_.front()) sample.waiting_delta = nullptr;
   }
   queue_.pop_front();
-  queue_bytes_ -= event.bytes;
+  queue_bytes_ -= event.held;
   event.message.set_sequence_number(++sequence_number_);
   absl::StatusOr<grpc::ByteBuffer> bytes = rpc::Serialize(event.message);
   CONCLAVE_CHECK_MSG(bytes.ok(), "an event is far below the message limit");

@@ -112,7 +112,8 @@ class GenerateStream final : public engine::GenerateSink, public std::enable_sha
  private:
   struct Event {
     pb::GenerateResponse message;
-    int64_t bytes = 0;
+    int64_t bytes = 0;  // on the wire
+    int64_t held = 0;   // in memory, about
   };
   struct Sample {
     Event* waiting_delta = nullptr;  // in queue_, may still be merged into

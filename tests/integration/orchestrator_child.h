@@ -6,7 +6,6 @@
 
 #include <csignal>
 #include <cstdint>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -54,14 +53,7 @@ class OrchestratorChild {
     process_->Signal(SIGTERM);
     return process_->Wait();
   }
-  // Of /proc/PID/status, in bytes: "VmRSS", "VmHWM".
-  int64_t Memory(const std::string& name) const {
-    std::ifstream status("/proc/" + std::to_string(process_->pid()) + "/status");
-    for (std::string line; std::getline(status, line);) {
-      if (line.starts_with(name + ":")) return std::stoll(line.substr(name.size() + 1)) * 1024;
-    }
-    return 0;
-  }
+  int64_t Memory(const std::string& name) const { return process_->Memory(name); }
 
  private:
   std::unique_ptr<testing::ChildProcess> process_;

@@ -10,6 +10,7 @@
 
 #include <csignal>
 #include <cstdint>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
@@ -68,6 +69,15 @@ class ChildProcess {
     std::string all;
     while (const auto line = ReadErrorLine()) all += *line + "\n";
     return all;
+  }
+
+  // Of /proc/PID/status, in bytes: "VmRSS", "VmHWM".
+  int64_t Memory(const std::string& name) const {
+    std::ifstream status("/proc/" + std::to_string(pid_) + "/status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with(name + ":")) return std::stoll(line.substr(name.size() + 1)) * 1024;
+    }
+    return 0;
   }
 
   // The exit code, or 128 + the signal that ended it. Blocks; ctest's time limit is the guard.
