@@ -142,6 +142,32 @@ TEST(ShippedFiles, TheHedgedVoteDoesNotWaitForTheSlowest) {
   EXPECT_EQ(log.finished().hole_count(), 0);
 }
 
+// Left's samples say 4, sure 0.3 each, but one writes no JSON, nor when it is asked again; right's say 6, sure 0.4
+// each.
+TEST(ShippedFiles, AnOutlineIsReadByItsFields) {
+  RoleLibrary roles;
+  ASSERT_OK(roles.AddDirectory(kGraphs + "/examples/roles"));
+  const auto text = ReadFile(kGraphs + "/examples/outlined.textproto");
+  ASSERT_OK(text);
+  const CompileResult compiled = CompileGraphText(*text, "outlined.textproto", roles);
+  EXPECT_THAT(compiled.errors, ::testing::IsEmpty());
+  ASSERT_NE(compiled.graph, nullptr);
+  for (const bool hard : {false, true}) {
+    const RunLog log = Drive(compiled.graph, SpecFor(*compiled.graph, {"left", "right"}), [&](const CallSpec& call) {
+      std::string json = R"({"work": "..", "result": {"value": 6}, "sure": 40})";
+      if (call.role == "outliner") json = fmt::format(R"({{"steps": ["add", "halve"], "hard": {}}})", hard);
+      if (call.role == "follower" && call.key.member() == "left") {
+        json = call.key.sample() == 2 ? "4" : R"({"work": "..", "result": {"value": 4}, "sure": 30})";
+      }
+      return Reply{Reply::Kind::kText, json, 10, 0.5};
+    });
+    EXPECT_EQ(log.finished().answer(), hard ? "6" : "4") << "0.6 for 4, and perhaps 0.8 for 6";
+    EXPECT_EQ(log.finished().ledger().calls(), hard ? 7 : 5);
+    const auto& prompt = log.calls_of("draft")[0]->prompt();
+    EXPECT_THAT(prompt[prompt.size() - 1].content(), ::testing::HasSubstr("\n1. add\n2. halve\nFollow these steps."));
+  }
+}
+
 // Only the engine reads them.
 TEST(ShippedFiles, WhatRolesWantOfOutputsCanBeHeldTo) {
   using Language = engine::Constraint::Language;

@@ -41,6 +41,9 @@ void GraphCompiler::AddAssessors(int32_t root, Known* known) {
     if (node(i).each != kNoNode) known->assessors[node(i).name] = i;
     const bool labels = node(i).role != nullptr && node(i).role->contract == ContractKind::kLabel;
     if (labels) known->names[node(i).name] = {"label"}, known->assessors[node(i).name] = i;
+    if (node(i).kind == NodeKind::kSpeak && node(i).role != nullptr && node(i).role->proto.has_json()) {
+      known->names[node(i).name].insert("fields"), known->assessors[node(i).name] = i;
+    }
     if (node(i).kind == NodeKind::kCheck) known->names[node(i).name] = {"passed"};
     if (!HoldsUtterances(i)) known->assessors[node(i).name] = i;
   }
@@ -82,7 +85,8 @@ void GraphCompiler::CheckReads(int32_t index, std::string_view field, int line, 
     }
     const std::set<std::string>& attributes = found->second;
     const std::string rest = dot == std::string::npos ? "" : path.substr(dot + 1);
-    if (attributes.empty() ? !rest.empty() : !attributes.contains(rest)) {
+    const bool inside = attributes.contains("fields") && rest.starts_with("fields.");  // whatever the member wrote
+    if (attributes.empty() ? !rest.empty() : !attributes.contains(rest) && !inside) {
       if (attributes.empty()) {
         Report(index, line, "{} reads \"{}\"; {} is a value without parts", field, path, head);
       } else {

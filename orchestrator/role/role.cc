@@ -10,6 +10,7 @@
 
 #include "common/file.h"
 #include "common/status.h"
+#include "orchestrator/role/json_output.h"
 
 namespace conclave::orchestrator {
 namespace {
@@ -108,14 +109,14 @@ void CheckVerdict(const pb::VerdictContract& verdict, const FieldLines& lines, R
   }
 }
 
-void CheckAnswer(const pb::AnswerContract& answer, const FieldLines& lines, RoleErrors* errors) {
+void CheckAnswer(const pb::AnswerContract& answer, bool json, const FieldLines& lines, RoleErrors* errors) {
   if (!answer.has_confidence_max()) return;
   if (!(answer.confidence_max() > 0 && std::isfinite(answer.confidence_max()))) {
     errors->Add(lines.LineOf(answer, "confidence_max"),
                 fmt::format("confidence_max is {}; it is the number that means certain and must be above 0",
                             answer.confidence_max()));
   }
-  if (IsBlank(answer.confidence_after())) {
+  if (IsBlank(answer.confidence_after()) && !json) {
     errors->Add(lines.LineOf(answer, "confidence_max"),
                 "confidence_max without a phrase; add confidence_after: \"CONFIDENCE:\"");
   }
@@ -140,7 +141,7 @@ void CheckRepair(const pb::Role& role, const FieldLines& lines, RoleErrors* erro
     errors->Add(lines.LineOf(role, "repair"),
                 fmt::format("repair of {} bytes; at most {} allowed", role.repair().size(), kRepairBytesMax));
   }
-  if (role.has_text()) {
+  if (role.has_text() && !role.has_json()) {
     errors->Add(lines.LineOf(role, "repair"), "any output is text: there is nothing to repair; remove repair");
   }
 }
@@ -226,7 +227,7 @@ std::shared_ptr<const CompiledRole> CompileRole(const pb::Role& role, const Fiel
   switch (role.contract_case()) {
     case pb::Role::kAnswer:
       compiled->contract = ContractKind::kAnswer;
-      CheckAnswer(role.answer(), lines.In(role, "answer"), &found);
+      CheckAnswer(role.answer(), !role.json().confidence().empty(), lines.In(role, "answer"), &found);
       break;
     case pb::Role::kVerdict:
       compiled->contract = ContractKind::kVerdict;
@@ -258,6 +259,9 @@ std::shared_ptr<const CompiledRole> CompileRole(const pb::Role& role, const Fiel
                 "how is its output read? add answer {}, verdict {..}, ranking {..}, label {..}, items {..} or text {}");
   }
   for (const std::string& what : CheckSampling(role.sampling())) found.Add(lines.LineOf(role, "sampling"), what);
+  if (role.has_json()) {
+    for (const std::string& what : CheckJson(role)) found.Add(lines.LineOf(role, "json"), what);
+  }
   CheckExamples(role, lines, &found);
   if (!role.repair().empty()) CheckRepair(role, lines, &found);
   if (role.has_constraint()) {

@@ -228,58 +228,6 @@ void Machine::Impl::Charge(Call* call, const inference::v1::Usage& usage, bool d
   --in_flight_;
 }
 
-Utterance Machine::Impl::MakeUtterance(const Call& call, CallFinished& input) const {
-  const CompiledNode& node = graph_->node(call.node);
-  Utterance utterance;
-  utterance.node = call.node;
-  utterance.member = utterance.author = call.spec.member_index;
-  utterance.sample = utterance.author_sample = call.spec.key.sample();
-  utterance.round = variables_.RoundAt(call.node);
-  utterance.about = call.about;
-  if (input.from_record) {
-    utterance.token_confidence = input.recorded_token_confidence;
-  } else if (node.confidence_window > 0 && input.trace.has_value()) {
-    utterance.token_confidence = Summarize(*input.trace, node.confidence_window);
-  }
-  if (graph_->follows()) utterance.prompt = call.spec.prompt;
-  utterance.output_tokens = input.usage.output_token_count();
-  utterance.text = std::move(input.text);
-  const std::string_view shown = WithoutReasoning(utterance.text);
-  utterance.shown_begin = static_cast<size_t>(shown.data() - utterance.text.data());
-  utterance.shown_size = shown.size();
-  if (node.role->contract == ContractKind::kAnswer) {
-    utterance.must_answer = true;
-    if (!node.role->proto.answer().confidence_after().empty()) {
-      utterance.confidence =
-          input.from_record ? input.recorded_confidence : ReadConfidence(node.role->proto.answer(), utterance.text);
-    }
-    if (input.from_record) {
-      utterance.answer = input.answer;
-    } else if (input.answer.has_value()) {
-      utterance.answer = ReadShortAnswer(graph_->grader(), *input.answer);
-    } else {
-      utterance.answer = ReadAnswerIn(graph_->grader(), utterance.text);
-    }
-  } else if (node.role->contract == ContractKind::kVerdict) {
-    Reading reading;
-    if (call.spec.p_true != nullptr) {
-      const std::optional<double> p = input.from_record ? input.recorded_score : input.p_true;
-      if (p.has_value()) reading = ReadProbability(*p);
-    } else {
-      reading = node.role->verdict.Read(utterance.text);
-      if (input.from_record) reading.score = input.recorded_score;
-    }
-    utterance.score = reading.score;
-    utterance.accept = reading.accept;
-  } else if (node.role->contract == ContractKind::kLabel) {
-    utterance.label =
-        input.from_record ? std::move(input.recorded_label) : ReadLabel(node.role->proto.label(), utterance.text);
-  } else if (node.role->contract == ContractKind::kRanking) {
-    utterance.ranking = input.from_record ? std::move(input.recorded_ranking) : ReadOrder(call, utterance.text);
-  }
-  return utterance;
-}
-
 void Machine::Impl::OnFinished(CallFinished& input) {
   Call& call = calls_[input.call];
   Charge(&call, input.usage, call.cancelled, input.estimated);

@@ -22,6 +22,7 @@
 
 #include "orchestrator/graph/compiled_graph.h"
 #include "orchestrator/ledger/budget.h"
+#include "orchestrator/role/json_output.h"
 #include "orchestrator/run/machine.h"
 #include "orchestrator/run/values.h"
 #include "orchestrator/run/variables.h"
@@ -146,6 +147,10 @@ class Machine::Impl {
   void OnFinished(CallFinished& input);
   void Charge(Call* call, const inference::v1::Usage& usage, bool discarded, bool estimated);
   Utterance MakeUtterance(const Call& call, CallFinished& input) const;
+  void ReadAnswer(const CompiledNode& node, const std::optional<JsonOutput>& json, CallFinished& input,
+                  Utterance* utterance) const;
+  void ReadVerdict(const CompiledNode& node, const std::optional<JsonOutput>& json, bool by_probability,
+                   const CallFinished& input, Utterance* utterance) const;
   void Resolve(int32_t node, int32_t slot, Slot::State state, int32_t utterance, int32_t count = 1);
   void CallsDone(const CompiledNode& node);
 

@@ -9,7 +9,7 @@ namespace {
 
 namespace pb = deliberation::v1;
 
-bool Unread(ContractKind contract, const Utterance& utterance, const std::vector<PlanItem>& items) {
+bool Unread(ContractKind contract, bool json, const Utterance& utterance, const std::vector<PlanItem>& items) {
   switch (contract) {
     case ContractKind::kAnswer:
       return !utterance.answer.has_value();
@@ -22,7 +22,7 @@ bool Unread(ContractKind contract, const Utterance& utterance, const std::vector
     case ContractKind::kItems:
       return items.empty();
     case ContractKind::kText:
-      return false;
+      return json && utterance.fields.IsMissing();
   }
   return false;
 }
@@ -37,7 +37,7 @@ bool Machine::Impl::WantsRepair(const Call& call, const Utterance& utterance,
   if (call.spec.p_true != nullptr || values_.node(call.node).slots[static_cast<size_t>(call.slot)].repaired) {
     return false;
   }
-  return Unread(role.contract, utterance, items);
+  return Unread(role.contract, role.proto.has_json(), utterance, items);
 }
 
 void Machine::Impl::AskAgain(Call* call, const Utterance& unread) {

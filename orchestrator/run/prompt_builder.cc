@@ -99,6 +99,8 @@ Value PromptBuilder::Entry(const CompiledSees& sees, const Utterance& utterance,
   }
   if (score.has_value()) entry.emplace_back("score", Value::Float(*score));
   if (utterance.confidence.has_value()) entry.emplace_back("confidence", Value::Float(*utterance.confidence));
+  const bool words = sees.part != Sees::ANSWER && sees.part != Sees::SCORE;
+  if (words && !utterance.fields.IsMissing()) entry.emplace_back("fields", utterance.fields);
   entry.emplace_back("index", Value::Int(index));
   return Value::Object(std::move(entry));
 }
@@ -193,6 +195,7 @@ const Utterance& PromptBuilder::Subject(const Slot& slot) const {
 Entries PromptBuilder::About(const Utterance& utterance) const {
   Entries entries = {{"text", ShownValue(utterance)}};
   if (utterance.answer.has_value()) entries.emplace_back("answer", Value::String(*utterance.answer));
+  if (!utterance.fields.IsMissing()) entries.emplace_back("fields", utterance.fields);
   return entries;
 }
 

@@ -53,6 +53,7 @@ struct Utterance {
   std::optional<bool> accept;              // of a judgement
   std::optional<double> confidence;        // as the writer stated it
   std::optional<std::string> label;
+  jinja::Value fields;  // of its JSON; missing: its role promised none, or it could not be read
   std::optional<TokenConfidence> token_confidence;
   int32_t about = -1;                    // id of what it judges or was made from
   std::string item;                      // of a plan: its id there; "" for others

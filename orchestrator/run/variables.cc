@@ -72,6 +72,7 @@ absl::StatusOr<Entries> Variables::Arguments(const CompiledNode& call) const {
         const Utterance& first = values_.utterance(ids.front());
         said.emplace_back("text", Value::String(std::string(first.shown())));
         if (first.answer.has_value()) said.emplace_back("answer", Value::String(*first.answer));
+        if (!first.fields.IsMissing()) said.emplace_back("fields", first.fields);
       }
       context.emplace_back(name, Value::Object(std::move(said)));
     }
@@ -116,7 +117,7 @@ absl::Status Variables::Failed(int32_t node, const char* field, const std::strin
   return InvalidArgument("node \"{}\": {} \"{}\": {}", graph_.node(node).full_name, field, source, Message(why));
 }
 
-// What conditions read of a judge, a check, or a speak that gives labels.
+// What conditions read of a judge, a check, or a speak that gives labels or fields.
 Value Variables::AboutNode(const CompiledNode& node) const {
   const NodeState& state = values_.node(node.index);
   if (node.kind == NodeKind::kJudge || node.kind == NodeKind::kCheck) {
@@ -137,6 +138,9 @@ Value Variables::AboutNode(const CompiledNode& node) const {
   const std::vector<VoteGroup> groups = GroupVotes(ballots);
   Entries entries = {{"count", Value::Int(static_cast<int64_t>(state.utterances.size()))}};
   if (!groups.empty()) entries.emplace_back("label", Value::String(groups.front().answer));
+  const auto read = std::find_if(state.utterances.begin(), state.utterances.end(),
+                                 [this](int32_t id) { return !values_.utterance(id).fields.IsMissing(); });
+  entries.emplace_back("fields", read == state.utterances.end() ? Value::Object({}) : values_.utterance(*read).fields);
   return Value::Object(std::move(entries));
 }
 
