@@ -200,6 +200,7 @@ void StepLoop::Report(Request* request, const absl::Status& status) {
     case Request::Kind::kPin:
       if (!status.ok()) return request->pin_done(status);
       request->pin.usage = request->usage;
+      PublishLoad();  // whoever is told may look
       return request->pin_done(request->pin);
   }
 }
