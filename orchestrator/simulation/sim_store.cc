@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "common/hash.h"
 #include "common/status.h"
 
 namespace conclave::orchestrator {
@@ -18,7 +19,8 @@ std::vector<std::string> NamesOf(const std::vector<WriteOp>& batch) {
     if (const auto* events = std::get_if<AppendEvents>(&op)) {
       names.push_back(fmt::format("{}: event {}", events->run_id, events->first_sequence_number));
     } else if (const auto* input = std::get_if<RecordInput>(&op)) {
-      names.push_back(fmt::format("{}: input after event {}", input->run_id, input->after_sequence_number));
+      names.push_back(fmt::format("{}: input {:08x} after event {}", input->run_id,
+                                  static_cast<uint32_t>(Fnv1a64(input->input)), input->after_sequence_number));
     }
   }
   return names;
