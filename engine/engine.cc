@@ -10,6 +10,7 @@
 #include "engine/loader.h"
 #include "engine/request_builder.h"
 #include "engine/step_loop.h"
+#include "engine/tokenizer/stream_decoder.h"
 
 namespace conclave::engine {
 
@@ -143,6 +144,13 @@ absl::StatusOr<std::vector<TokenId>> Engine::Tokenize(std::string_view text, Spe
 
 std::string Engine::Detokenize(std::span<const TokenId> tokens) const {
   return impl_->model->tokenizer->Decode(tokens, Tokenizer::SpecialText::kAsText);
+}
+
+TokenText Engine::TextOf(TokenId token) const {
+  const Tokenizer& tokenizer = *impl_->model->tokenizer;
+  if (!tokenizer.Contains(token)) return {"", true};
+  if (IsShown(tokenizer, token)) return {std::string(tokenizer.TokenBytes(token)), false};
+  return {std::string(tokenizer.TokenText(token)), true};
 }
 
 absl::StatusOr<Engine::ChatPrompt> Engine::ApplyChatTemplate(std::span<const ChatMessage> messages,

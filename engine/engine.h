@@ -120,6 +120,12 @@ struct RoutingPolicy {
   friend bool operator==(const RoutingPolicy&, const RoutingPolicy&) = default;
 };
 
+// What a token stands for.
+struct TokenText {
+  std::string bytes;  // in a text; may be parts of a character. Of a hidden one: its name in the checkpoint
+  bool hidden;        // adds nothing to a text, as the end of a turn does
+};
+
 struct TokenLogprob {
   TokenId token;
   float logprob;  // natural log, of the unmodified distribution
@@ -326,6 +332,8 @@ class Engine {
   absl::StatusOr<std::vector<TokenId>> Tokenize(std::string_view text, SpecialTokens special,
                                                 bool add_begin_of_sequence) const;
   std::string Detokenize(std::span<const TokenId> tokens) const;
+  // Of an id outside the vocabulary: hidden, without a name.
+  TokenText TextOf(TokenId token) const;
   // INVALID_ARGUMENT TEMPLATE_LIMIT or the template's own error, with line and column.
   // `now_unix_seconds` is what strftime_now sees.
   using ChatPrompt = engine::ChatPrompt;

@@ -4,6 +4,7 @@
 #include "common/check.h"
 #include "common/status.h"
 #include "protos/rpc_status.h"
+#include "worker/model_host.h"
 
 namespace conclave::worker {
 namespace {
@@ -15,9 +16,13 @@ google::protobuf::Duration ToDuration(int64_t ns) {
   return out;
 }
 
-void Fill(const engine::TokenLogprob& from, pb::TokenLogprob* to) {
+void Fill(const engine::TokenLogprob& from, const ModelHost* bytes_of, pb::TokenLogprob* to) {
   to->set_token_id(from.token);
   to->set_logprob(from.logprob);
+  if (bytes_of == nullptr) return;
+  engine::TokenText text = bytes_of->TextOf(from.token);
+  to->set_text(std::move(text.bytes));
+  to->set_hidden(text.hidden);
 }
 
 engine::Sampling ToEngine(const pb::Sampling& s) {
@@ -174,9 +179,9 @@ pb::Delta ToProto(const engine::SampleDelta& delta, const DeltaFields& fields) {
   if (fields.logprobs) {
     for (size_t i = 0; i < delta.logprobs.size(); ++i) {
       pb::Logprobs* const position = out.add_logprobs();
-      Fill(delta.logprobs[i], position->mutable_chosen());
+      Fill(delta.logprobs[i], fields.bytes_of, position->mutable_chosen());
       if (i >= delta.top_logprobs.size()) continue;
-      for (const engine::TokenLogprob& top : delta.top_logprobs[i]) Fill(top, position->add_top());
+      for (const engine::TokenLogprob& top : delta.top_logprobs[i]) Fill(top, fields.bytes_of, position->add_top());
     }
   }
   return out;

@@ -13,6 +13,8 @@ namespace conclave::worker {
 
 namespace pb = ::conclave::inference::v1;
 
+class ModelHost;  // worker/model_host.h
+
 // Everything but prompt, seed and deadline_ns, which the service decides.
 engine::GenerateRequest ToEngine(const pb::GenerateRequest& request);
 // FAILED_PRECONDITION CAPABILITY_MISSING for knobs on a dense model, INVALID_ARGUMENT for more experts than it has.
@@ -27,6 +29,7 @@ pb::GetLoadResponse ToProto(const engine::EngineLoad& load);
 struct DeltaFields {
   bool token_ids = false;
   bool logprobs = false;
+  const ModelHost* bytes_of = nullptr;  // set: log-probabilities also say what their tokens stand for
 };
 pb::Delta ToProto(const engine::SampleDelta& delta, const DeltaFields& fields);
 

@@ -28,6 +28,7 @@ class EngineHost final : public ModelHost {
     return engine_->Tokenize(text, engine::Engine::SpecialTokens::kAsText, part == TextPart::kWhole);
   }
   std::string Detokenize(std::span<const engine::TokenId> tokens) const override { return engine_->Detokenize(tokens); }
+  engine::TokenText TextOf(engine::TokenId token) const override { return engine_->TextOf(token); }
   absl::StatusOr<engine::Engine::ChatPrompt> ApplyChatTemplate(std::span<const engine::ChatMessage> messages,
                                                                bool generation_prompt,
                                                                int64_t now_unix_seconds) const override {

@@ -142,6 +142,28 @@ TEST(Generate, TokenIdsAndLogprobsComeWhenAskedFor) {
   EXPECT_EQ(got.logprobs(0).top(0).token_id(), 'b');
 }
 
+TEST(Generate, LogprobsSayWhatTheirTokensStandForWhenAskedFor) {
+  ServedWorker worker;
+  pb::GenerateRequest request = TextRequest("x");
+  request.mutable_output()->set_top_logprob_count(2);
+  request.mutable_output()->set_token_bytes(true);
+  GenerateCall call(worker.stub.get(), request);
+  const auto submitted = worker.host.AwaitSubmitted(0);
+  engine::SampleDelta delta = TextDelta("a");
+  delta.logprobs = {{'a', -0.25f}};
+  delta.top_logprobs = {{{0xE2, -0.125f}, {FakeHost::kBegin, -3}}};
+  submitted.sink->OnDelta(delta);
+  submitted.sink->OnDone(absl::OkStatus(), {});
+  Events events;
+  EXPECT_OK(call.Finish(&events));
+  const pb::Logprobs& got = events.front().delta().logprobs(0);
+  EXPECT_EQ(got.chosen().text(), "a");
+  EXPECT_FALSE(got.chosen().hidden());
+  EXPECT_EQ(got.top(0).text(), "\xE2") << "part of a character";
+  EXPECT_EQ(got.top(1).text(), "<begin>");
+  EXPECT_TRUE(got.top(1).hidden());
+}
+
 TEST(Generate, SamplesInterleave) {
   ServedWorker worker;
   pb::GenerateRequest request = TextRequest("x");

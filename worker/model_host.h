@@ -28,6 +28,7 @@ class ModelHost {
   enum class TextPart : uint8_t { kWhole, kContinuation };
   virtual absl::StatusOr<std::vector<engine::TokenId>> Tokenize(std::string_view text, TextPart part) const = 0;
   virtual std::string Detokenize(std::span<const engine::TokenId> tokens) const = 0;
+  virtual engine::TokenText TextOf(engine::TokenId token) const = 0;
   virtual absl::StatusOr<engine::Engine::ChatPrompt> ApplyChatTemplate(std::span<const engine::ChatMessage> messages,
                                                                        bool generation_prompt,
                                                                        int64_t now_unix_seconds) const = 0;

@@ -105,7 +105,8 @@ void Service::StartGenerate(const grpc::ByteBuffer& bytes, int64_t deadline_ns,
   prepared.seed = static_cast<uint64_t>(seed);
   prepared.deadline_ns = deadline_ns;
   if (status = streams_.TakeId(id, stream.get()); !status.ok()) return stream->Fail(status);
-  const DeltaFields fields = {request.output().token_ids(), request.output().has_top_logprob_count()};
+  const DeltaFields fields = {request.output().token_ids(), request.output().has_top_logprob_count(),
+                              request.output().token_bytes() ? host_ : nullptr};
   if (!stream->Accept({id, seed, fields})) {
     streams_.ReleaseId(id, stream.get());
     return stream->Fail(gone);

@@ -187,6 +187,8 @@ absl::Status Validate(const pb::GenerateRequest& request, int32_t vocab) {
   if (request.has_constraint()) CheckConstraint(request.constraint(), &out);
   if (request.output().has_top_logprob_count()) {
     out.CheckRange("output.top_logprob_count", request.output().top_logprob_count(), 0, kTopLogprobsMax);
+  } else if (request.output().token_bytes()) {
+    out.Add("output.token_bytes", "are told with log-probabilities; set top_logprob_count, too");
   }
   if (request.has_continuation()) {
     CheckTokens("continuation.generated_token_ids", request.continuation().generated_token_ids(), vocab, &out);

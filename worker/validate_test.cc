@@ -110,6 +110,15 @@ const std::vector<Limit>& Limits() {
        [](auto* r) { r->mutable_output()->set_top_logprob_count(kTopLogprobsMax + 1); }},
       {"output.top_logprob_count", [](auto* r) { r->mutable_output()->set_top_logprob_count(0); },
        [](auto* r) { r->mutable_output()->set_top_logprob_count(-1); }},
+      {"output.token_bytes",
+       [](auto* r) {
+         r->mutable_output()->set_top_logprob_count(0);
+         r->mutable_output()->set_token_bytes(true);
+       },
+       [](auto* r) {
+         r->mutable_output()->clear_top_logprob_count();
+         r->mutable_output()->set_token_bytes(true);
+       }},
       {"prompt", [](auto*) {}, [](auto* r) { r->clear_prompt(); }},
       {"prompt.token_ids.ids", [](auto* r) { r->mutable_prompt()->mutable_token_ids()->add_ids(0); },
        [](auto* r) { r->mutable_prompt()->mutable_token_ids(); }},

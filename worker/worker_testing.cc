@@ -93,6 +93,10 @@ std::string FakeHost::Detokenize(std::span<const engine::TokenId> tokens) const 
   }
   return out;
 }
+engine::TokenText FakeHost::TextOf(engine::TokenId token) const {
+  if (token < 256) return {std::string(1, static_cast<char>(token)), false};
+  return {token == kBegin ? "<begin>" : "", true};
+}
 
 absl::StatusOr<engine::Engine::ChatPrompt> FakeHost::ApplyChatTemplate(std::span<const engine::ChatMessage> messages,
                                                                        bool generation_prompt,

@@ -78,6 +78,7 @@ class FakeHost final : public ModelHost {
   const engine::ModelInfo& info() const override { return info_; }
   absl::StatusOr<std::vector<engine::TokenId>> Tokenize(std::string_view text, TextPart part) const override;
   std::string Detokenize(std::span<const engine::TokenId> tokens) const override;
+  engine::TokenText TextOf(engine::TokenId token) const override;
   absl::StatusOr<engine::Engine::ChatPrompt> ApplyChatTemplate(std::span<const engine::ChatMessage> messages,
                                                                bool generation_prompt,
                                                                int64_t now_unix_seconds) const override;

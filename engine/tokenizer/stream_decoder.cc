@@ -3,10 +3,14 @@
 
 namespace conclave::engine {
 
+bool IsShown(const Tokenizer& tokenizer, TokenId token) {
+  if (!tokenizer.Contains(token)) return false;
+  const TokenType type = tokenizer.Type(token);
+  return type != TokenType::kControl && type != TokenType::kUnknown;
+}
+
 void StreamDecoder::Append(TokenId token, std::string* out) {
-  if (!tokenizer_->Contains(token)) return;
-  const TokenType type = tokenizer_->Type(token);
-  if (type == TokenType::kControl || type == TokenType::kUnknown) return;
+  if (!IsShown(*tokenizer_, token)) return;
   utf8_.Append(tokenizer_->TokenBytes(token), out);
 }
 

@@ -40,9 +40,11 @@ struct CallRequest {
   std::optional<PTrueContinuations> p_true = {};     // set: nothing is generated, the continuations are scored
   bool token_trace = false;                          // CallOutcome::trace is wanted, where the member can tell
   bool stream_tokens = false;                        // OnDelta is wanted
-  int64_t timeout_ns = 0;                            // 0: the backend's own limit
-  bool plain = false;                                // the texts alone, without the model's chat template
-  bool ignore_eos = false;                           // end-of-sequence tokens do not end the text
+  // Deltas tell log-probabilities, too, with so many of the best at each place, where the member can.
+  std::optional<int32_t> logprobs = {};
+  int64_t timeout_ns = 0;   // 0: the backend's own limit
+  bool plain = false;       // the texts alone, without the model's chat template
+  bool ignore_eos = false;  // end-of-sequence tokens do not end the text
   std::shared_ptr<const deliberation::v1::PartialText> partial = {};  // the call goes on from here; nullptr: anew
   // A call of the same member that is late: this one goes to another of its workers, and fails where there is none.
   std::optional<CallId> beside = {};
@@ -68,12 +70,19 @@ struct CallOutcome {
   std::string model_revision = {};
 };
 
+// New words of a call.
+struct CallDelta {
+  std::string text = {};  // whole UTF-8
+  int32_t token_count = 0;
+  std::vector<inference::v1::Logprobs> logprobs = {};  // of CallRequest::logprobs; may run ahead of the text
+};
+
 // Told of a call from any thread, even before Start has returned. Implementations never block.
 class CallSink {
  public:
   virtual ~CallSink() = default;
-  // New text, whole UTF-8. Only with stream_tokens.
-  virtual void OnDelta(CallId id, std::string text, int32_t token_count) = 0;
+  // Only with stream_tokens.
+  virtual void OnDelta(CallId id, CallDelta delta) = 0;
   // Exactly once per call, last.
   virtual void OnDone(CallId id, CallOutcome outcome) = 0;
 };
@@ -81,7 +90,7 @@ class CallSink {
 // What a member can do beyond answering. What is missing is refused before a run begins (fleet/abilities.h).
 struct MemberAbilities {
   bool seed = true;               // the same seed gives the same text
-  bool logprobs = true;           // CallOutcome::trace
+  bool logprobs = true;           // CallOutcome::trace, CallDelta::logprobs
   bool p_true = true;             // CallRequest::p_true
   bool extended_sampling = true;  // top_k, min_p, repetition_penalty
   bool experts = true;            // experts_per_token, where it is a mixture

@@ -34,6 +34,18 @@ int64_t Words(const pb::Prompt& prompt) {
   return words;
 }
 
+// Of a piece, or without texts.
+pb::Logprobs PlaceOf(const std::string& piece) {
+  pb::Logprobs place;
+  place.mutable_chosen()->set_logprob(-0.5F);
+  for (const float top : {-0.5F, -2.5F}) place.add_top()->set_logprob(top);
+  if (piece.empty()) return place;
+  place.mutable_chosen()->set_text(piece);
+  place.mutable_top(0)->set_text(piece);
+  place.mutable_top(1)->set_text("other");
+  return place;
+}
+
 }  // namespace
 
 ScriptedWorker::ScriptedWorker(Answer answer, const std::string& address) : answer_(std::move(answer)) {
@@ -107,9 +119,7 @@ grpc::Status ScriptedWorker::Generate(grpc::ServerContext* context, const pb::Ge
     delta.mutable_delta()->set_token_count(1);
     if (request->output().token_ids()) delta.mutable_delta()->add_token_ids(static_cast<int32_t>(i));
     if (request->output().has_top_logprob_count()) {
-      inference::v1::Logprobs* place = delta.mutable_delta()->add_logprobs();
-      place->mutable_chosen()->set_logprob(-0.5F);
-      for (const float top : {-0.5F, -2.5F}) place->add_top()->set_logprob(top);
+      *delta.mutable_delta()->add_logprobs() = PlaceOf(request->output().token_bytes() ? piece : "");
     }
     usage.set_output_token_count(usage.output_token_count() + 1);
     send(std::move(delta));
@@ -182,9 +192,10 @@ grpc::Status ScriptedWorker::CancelRequests(grpc::ServerContext*, const pb::Canc
   return grpc::Status::OK;
 }
 
-void CollectingSink::OnDelta(CallId id, std::string text, int32_t) {
+void CollectingSink::OnDelta(CallId id, CallDelta delta) {
   MutexLock lock(&mutex_);
-  deltas_[id] += text;
+  deltas_[id] += delta.text;
+  std::move(delta.logprobs.begin(), delta.logprobs.end(), std::back_inserter(logprobs_[id]));
   changed_.SignalAll();
 }
 
@@ -204,6 +215,12 @@ std::string CollectingSink::deltas(CallId id) const {
   MutexLock lock(&mutex_);
   const auto it = deltas_.find(id);
   return it == deltas_.end() ? "" : it->second;
+}
+
+std::vector<inference::v1::Logprobs> CollectingSink::logprobs(CallId id) const {
+  MutexLock lock(&mutex_);
+  const auto it = logprobs_.find(id);
+  return it == logprobs_.end() ? std::vector<inference::v1::Logprobs>() : it->second;
 }
 
 void CollectingSink::AwaitDeltas(CallId id, size_t bytes) const {

@@ -28,8 +28,8 @@ struct ScriptedAnswer {
 };
 
 // Serves on a loopback port from construction on. Where log-probabilities are asked for, every piece was chosen with
-// -0.5, the best two were -0.5 and -2.5. A piece's token id is its place; a continuation skips what it has. Counts
-// prompt tokens as words and output tokens as pieces. Thread-safe.
+// -0.5, the best two were -0.5 and -2.5, the second of them "other". A piece's token id is its place; a continuation
+// skips what it has. Counts prompt tokens as words and output tokens as pieces. Thread-safe.
 class ScriptedWorker final : public inference::v1::InferenceService::Service {
  public:
   using Answer = std::function<ScriptedAnswer(const inference::v1::GenerateRequest&)>;
@@ -80,11 +80,12 @@ class ScriptedWorker final : public inference::v1::InferenceService::Service {
 // Collects what a backend tells; waits for ends. Thread-safe.
 class CollectingSink final : public CallSink {
  public:
-  void OnDelta(CallId id, std::string text, int32_t token_count) override;
+  void OnDelta(CallId id, CallDelta delta) override;
   void OnDone(CallId id, CallOutcome outcome) override;
 
   CallOutcome Await(CallId id);
   std::string deltas(CallId id) const;
+  std::vector<inference::v1::Logprobs> logprobs(CallId id) const;
   void AwaitDeltas(CallId id, size_t bytes) const;
 
  private:
@@ -92,6 +93,7 @@ class CollectingSink final : public CallSink {
   mutable CondVar changed_;
   std::map<CallId, CallOutcome> done_ ABSL_GUARDED_BY(mutex_);
   std::map<CallId, std::string> deltas_ ABSL_GUARDED_BY(mutex_);
+  std::map<CallId, std::vector<inference::v1::Logprobs>> logprobs_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace conclave::orchestrator

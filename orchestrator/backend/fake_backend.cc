@@ -26,7 +26,7 @@ FakeBackend::FakeBackend(std::vector<std::string> members, AnswerFunction answer
     : members_(std::move(members)), answer_(std::move(answer)) {}
 
 void FakeBackend::Start(CallRequest request, CallSink* sink) {
-  Waiting waiting{sink, request.id, answer_(request), request.stream_tokens};
+  Waiting waiting{sink, request.id, answer_(request), request.stream_tokens, request.logprobs.has_value()};
   {
     MutexLock lock(&mutex_);
     started_.push_back(std::move(request));
@@ -42,7 +42,11 @@ void FakeBackend::Start(CallRequest request, CallSink* sink) {
 
 void FakeBackend::Deliver(Waiting waiting) {
   if (waiting.stream) {
-    for (std::string& delta : waiting.answer.deltas) waiting.sink->OnDelta(waiting.id, std::move(delta), 1);
+    for (size_t i = 0; i < waiting.answer.deltas.size(); ++i) {
+      CallDelta delta = {std::move(waiting.answer.deltas[i]), 1};
+      if (waiting.logprobs && i < waiting.answer.logprobs.size()) delta.logprobs = waiting.answer.logprobs[i];
+      waiting.sink->OnDelta(waiting.id, std::move(delta));
+    }
   }
   waiting.sink->OnDone(waiting.id, std::move(waiting.answer.outcome));
 }
@@ -67,7 +71,8 @@ void FakeBackend::Cancel(CallId id) {
 std::vector<MemberFacts> FakeBackend::Describe() const {
   std::vector<MemberFacts> out;
   for (const std::string& member : members_) {
-    out.push_back({.name = member, .backend = "fake", .location = "memory", .available = true});
+    out.push_back(
+        {.name = member, .backend = "fake", .location = "memory", .available = true, .abilities = abilities_});
   }
   return out;
 }

@@ -18,7 +18,9 @@ namespace conclave::orchestrator {
 struct FakeAnswer {
   CallOutcome outcome = {};
   std::vector<std::string> deltas = {};  // told first, when the call streams
-  int64_t delay_ns = 0;                  // 0: inside Start. Otherwise when Advance has passed it
+  // Of the deltas, where they are asked for: one list each, whatever number was asked for.
+  std::vector<std::vector<inference::v1::Logprobs>> logprobs = {};
+  int64_t delay_ns = 0;  // 0: inside Start. Otherwise when Advance has passed it
 };
 
 // OK with this text and a plausible usage.
@@ -35,6 +37,8 @@ class FakeBackend final : public Backend {
   // Ends a waiting call with CANCELLED and the usage its answer would have had.
   void Cancel(CallId id) override;
   std::vector<MemberFacts> Describe() const override;
+  // Of all members. Before anybody asks.
+  void set_abilities(const MemberAbilities& abilities) { abilities_ = abilities; }
 
   // Lets virtual time pass; answers that became due arrive inside, in order of their times. Answers may start calls.
   void Advance(int64_t ns);
@@ -51,11 +55,13 @@ class FakeBackend final : public Backend {
     CallId id = 0;
     FakeAnswer answer;
     bool stream = false;
+    bool logprobs = false;
   };
   static void Deliver(Waiting waiting);
 
   const std::vector<std::string> members_;
   const AnswerFunction answer_;
+  MemberAbilities abilities_;
   mutable Mutex mutex_;
   mutable CondVar changed_;
   int64_t now_ns_ ABSL_GUARDED_BY(mutex_) = 0;

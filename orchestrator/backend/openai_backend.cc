@@ -188,7 +188,7 @@ class OpenAiBackend final : public Backend {
     const int64_t reachable_until_ns = std::min(call->until_ns, options_.clock->NowNs() + options_.unreachable_ns);
     int64_t backoff_ns = options_.backoff_ns;
     for (uint64_t attempt = 0;; ++attempt) {
-      OpenAiReader reader;
+      OpenAiReader reader(call->request.token_trace);
       const auto pass = AwaitPass(seat, call);
       if (!pass.ok()) return Outcome(seat, *call, {.status = pass.status(), .retry_after_ns = {}}, reader);
       const Attempt ended = Try(seat, call, *pass, &reader);
@@ -302,11 +302,12 @@ class OpenAiBackend final : public Backend {
     std::string error_body;
     absl::Status read;  // what is wrong with what came
     http::SseReader events([&](std::string_view data) {
-      std::string delta;
+      CallDelta delta;
       if (read.ok()) read = reader->Take(data, &delta);
-      if (!read.ok() || delta.empty()) return;
+      if (!call->request.logprobs.has_value()) delta.logprobs.clear();
+      if (!read.ok() || (delta.text.empty() && delta.logprobs.empty())) return;
       if (!std::exchange(out.spoke, true)) ReportServing(seat, pass);
-      if (call->request.stream_tokens) call->sink->OnDelta(call->request.id, std::move(delta), 1);
+      if (call->request.stream_tokens) call->sink->OnDelta(call->request.id, std::move(delta));
     });
     const absl::Status sent = post.Run(
         seat.url.path + "/chat/completions", std::move(headers), *std::move(body),
@@ -365,7 +366,7 @@ class OpenAiBackend final : public Backend {
     if (!out.status.ok()) return out;
     out.text = reader.text();
     out.finish_reason = reader.finish_reason();
-    if (call.request.token_trace) out.trace = reader.trace();
+    out.trace = reader.trace();
     out.instance_id = seat.member.url;
     out.model_revision = reader.fingerprint().empty() ? seat.member.model : reader.fingerprint();
     return out;

@@ -31,11 +31,12 @@ Events Read(std::string_view stream, size_t piece) {
 }
 
 void ReadCompletion(const std::vector<std::string>& events) {
-  OpenAiReader reader;
-  std::string delta, text;
+  OpenAiReader reader(/*traces=*/true);
+  CallDelta delta;
+  std::string text;
   for (const std::string& data : events) {
     if (!reader.Take(data, &delta).ok()) return;
-    text += delta;
+    text += delta.text;
   }
   CONCLAVE_CHECK(reader.text() == text);
   CONCLAVE_CHECK(!reader.tokens().has_value() || reader.tokens()->cached <= reader.tokens()->prompt);

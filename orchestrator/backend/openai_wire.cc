@@ -67,25 +67,47 @@ absl::StatusOr<inference::v1::FinishReason> FinishOf(const Json& reason) {
   return DataLoss("finish_reason {} is not known", reason.dump().substr(0, kMessageBytesMax));
 }
 
+// {"token", "logprob", "bytes"}: bytes may be null or absent, then the token is its text.
+absl::Status ReadToken(const Json& json, inference::v1::TokenLogprob* out) {
+  const Json* logprob = Find(json, "logprob");
+  if (logprob == nullptr || !logprob->is_number()) return DataLoss("a log-probability without logprob");
+  out->set_logprob(logprob->get<float>());
+  if (const Json* bytes = Find(json, "bytes"); bytes != nullptr) {
+    if (!bytes->is_array()) return DataLoss("bytes of a log-probability are no array");
+    for (const Json& byte : *bytes) {
+      if (!byte.is_number_unsigned() || byte.get<uint64_t>() > 255) {
+        return DataLoss("bytes of a log-probability hold {}", byte.dump().substr(0, kMessageBytesMax));
+      }
+      out->mutable_text()->push_back(static_cast<char>(byte.get<uint8_t>()));
+    }
+  } else if (const Json* token = Find(json, "token"); token != nullptr && token->is_string()) {
+    out->set_text(token->get<std::string>());
+  }
+  return absl::OkStatus();
+}
+
 // `logprobs` of a choice: per token its own and the best at its place.
-absl::Status AddTrace(const Json& logprobs, TokenTrace* trace) {
+absl::Status ReadLogprobs(const Json& logprobs, std::vector<inference::v1::Logprobs>* out) {
   const Json* content = Find(logprobs, "content");
   if (content == nullptr) return absl::OkStatus();
   if (!content->is_array()) return DataLoss("logprobs.content is no array");
   for (const Json& token : *content) {
-    const Json* chosen = Find(token, "logprob");
+    inference::v1::Logprobs& place = out->emplace_back();
+    RETURN_IF_ERROR(ReadToken(token, place.mutable_chosen()));
     const Json* top = Find(token, "top_logprobs");
-    if (chosen == nullptr || !chosen->is_number() || top == nullptr || !top->is_array() || top->empty())
-      return DataLoss("logprobs without logprob and top_logprobs");
-    double sum = 0;
-    for (const Json& one : *top) {
-      const Json* logprob = Find(one, "logprob");
-      if (logprob == nullptr || !logprob->is_number()) return DataLoss("top_logprobs without logprob");
-      sum += logprob->get<double>();
-    }
-    trace->logprob_sum += chosen->get<double>();
-    trace->confidences.push_back(static_cast<float>(-sum / static_cast<double>(top->size())));
+    if (top == nullptr) continue;
+    if (!top->is_array()) return DataLoss("top_logprobs is no array");
+    for (const Json& one : *top) RETURN_IF_ERROR(ReadToken(one, place.add_top()));
   }
+  return absl::OkStatus();
+}
+
+absl::Status AddTrace(const inference::v1::Logprobs& place, TokenTrace* trace) {
+  if (place.top().empty()) return DataLoss("logprobs without top_logprobs");
+  double sum = 0;
+  for (const inference::v1::TokenLogprob& one : place.top()) sum += static_cast<double>(one.logprob());
+  trace->logprob_sum += static_cast<double>(place.chosen().logprob());
+  trace->confidences.push_back(static_cast<float>(-sum / place.top_size()));
   return absl::OkStatus();
 }
 
@@ -112,9 +134,9 @@ absl::StatusOr<std::string> ToOpenAi(const CallRequest& request, const std::stri
     if (sampling.has_repetition_penalty()) json["repetition_penalty"] = Short(sampling.repetition_penalty());
     if (request.ignore_eos) json["ignore_eos"] = true;
   }
-  if (request.token_trace && abilities.logprobs) {
+  if ((request.token_trace || request.logprobs.has_value()) && abilities.logprobs) {
     json["logprobs"] = true;
-    json["top_logprobs"] = kConfidenceTokens;
+    json["top_logprobs"] = std::max(request.token_trace ? kConfidenceTokens : 0, request.logprobs.value_or(0));
   }
   if (request.constraint != nullptr && request.constraint->has_json_schema() && abilities.json_schema) {
     auto schema = http::ParseJson(request.constraint->json_schema());
@@ -162,8 +184,8 @@ std::optional<int64_t> RetryAfterNs(std::string_view header) {
   return static_cast<int64_t>(seconds * kNsPerSecond);
 }
 
-absl::Status OpenAiReader::Take(std::string_view data, std::string* delta) {
-  delta->clear();
+absl::Status OpenAiReader::Take(std::string_view data, CallDelta* delta) {
+  *delta = {};
   if (done_) return NotAnEvent(data, "it follows [DONE]");
   if (data == "[DONE]") {
     done_ = true;
@@ -190,16 +212,20 @@ absl::Status OpenAiReader::Take(std::string_view data, std::string* delta) {
   if (const Json* said = Find(choice, "delta"); said != nullptr) {
     if (const Json* content = Find(*said, "content"); content != nullptr) {
       if (!content->is_string()) return NotAnEvent(data, "content is no string");
-      *delta = content->get<std::string>();
+      delta->text = content->get<std::string>();
+      delta->token_count = 1;  // as most servers stream
     }
   }
-  if (static_cast<int64_t>(text_.size() + delta->size()) > kCallTextBytesMax) {
+  if (static_cast<int64_t>(text_.size() + delta->text.size()) > kCallTextBytesMax) {
     return ResourceExhausted("the text has more than {} bytes", kCallTextBytesMax);
   }
-  text_ += *delta;
+  text_ += delta->text;
   if (const Json* logprobs = Find(choice, "logprobs"); logprobs != nullptr) {
-    if (!trace_.has_value()) trace_.emplace();
-    RETURN_IF_ERROR(AddTrace(*logprobs, &*trace_));
+    RETURN_IF_ERROR(ReadLogprobs(*logprobs, &delta->logprobs));
+    if (traces_ && !trace_.has_value()) trace_.emplace();
+    for (size_t i = 0; traces_ && i < delta->logprobs.size(); ++i) {
+      RETURN_IF_ERROR(AddTrace(delta->logprobs[i], &*trace_));
+    }
   }
   if (const Json* reason = Find(choice, "finish_reason"); reason != nullptr) {
     ASSIGN_OR_RETURN(finish_reason_, FinishOf(*reason));

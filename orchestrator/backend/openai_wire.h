@@ -28,9 +28,12 @@ std::optional<int64_t> RetryAfterNs(std::string_view header);
 // Reads the events of a streamed reply, each once, in order.
 class OpenAiReader {
  public:
-  // New text of the event goes to `delta`. DATA_LOSS for what is no event of a chat completion; the server's own error
-  // as OpenAiError has it; RESOURCE_EXHAUSTED for a text above kCallTextBytesMax.
-  absl::Status Take(std::string_view data, std::string* delta);
+  // `traces`: log-probabilities are summed up, each with those of the best at its place.
+  explicit OpenAiReader(bool traces) : traces_(traces) {}
+
+  // What the event says of new words goes to `delta`. DATA_LOSS for what is no event of a chat completion; the server's
+  // own error as OpenAiError has it; RESOURCE_EXHAUSTED for a text above kCallTextBytesMax.
+  absl::Status Take(std::string_view data, CallDelta* delta);
   // After the connection's end: UNAVAILABLE for a reply that was cut.
   absl::Status Finish() const;
 
@@ -45,6 +48,7 @@ class OpenAiReader {
   const std::optional<Tokens>& tokens() const { return tokens_; }
 
  private:
+  const bool traces_;
   std::string text_;
   inference::v1::FinishReason finish_reason_ = inference::v1::FINISH_REASON_UNSPECIFIED;
   std::optional<TokenTrace> trace_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/backend/openai_wire.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -48,6 +49,10 @@ TEST(ToOpenAi, SendsOnlyWhatTheServerDeclares) {
   expected.update(Json::parse(R"({"seed": 7, "top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1,
                                   "ignore_eos": true, "logprobs": true, "top_logprobs": 20})"));
   EXPECT_EQ(Json::parse(*ToOpenAi(request, "llama", {})), expected);
+  request.token_trace = false;
+  request.logprobs = 3;
+  expected["top_logprobs"] = 3;
+  EXPECT_EQ(Json::parse(*ToOpenAi(request, "llama", {})), expected);
 }
 
 TEST(ToOpenAi, ASchemaIsAResponseFormatWhereTheServerDeclaresIt) {
@@ -75,12 +80,12 @@ TEST(ToOpenAi, SeedsFitSixtyThreeBits) {
 std::string Chunk(const std::string& choice) { return R"({"id": "x", "choices": [)" + choice + "]}"; }
 
 TEST(OpenAiReader, ReadsAStream) {
-  OpenAiReader reader;
-  std::string delta;
+  OpenAiReader reader(/*traces=*/false);
+  CallDelta delta;
   EXPECT_OK(reader.Take(Chunk(R"({"index": 0, "delta": {"role": "assistant", "content": ""}})"), &delta));
-  EXPECT_EQ(delta, "");
+  EXPECT_EQ(delta.text, "");
   EXPECT_OK(reader.Take(Chunk(R"({"index": 0, "delta": {"content": "It is "}, "finish_reason": null})"), &delta));
-  EXPECT_EQ(delta, "It is ");
+  EXPECT_EQ(delta.text, "It is ");
   EXPECT_OK(reader.Take(Chunk(R"({"delta": {"reasoning_content": "hm", "content": null}})"), &delta));
   EXPECT_OK(reader.Take(Chunk(R"({"delta": {"content": "42"}})"), &delta));
   EXPECT_THAT(reader.Finish(), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("in the middle")));
@@ -101,8 +106,8 @@ TEST(OpenAiReader, ReadsAStream) {
 }
 
 TEST(OpenAiReader, ReadsLogProbabilities) {
-  OpenAiReader reader;
-  std::string delta;
+  OpenAiReader reader(/*traces=*/true);
+  CallDelta delta;
   ASSERT_OK(reader.Take(Chunk(R"({"delta": {"content": "4"}, "logprobs": {"content": [
       {"token": "4", "logprob": -0.5, "top_logprobs": [{"logprob": -0.5}, {"logprob": -2.5}]},
       {"token": "2", "logprob": -1.0, "top_logprobs": [{"logprob": -1.0}]}]}})"),
@@ -110,6 +115,29 @@ TEST(OpenAiReader, ReadsLogProbabilities) {
   ASSERT_TRUE(reader.trace().has_value());
   EXPECT_DOUBLE_EQ(reader.trace()->logprob_sum, -1.5);
   EXPECT_THAT(reader.trace()->confidences, ElementsAre(FloatEq(1.5f), FloatEq(1.0f)));  // minus the means
+}
+
+TEST(OpenAiReader, ReadsTokensWithTheirBytes) {
+  OpenAiReader reader(/*traces=*/false);
+  CallDelta delta;
+  ASSERT_OK(reader.Take(Chunk(R"({"delta": {"content": "4\u00e9"}, "logprobs": {"content": [
+      {"token": "4", "logprob": -0.5, "bytes": null, "top_logprobs": []},
+      {"token": "bytes:c3", "logprob": -1, "bytes": [195], "top_logprobs": [{"token": "x", "logprob": -0.25}]},
+      {"token": "bytes:a9", "logprob": -2, "bytes": [169]}]}})"),
+                        &delta));
+  ASSERT_EQ(delta.logprobs.size(), 3u);
+  EXPECT_EQ(delta.logprobs[0].chosen().text() + delta.logprobs[1].chosen().text() + delta.logprobs[2].chosen().text(),
+            delta.text);
+  EXPECT_EQ(delta.logprobs[1].chosen().logprob(), -1);
+  ASSERT_EQ(delta.logprobs[1].top_size(), 1);
+  EXPECT_EQ(delta.logprobs[1].top(0).text(), "x");
+  EXPECT_FALSE(reader.trace().has_value());
+  for (const char* wrong : {R"({"bytes": [256], "logprob": -1})", R"({"bytes": [-1], "logprob": -1})",
+                            R"({"bytes": "a", "logprob": -1})", R"({"logprob": "-1"})", R"({"token": "a"})", "3"}) {
+    EXPECT_THAT(reader.Take(Chunk(fmt::format(R"({{"delta": {{}}, "logprobs": {{"content": [{}]}}}})", wrong)), &delta),
+                StatusIs(absl::StatusCode::kDataLoss))
+        << wrong;
+  }
 }
 
 TEST(OpenAiReader, WhatIsNoStreamIsAnError) {
@@ -130,19 +158,19 @@ TEST(OpenAiReader, WhatIsNoStreamIsAnError) {
       {R"({"error": "busy"})", absl::StatusCode::kUnavailable},
   };
   for (const auto& [data, code] : wrong) {
-    OpenAiReader reader;
-    std::string delta;
+    OpenAiReader reader(/*traces=*/true);
+    CallDelta delta;
     EXPECT_THAT(reader.Take(data, &delta), StatusIs(code)) << data.substr(0, 100);
   }
-  OpenAiReader after;
-  std::string delta;
+  OpenAiReader after(/*traces=*/false);
+  CallDelta delta;
   EXPECT_OK(after.Take("[DONE]", &delta));
   EXPECT_FALSE(after.Take(Chunk("{}"), &delta).ok());
 }
 
 TEST(OpenAiReader, TextsAreAsLongAsTheLimit) {
-  OpenAiReader reader;
-  std::string delta;
+  OpenAiReader reader(/*traces=*/false);
+  CallDelta delta;
   const std::string half = Chunk(R"({"delta": {"content": ")" + std::string(kCallTextBytesMax / 2, 'x') + "\"}}");
   EXPECT_OK(reader.Take(half, &delta));
   EXPECT_OK(reader.Take(half, &delta));

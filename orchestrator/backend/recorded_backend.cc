@@ -20,7 +20,7 @@ class RecordedBackend final : public Backend {
   void Start(CallRequest request, CallSink* sink) override {
     CallOutcome outcome = Answer(request);
     if (request.stream_tokens && outcome.status.ok()) {
-      sink->OnDelta(request.id, outcome.text, static_cast<int32_t>(outcome.usage.output_token_count()));
+      sink->OnDelta(request.id, {outcome.text, static_cast<int32_t>(outcome.usage.output_token_count())});
     }
     sink->OnDone(request.id, std::move(outcome));
   }
@@ -36,7 +36,7 @@ class RecordedBackend final : public Backend {
                      .available = true,
                      .weight = member.weight,
                      .card = member.card,
-                     .abilities = {.json_schema = false, .grammar = false}});
+                     .abilities = {.logprobs = false, .json_schema = false, .grammar = false}});
     }
     return out;
   }

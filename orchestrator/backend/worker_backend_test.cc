@@ -68,21 +68,6 @@ TEST(WorkerBackend, StreamsAndReportsWhatTheWorkerMeasured) {
   EXPECT_EQ(members[0].model->context_token_count(), 4096);
 }
 
-TEST(WorkerBackend, LogProbabilitiesComeWhereTheyAreAskedFor) {
-  ScriptedWorker worker(Always({.pieces = {"Hello", ", ", "world"}}));
-  auto backend = Connect({{.name = "m", .addresses = {worker.address()}}});
-  CollectingSink sink;
-  CallRequest request = Request(1, "m");
-  request.token_trace = true;
-  backend->Start(request, &sink);
-  const CallOutcome outcome = sink.Await(1);
-  ASSERT_TRUE(outcome.trace.has_value());
-  EXPECT_DOUBLE_EQ(outcome.trace->logprob_sum, -1.5);
-  EXPECT_EQ(outcome.trace->confidences, (std::vector<float>{1.5F, 1.5F, 1.5F})) << "minus the mean of -0.5 and -2.5";
-  backend->Start(Request(2, "m"), &sink);
-  EXPECT_FALSE(sink.Await(2).trace.has_value());
-}
-
 TEST(WorkerBackend, UnknownMembersAndMissingWorkersAreNamed) {
   ScriptedWorker worker(Always({}));
   auto backend = Connect({{.name = "m", .addresses = {worker.address()}}});

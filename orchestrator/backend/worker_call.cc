@@ -142,6 +142,14 @@ class GenerateCall final : public WorkerCall,
     }
   }
 
+  void TellDelta() {
+    CallDelta told = {response_.delta().text(), response_.delta().token_count()};
+    if (start_.request.logprobs.has_value()) {
+      told.logprobs.assign(response_.delta().logprobs().begin(), response_.delta().logprobs().end());
+    }
+    if (!told.text.empty() || !told.logprobs.empty()) start_.sink->OnDelta(start_.request.id, std::move(told));
+  }
+
   void Take() {
     switch (response_.event_case()) {
       case pb::GenerateResponse::kStarted:
@@ -155,9 +163,7 @@ class GenerateCall final : public WorkerCall,
         said_.mutable_text()->append(response_.delta().text());
         said_.mutable_token_ids()->MergeFrom(response_.delta().token_ids());
         if (start_.request.token_trace) AddTrace(response_.delta());
-        if (start_.request.stream_tokens && !response_.delta().text().empty()) {
-          start_.sink->OnDelta(start_.request.id, response_.delta().text(), response_.delta().token_count());
-        }
+        if (start_.request.stream_tokens) TellDelta();
         break;
       case pb::GenerateResponse::kFinished:
         finished_ = true;

@@ -87,7 +87,7 @@ class PlayedTransport final : public WorkerTransport {
 
 class Sink final : public CallSink {
  public:
-  void OnDelta(CallId, std::string, int32_t) override {}
+  void OnDelta(CallId, CallDelta) override {}
   void OnDone(CallId id, CallOutcome outcome) override { ends[id] = std::move(outcome); }
   std::map<CallId, CallOutcome> ends;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "orchestrator/backend/worker_request.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -70,14 +71,19 @@ pb::GenerateRequest ToGenerate(const CallRequest& request, const pb::Model& mode
   if (from.has_min_p()) to->set_min_p(from.min_p());
   if (from.has_repetition_penalty()) to->set_repetition_penalty(from.repetition_penalty());
   if (from.has_max_output_tokens()) out.mutable_stopping()->set_max_output_token_count(from.max_output_tokens());
-  if (request.token_trace) out.mutable_output()->set_top_logprob_count(kConfidenceTokens);
+  const bool traced = request.token_trace || request.logprobs.has_value();
+  if (traced) {
+    const int32_t top = std::max(request.token_trace ? kConfidenceTokens : 0, request.logprobs.value_or(0));
+    out.mutable_output()->set_top_logprob_count(top);
+  }
+  if (request.logprobs.has_value()) out.mutable_output()->set_token_bytes(true);
   if (request.constraint != nullptr && model.supports_constraints()) {
     *out.mutable_constraint() = ToConstraint(*request.constraint);
   }
   if (request.ignore_eos) out.mutable_stopping()->set_ignore_end_of_sequence(true);
   // What a call may go on from after a loss. Traces would have a hole there, so that such calls begin anew.
-  if (!request.token_trace) out.mutable_output()->set_token_ids(true);
-  if (request.partial != nullptr && request.partial->model_revision() == model.revision() && !request.token_trace) {
+  if (!traced) out.mutable_output()->set_token_ids(true);
+  if (request.partial != nullptr && request.partial->model_revision() == model.revision() && !traced) {
     *out.mutable_continuation()->mutable_generated_token_ids() = request.partial->token_ids();
   }
   for (const std::string& stop : from.stop()) out.mutable_stopping()->add_stop_texts(stop);

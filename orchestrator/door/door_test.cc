@@ -113,7 +113,7 @@ class SlowSpeaker final : public Backend {
   void Start(CallRequest request, CallSink* sink) override {
     MutexLock lock(&mutex_);
     ++attempts_;
-    if (request.stream_tokens && request.partial == nullptr) sink->OnDelta(request.id, "I say ", 2);
+    if (request.stream_tokens && request.partial == nullptr) sink->OnDelta(request.id, {"I say ", 2});
     sink_ = sink;
     call_ = request.id;
     changed_.SignalAll();
@@ -141,7 +141,7 @@ class SlowSpeaker final : public Backend {
       outcome.partial.set_text("I say ");
       outcome.partial.add_token_ids(1);
     }
-    if (status.ok()) sink->OnDelta(call, "42", 1);
+    if (status.ok()) sink->OnDelta(call, {"42", 1});
     sink->OnDone(call, std::move(outcome));
   }
 

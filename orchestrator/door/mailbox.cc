@@ -11,10 +11,12 @@ void Mailbox::Queue(int32_t choice) {
   changed_.Signal();
 }
 
-void Mailbox::Say(int32_t choice, std::string_view text) {
-  if (text.empty()) return;
+void Mailbox::Say(int32_t choice, std::string_view text, std::vector<SpokenToken> tokens) {
+  if (text.empty() && tokens.empty()) return;
   MutexLock lock(&mutex_);
-  waiting_[static_cast<size_t>(choice)].text += text;
+  Waiting& waiting = waiting_[static_cast<size_t>(choice)];
+  waiting.text += text;
+  std::move(tokens.begin(), tokens.end(), std::back_inserter(waiting.tokens));
   Queue(choice);
 }
 
@@ -32,7 +34,8 @@ std::optional<Spoken> Mailbox::Take(int64_t wait_ns) {
   order_.pop_front();
   Waiting& waiting = waiting_[static_cast<size_t>(choice)];
   waiting.queued = false;
-  return Spoken{choice, std::exchange(waiting.text, {}), std::exchange(waiting.end, std::nullopt)};
+  return Spoken{choice, std::exchange(waiting.text, {}), std::exchange(waiting.tokens, {}),
+                std::exchange(waiting.end, std::nullopt)};
 }
 
 std::string StopCutter::Push(std::string_view text) {

@@ -12,6 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "common/mutex.h"
+#include "conclave/inference/v1/inference.pb.h"
 
 namespace conclave::orchestrator {
 
@@ -29,10 +30,17 @@ struct SpokenEnd {
   SpokenTokens tokens;
 };
 
+// A token of a choice's text.
+struct SpokenToken {
+  inference::v1::Logprobs at;  // its place: itself and the best, with texts
+  int64_t offset = 0;          // characters of the choice's text before it
+};
+
 // New words of a choice, or its end.
 struct Spoken {
   int32_t choice = 0;
   std::string text;
+  std::vector<SpokenToken> tokens;  // where they are wanted
   std::optional<SpokenEnd> end;
 };
 
@@ -41,7 +49,7 @@ class Mailbox {
  public:
   explicit Mailbox(int32_t choices) : waiting_(static_cast<size_t>(choices)) {}
 
-  void Say(int32_t choice, std::string_view text);
+  void Say(int32_t choice, std::string_view text, std::vector<SpokenToken> tokens = {});
   // Once per choice, last.
   void End(int32_t choice, SpokenEnd end);
   // Everything new of one choice, in the order in which choices had something new. nullopt: nothing came in time.
@@ -50,6 +58,7 @@ class Mailbox {
  private:
   struct Waiting {
     std::string text;
+    std::vector<SpokenToken> tokens;
     std::optional<SpokenEnd> end;
     bool queued = false;
   };

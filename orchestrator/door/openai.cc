@@ -42,6 +42,7 @@ absl::Status CheckMember(const OpenAiRequest& request, const MemberAbilities& ca
   if (request.constraint != nullptr && !can.json_schema) {
     return WrongField(kResponseFormatField, "is not honoured by this member's server");
   }
+  if (request.logprobs.has_value() && !can.logprobs) return WrongField(kLogprobsField, "are not told by this member");
   if (can.extended_sampling) return absl::OkStatus();
   const pb::SamplingDefaults& sampling = request.sampling;
   for (const auto& [name, wanted] : {std::pair("top_k", sampling.has_top_k()), std::pair("min_p", sampling.has_min_p()),
@@ -115,6 +116,7 @@ absl::StatusOr<NewRun> OpenAi::RunFor(const OpenAiRequest& request, uint64_t see
   *run.mutable_sampling() = request.sampling;
   run.mutable_sampling()->clear_stop();  // they cut what the caller reads, not what the members say to one another
   if (request.constraint != nullptr) *run.mutable_result_constraint() = *request.constraint;
+  if (request.logprobs.has_value()) run.set_result_logprob_count(*request.logprobs);
   run.set_stream_tokens(true);
   run.mutable_inputs()->insert(request.inputs.begin(), request.inputs.end());
   if (!run.mutable_inputs()->insert({"question", QuestionOf(request)}).second) {
@@ -132,8 +134,9 @@ absl::StatusOr<NewRun> OpenAi::RunFor(const OpenAiRequest& request, uint64_t see
   }
   auto built = BuildRun(std::move(run), options_.graphs, options_.bindings, members);
   const auto violations = rpc::Violations(built.status());
-  if (violations.size() == 1 && violations[0].field == kResultConstraintField) {
-    return WrongField(kResponseFormatField, violations[0].description);
+  for (const auto& [ours, theirs] :
+       {std::pair(kResultConstraintField, kResponseFormatField), std::pair(kResultLogprobsField, kLogprobsField)}) {
+    if (violations.size() == 1 && violations[0].field == ours) return WrongField(theirs, violations[0].description);
   }
   return built;
 }
@@ -147,6 +150,7 @@ CallRequest OpenAi::CallFor(const OpenAiRequest& request, OpenAiApi api, uint64_
   call.sampling = request.sampling;
   call.ignore_eos = request.ignore_eos;
   call.constraint = request.constraint;
+  call.logprobs = request.logprobs;
   call.now_unix_seconds = options_.clock->UnixNs() / kNsPerSecond;
   return call;
 }
@@ -160,7 +164,8 @@ absl::StatusOr<OpenAi::Begun> OpenAi::Begin(const OpenAiRequest& request, OpenAi
   begun.head = {api,
                 fmt::format("{}-{:016x}", api == OpenAiApi::kChat ? "chatcmpl" : "cmpl",
                             Mix64(number + static_cast<uint64_t>(now_ns))),
-                request.model, now_ns / kNsPerSecond};
+                request.model, now_ns / kNsPerSecond, request.logprobs};
+  const bool wants_tokens = request.logprobs.has_value();
   begun.mailbox = std::make_shared<Mailbox>(request.choices);
   // Without a seed every request has one of its own; further choices count on from it.
   const uint64_t seed = request.seed.value_or(Mix64(number ^ static_cast<uint64_t>(now_ns)) >> 1);
@@ -173,7 +178,7 @@ absl::StatusOr<OpenAi::Begun> OpenAi::Begin(const OpenAiRequest& request, OpenAi
     for (int32_t i = 0; i < request.choices; ++i) {
       begun.speakers.push_back(AskGraph(options_.executor, std::move(runs[static_cast<size_t>(i)]),
                                         {request.sampling.stop().begin(), request.sampling.stop().end()},
-                                        {begun.mailbox, i}));
+                                        {begun.mailbox, i, wants_tokens}));
     }
     return begun;
   }
@@ -182,8 +187,8 @@ absl::StatusOr<OpenAi::Begun> OpenAi::Begin(const OpenAiRequest& request, OpenAi
   if (member == members.end()) return ModelNotFound(request.model);
   RETURN_IF_ERROR(CheckMember(request, member->abilities));
   for (int32_t i = 0; i < request.choices; ++i) {
-    begun.speakers.push_back(
-        AskMember(options_.backend, CallFor(request, api, seed + static_cast<uint64_t>(i)), {begun.mailbox, i}));
+    begun.speakers.push_back(AskMember(options_.backend, CallFor(request, api, seed + static_cast<uint64_t>(i)),
+                                       {begun.mailbox, i, wants_tokens}));
   }
   return begun;
 }
@@ -214,6 +219,7 @@ http::Reply OpenAi::AnswerWhole(Begun begun, const http::Caller& caller) const {
     }
     SpokenChoice& choice = choices[static_cast<size_t>(spoken->choice)];
     choice.text += spoken->text;
+    std::move(spoken->tokens.begin(), spoken->tokens.end(), std::back_inserter(choice.tokens));
     if (!spoken->end.has_value()) continue;
     choice.end = *std::move(spoken->end);
     --open;
@@ -263,7 +269,7 @@ class OpenAi::Stream final : public http::Body {
   std::string EventsOf(const Spoken& spoken) {
     if (open_ == 0) return "";
     std::string out;
-    if (!spoken.text.empty()) out += TextEvent(begun_.head, spoken.choice, spoken.text);
+    if (!spoken.text.empty() || !spoken.tokens.empty()) out += TextEvent(begun_.head, spoken);
     if (!spoken.end.has_value()) return out;
     if (!spoken.end->status.ok()) {  // no [DONE]: the reply is not whole
       open_ = 0;
@@ -298,7 +304,7 @@ http::Reply OpenAi::AnswerInPieces(Begun begun, const OpenAiRequest& request, co
   std::optional<Spoken> first;
   while (!first.has_value() && options_.clock->NowNs() < until_ns && !caller.gone()) first = mailbox->Take(kTurnNs);
   if (first.has_value()) {
-    if (first->text.empty() && first->end.has_value() && !first->end->status.ok())
+    if (first->text.empty() && first->tokens.empty() && first->end.has_value() && !first->end->status.ok())
       return ErrorReply(first->end->status);
     stream->PutBack(*first);
   }

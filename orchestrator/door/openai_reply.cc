@@ -54,7 +54,35 @@ Json Head(const ReplyHead& head, bool chunk) {
 
 std::string Event(const Json& json) { return "data: " + http::WriteJson(json) + "\n\n"; }
 
-std::string ChoiceEvent(const ReplyHead& head, int32_t choice, Json delta, Json finish) {
+// As a caller sees a token.
+std::string NameOf(const inference::v1::TokenLogprob& token) {
+  if (rpc::ReplaceInvalidUtf8(token.text()) == token.text()) return token.text();
+  std::string name = "bytes:";
+  for (const char byte : token.text()) name += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
+  return name;
+}
+
+double Logprob(const inference::v1::TokenLogprob& token) {
+  constexpr double kLeast = -9999;
+  return std::max(kLeast, static_cast<double>(token.logprob()));
+}
+
+Json ChatToken(const inference::v1::TokenLogprob& token) {
+  Json json = {{"token", NameOf(token)}, {"logprob", Logprob(token)}, {"bytes", nullptr}};
+  if (token.hidden()) return json;  // it stands for no text
+  json["bytes"] = Json::array();
+  for (const char byte : token.text()) json["bytes"].push_back(static_cast<unsigned char>(byte));
+  return json;
+}
+
+// The best at a token's place, at most as many as were asked for.
+std::span<const inference::v1::TokenLogprob* const> Best(const ReplyHead& head, const SpokenToken& token) {
+  const auto count = std::min(token.at.top_size(), head.logprobs.value_or(0));
+  return {token.at.top().data(), static_cast<size_t>(count)};
+}
+
+std::string ChoiceEvent(const ReplyHead& head, int32_t choice, Json delta, Json finish,
+                        std::span<const SpokenToken> tokens = {}) {
   Json json = Head(head, true);
   json["choices"] = Json::array();
   Json& out = json["choices"].emplace_back();
@@ -64,6 +92,7 @@ std::string ChoiceEvent(const ReplyHead& head, int32_t choice, Json delta, Json 
   } else {
     out["text"] = delta.value("content", "");
   }
+  if (!tokens.empty()) out["logprobs"] = LogprobsJson(head, tokens);
   out["finish_reason"] = std::move(finish);
   return Event(json);
 }
@@ -112,6 +141,33 @@ SpokenTokens Sum(const std::vector<SpokenChoice>& choices) {
   return sum;
 }
 
+Json LogprobsJson(const ReplyHead& head, std::span<const SpokenToken> tokens) {
+  if (!head.logprobs.has_value()) return nullptr;
+  if (head.api == OpenAiApi::kChat) {
+    Json content = Json::array();
+    for (const SpokenToken& token : tokens) {
+      Json& place = content.emplace_back(ChatToken(token.at.chosen()));
+      place["top_logprobs"] = Json::array();
+      for (const inference::v1::TokenLogprob* top : Best(head, token)) place["top_logprobs"].push_back(ChatToken(*top));
+    }
+    return {{"content", std::move(content)}, {"refusal", nullptr}};
+  }
+  Json json = {{"tokens", Json::array()},
+               {"token_logprobs", Json::array()},
+               {"top_logprobs", Json::array()},
+               {"text_offset", Json::array()}};
+  for (const SpokenToken& token : tokens) {
+    json["tokens"].push_back(NameOf(token.at.chosen()));
+    json["token_logprobs"].push_back(Logprob(token.at.chosen()));
+    Json best = {{NameOf(token.at.chosen()), Logprob(token.at.chosen())}};
+    // Of two that are called the same the more likely one is kept.
+    for (const inference::v1::TokenLogprob* top : Best(head, token)) best.emplace(NameOf(*top), Logprob(*top));
+    json["top_logprobs"].push_back(std::move(best));
+    json["text_offset"].push_back(token.offset);
+  }
+  return json;
+}
+
 std::string WholeReply(const ReplyHead& head, const std::vector<SpokenChoice>& choices) {
   Json json = Head(head, false);
   json["choices"] = Json::array();
@@ -123,7 +179,7 @@ std::string WholeReply(const ReplyHead& head, const std::vector<SpokenChoice>& c
     } else {
       out["text"] = choices[i].text;
     }
-    out["logprobs"] = nullptr;
+    out["logprobs"] = LogprobsJson(head, choices[i].tokens);
     out["finish_reason"] = FinishOf(choices[i].end.cut);
   }
   json["usage"] = UsageJson(Sum(choices));
@@ -135,8 +191,8 @@ std::string BeginEvent(const ReplyHead& head, int32_t choice) {
   return ChoiceEvent(head, choice, {{"role", "assistant"}, {"content", ""}}, nullptr);
 }
 
-std::string TextEvent(const ReplyHead& head, int32_t choice, std::string_view text) {
-  return ChoiceEvent(head, choice, {{"content", std::string(text)}}, nullptr);
+std::string TextEvent(const ReplyHead& head, const Spoken& spoken) {
+  return ChoiceEvent(head, spoken.choice, {{"content", spoken.text}}, nullptr, spoken.tokens);
 }
 
 std::string EndEvent(const ReplyHead& head, int32_t choice, bool cut) {

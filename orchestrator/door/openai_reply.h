@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,11 +27,13 @@ struct ReplyHead {
   OpenAiApi api = OpenAiApi::kChat;
   std::string id;
   std::string model;
-  int64_t created = 0;  // Unix seconds
+  int64_t created = 0;                   // Unix seconds
+  std::optional<int32_t> logprobs = {};  // tokens are told, with so many of the best at their places
 };
 
 struct SpokenChoice {
   std::string text;
+  std::vector<SpokenToken> tokens;
   SpokenEnd end;
 };
 
@@ -37,12 +41,16 @@ struct SpokenChoice {
 http::Json UsageJson(const SpokenTokens& tokens);
 SpokenTokens Sum(const std::vector<SpokenChoice>& choices);
 
+// "logprobs" of a choice; null where they are not wanted. A token that is no UTF-8 by itself is named
+// "bytes:\\xe2\\x82"; what cannot be said in JSON, minus infinity, is -9999.
+http::Json LogprobsJson(const ReplyHead& head, std::span<const SpokenToken> tokens);
+
 std::string WholeReply(const ReplyHead& head, const std::vector<SpokenChoice>& choices);
 
 // ---- Events of a stream, each with its "data: " and the blank line.
 // Of chat: who speaks. Empty for completions.
 std::string BeginEvent(const ReplyHead& head, int32_t choice);
-std::string TextEvent(const ReplyHead& head, int32_t choice, std::string_view text);
+std::string TextEvent(const ReplyHead& head, const Spoken& spoken);
 std::string EndEvent(const ReplyHead& head, int32_t choice, bool cut);
 std::string UsageEvent(const ReplyHead& head, const SpokenTokens& tokens);
 std::string ErrorEvent(const absl::Status& status);

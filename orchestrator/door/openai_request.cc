@@ -50,12 +50,6 @@ absl::StatusOr<std::string> Text(const Json& json, const std::string& field) {
   return json.get<std::string>();
 }
 
-// A field that we know and cannot honour: only what changes nothing is taken.
-absl::Status Unsupported(const std::string& field, bool harmless, std::string_view instead) {
-  if (harmless) return absl::OkStatus();
-  return Wrong(field, fmt::format("is not supported here; {}", instead));
-}
-
 // "content": a string, or an array of text parts.
 absl::StatusOr<std::string> Content(const Json& json, const std::string& field) {
   if (json.is_string()) return json.get<std::string>();
@@ -132,8 +126,8 @@ absl::Status ReadStop(const Json& json, OpenAiRequest* out) {
 absl::Status ReadStreamOptions(const Json& json, OpenAiRequest* out) {
   if (!json.is_object()) return Wrong("stream_options", "must be an object");
   for (const auto& [name, value] : json.items()) {
-    if (name != "include_usage") return Wrong("stream_options." + name, "is not known");
-    if (value.is_null()) continue;
+    if (value.is_null() || (name == "include_obfuscation" && value == false)) continue;
+    if (name != "include_usage") return Wrong("stream_options." + name, "is not supported here; leave it out");
     ASSIGN_OR_RETURN(out->stream_usage, Truth(value, "stream_options.include_usage"));
   }
   return absl::OkStatus();
@@ -234,20 +228,77 @@ absl::StatusOr<bool> ReadSampling(const std::string& name, const Json& value, Op
   return true;
 }
 
+// A field of the API that is not honoured here, and the values of it that ask for nothing.
+struct Unhonoured {
+  std::string_view name;
+  bool (*harmless)(const Json& value);
+  std::string_view instead;
+};
+
+bool IsEmpty(const Json& value) { return value.is_structured() && value.empty(); }
+bool IsZero(const Json& value) { return value.is_number() && value.get<double>() == 0; }
+bool IsFalse(const Json& value) { return value == false; }
+bool IsTruth(const Json& value) { return value.is_boolean(); }
+bool ChoosesNone(const Json& value) { return value == "none" || value == "auto"; }
+bool Never(const Json&) { return false; }
+
+constexpr std::string_view kNoTools =
+    "members write text alone: describe the tools in the messages, ask for JSON by response_format, and leave it out";
+
+constexpr Unhonoured kUnhonoured[] = {
+    {"frequency_penalty", IsZero, "repetition_penalty is"},
+    {"presence_penalty", IsZero, "repetition_penalty is"},
+    {"logit_bias", IsEmpty, "leave it out"},
+    {"tools", IsEmpty, kNoTools},
+    {"tool_choice", ChoosesNone, kNoTools},
+    {"parallel_tool_calls", IsTruth, kNoTools},
+    {"functions", IsEmpty, kNoTools},
+    {"function_call", ChoosesNone, kNoTools},
+    {"modalities", [](const Json& value) { return value == Json::array({"text"}); }, "members write text alone"},
+    {"audio", Never, "members write text alone"},
+    {"prediction", Never, "leave it out"},
+    {"reasoning_effort", Never, "a graph says how much is thought; leave it out"},
+    {"verbosity", Never, "say it in the messages"},
+    {"web_search_options", Never, "leave it out"},
+    {"store", IsFalse, "a deliberation is kept in the orchestrator's own store"},
+    {"metadata", IsEmpty, "nothing is stored under it; leave it out"},
+    {"service_tier", [](const Json& value) { return value == "auto" || value == "default"; }, "leave it out"},
+    // Of completions.
+    {"echo", IsFalse, "leave it out"},
+    {"suffix", [](const Json& value) { return value == ""; }, "leave it out"},
+    {"best_of", [](const Json& value) { return value == 1; }, "ask a graph that picks, e.g. best_of_n"},
+};
+
 // What asks for something that is not here, unless its value asks for nothing. False: `name` is none.
-absl::StatusOr<bool> RefuseUnsupported(const std::string& name, const Json& value) {
-  absl::Status status;
-  if (name == "frequency_penalty" || name == "presence_penalty") {
-    status = Unsupported(name, value.is_number() && value.get<double>() == 0, "repetition_penalty is");
-  } else if (name == "logprobs" || name == "top_logprobs" || name == "echo") {
-    status = Unsupported(name, value == false || value == 0, "leave it out");
-  } else if (name == "logit_bias" || name == "tools") {
-    status = Unsupported(name, value.is_structured() && value.empty(), "leave it out");
-  } else {
-    return false;
+absl::StatusOr<bool> RefuseUnhonoured(const std::string& name, const Json& value) {
+  for (const Unhonoured& field : kUnhonoured) {
+    if (field.name != name) continue;
+    if (field.harmless(value)) return true;
+    return Wrong(name, fmt::format("is not supported here; {}", field.instead));
   }
-  RETURN_IF_ERROR(status);
-  return true;
+  return false;
+}
+
+// Chat has "logprobs": true and "top_logprobs": N, completions "logprobs": N.
+absl::Status ReadLogprobs(const Json& json, OpenAiApi api, OpenAiRequest* out) {
+  const Json wanted = json.value(kLogprobsField, Json()), top = json.value("top_logprobs", Json());
+  if (api == OpenAiApi::kCompletions) {
+    if (wanted.is_null() || wanted == false) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const int64_t best, Whole(wanted, kLogprobsField, 0, kLogprobsMax));
+    out->logprobs = static_cast<int32_t>(best);
+    return absl::OkStatus();
+  }
+  bool told = false;
+  int64_t best = 0;
+  if (!wanted.is_null()) {
+    ASSIGN_OR_RETURN(told, Truth(wanted, kLogprobsField));
+  }
+  if (!top.is_null()) {
+    ASSIGN_OR_RETURN(best, Whole(top, "top_logprobs", 0, kLogprobsMax));
+  }
+  if (best > 0 && !told) return Wrong("top_logprobs", "goes with \"logprobs\": true");
+  if (told) out->logprobs = static_cast<int32_t>(best);
+  return absl::OkStatus();
 }
 
 absl::Status ReadField(const std::string& name, const Json& value, OpenAiApi api, OpenAiRequest* out) {
@@ -276,13 +327,15 @@ absl::Status ReadField(const std::string& name, const Json& value, OpenAiApi api
     ASSIGN_OR_RETURN(out->ignore_eos, Truth(value, name));
   } else if (name == "inputs") {
     return ReadInputs(value, out);
-  } else if (name == "user") {
+  } else if (name == "user" || name == "safety_identifier" || name == "prompt_cache_key") {
     return Text(value, name).status();  // who asks on the caller's side; nothing here depends on it
+  } else if (name == kLogprobsField || (name == "top_logprobs" && api == OpenAiApi::kChat)) {
+    return absl::OkStatus();  // ReadLogprobs reads both together
   } else {
     ASSIGN_OR_RETURN(const bool sampling, ReadSampling(name, value, out));
     if (sampling) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const bool unsupported, RefuseUnsupported(name, value));
-    if (!unsupported) return Wrong(name, "is not a field that is known here");
+    ASSIGN_OR_RETURN(const bool harmless, RefuseUnhonoured(name, value));
+    if (!harmless) return Wrong(name, "is not a field that is known here");
   }
   return absl::OkStatus();
 }
@@ -296,6 +349,7 @@ absl::StatusOr<OpenAiRequest> ReadOpenAiRequest(std::string_view body, OpenAiApi
   for (const auto& [name, value] : json.items()) {
     if (!value.is_null()) RETURN_IF_ERROR(ReadField(name, value, api, &out));
   }
+  RETURN_IF_ERROR(ReadLogprobs(json, api, &out));
   if (out.model.empty()) return Wrong("model", "is missing; GET /v1/models lists them");
   if (out.messages.empty()) return Wrong(api == OpenAiApi::kChat ? "messages" : "prompt", "is missing");
   if (out.stream_usage && !out.stream) return Wrong("stream_options", "goes with \"stream\": true");

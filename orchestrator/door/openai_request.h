@@ -23,7 +23,10 @@ inline constexpr int32_t kStopsMax = 16;
 inline constexpr int32_t kStopBytesMax = 256;
 inline constexpr int32_t kSchemaNameBytesMax = 64;
 
+inline constexpr int32_t kLogprobsMax = 20;
+
 inline constexpr const char* kResponseFormatField = "response_format";
+inline constexpr const char* kLogprobsField = "logprobs";
 
 struct OpenAiRequest {
   std::string model;
@@ -33,6 +36,8 @@ struct OpenAiRequest {
   // response_format; null: any text. With kResponseFormatField as its place in errors.
   std::shared_ptr<const deliberation::v1::OutputConstraint> constraint;
   bool ignore_eos = false;  // of a member: end-of-sequence tokens do not end its words
+  // Log-probabilities of the tokens are told, with so many of the best at each place.
+  std::optional<int32_t> logprobs;
   std::optional<uint64_t> seed;
   int32_t choices = 1;
   bool stream = false;

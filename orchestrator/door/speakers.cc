@@ -24,7 +24,7 @@ CallId NextDirectCall() {
 class MemberSpeaker final : public Speaker, public CallSink, public std::enable_shared_from_this<MemberSpeaker> {
  public:
   MemberSpeaker(Backend* backend, CallRequest request, Listener listener)
-      : backend_(backend), request_(std::move(request)), listener_(std::move(listener)) {}
+      : backend_(backend), request_(std::move(request)), teller_(std::move(listener)) {}
 
   void Start() {
     CallRequest request = request_;
@@ -55,9 +55,10 @@ class MemberSpeaker final : public Speaker, public CallSink, public std::enable_
   }
 
   // ---- CallSink
-  void OnDelta(CallId, std::string text, int32_t) override {
+  void OnDelta(CallId, CallDelta delta) override {
     heard_ = true;
-    listener_.mailbox->Say(listener_.choice, text);
+    for (const inference::v1::Logprobs& token : delta.logprobs) teller_.Hear(token);
+    teller_.Say(delta.text);
   }
   void OnDone(CallId, CallOutcome outcome) override {
     std::shared_ptr<MemberSpeaker> self;
@@ -81,14 +82,15 @@ class MemberSpeaker final : public Speaker, public CallSink, public std::enable_
       end.tokens = tokens_;
     }
     // A backend that does not stream says everything at its end.
-    if (outcome.status.ok() && !heard_) listener_.mailbox->Say(listener_.choice, outcome.text);
-    listener_.mailbox->End(listener_.choice, std::move(end));
+    if (outcome.status.ok() && !heard_) teller_.Say(outcome.text);
+    if (outcome.status.ok()) end.status = teller_.Finish();
+    teller_.End(std::move(end));
   }
 
  private:
   Backend* const backend_;
   const CallRequest request_;
-  const Listener listener_;
+  Teller teller_;  // of the one thread that a backend tells from
   std::atomic<bool> heard_ = false;
   Mutex mutex_;
   std::shared_ptr<MemberSpeaker> self_ ABSL_GUARDED_BY(mutex_);  // while a call runs
@@ -100,8 +102,12 @@ class MemberSpeaker final : public Speaker, public CallSink, public std::enable_
 
 class GraphSpeaker final : public Speaker, public RunObserver, public std::enable_shared_from_this<GraphSpeaker> {
  public:
-  GraphSpeaker(Executor* executor, std::string result, std::vector<std::string> stops, Listener listener)
-      : executor_(executor), result_(std::move(result)), listener_(std::move(listener)), stops_(std::move(stops)) {}
+  GraphSpeaker(Executor* executor, const CompiledNode& result, std::vector<std::string> stops, Listener listener)
+      : executor_(executor),
+        result_(result.name),
+        may_be_live_(result.kind == NodeKind::kSpeak && result.role->proto.repair().empty()),
+        teller_(std::move(listener)),
+        stops_(std::move(stops)) {}
 
   void Start(NewRun run) {
     executor_->StartRun(std::move(run), shared_from_this(),
@@ -130,7 +136,7 @@ class GraphSpeaker final : public Speaker, public RunObserver, public std::enabl
   // ---- RunObserver: one thread at a time.
   void OnEvent(const std::shared_ptr<const pb::Event>& event) override {
     if (event->has_node_started() && event->node_path() == result_) {
-      live_ = event->node_started().kind() == "speak" && event->node_started().call_count() == 1;
+      live_ = may_be_live_ && event->node_started().kind() == "speak" && event->node_started().call_count() == 1;
     } else if (event->has_token_delta() && live_ && event->node_path() == result_) {
       Hear(event->token_delta());
     } else if (event->has_call_lost() && event->node_path() == result_) {
@@ -148,15 +154,19 @@ class GraphSpeaker final : public Speaker, public RunObserver, public std::enabl
   }
 
  private:
-  // A call that was lost goes on where it stopped, or begins again with the same seed: what was told already is
-  // compared and not told twice.
+  // A call that was lost goes on where it stopped, or begins again with the same seed, and a second call of a straggler
+  // speaks beside the first: what was told already is compared and not told twice.
   void Hear(const pb::TokenDelta& delta) {
-    if (delta.key().attempt() != attempt_) {
-      attempt_ = delta.key().attempt();
-      attempt_text_ = goes_on_from_;
+    const auto [it, fresh] = attempts_.try_emplace(delta.key().attempt());
+    Attempt& attempt = it->second;
+    if (fresh) attempt.text = goes_on_from_;
+    for (const inference::v1::Logprobs& token : delta.logprobs()) {
+      if (++attempt.tokens <= tokens_heard_) continue;
+      ++tokens_heard_;
+      teller_.Hear(token);
     }
-    attempt_text_ += delta.text();
-    Tell(attempt_text_);
+    attempt.text += delta.text();
+    Tell(attempt.text);
   }
 
   // `text` from its beginning.
@@ -165,7 +175,7 @@ class GraphSpeaker final : public Speaker, public RunObserver, public std::enabl
     differs_ |= text.substr(0, common) != std::string_view(told_).substr(0, common);
     if (differs_ || text.size() <= told_.size()) return;
     const std::string_view fresh = text.substr(told_.size());
-    listener_.mailbox->Say(listener_.choice, stops_.Push(fresh));
+    teller_.Say(stops_.Push(fresh));
     told_ += fresh;
   }
 
@@ -179,7 +189,8 @@ class GraphSpeaker final : public Speaker, public RunObserver, public std::enabl
       // What was told can only be the beginning of the result.
       if (finished.text().size() < told_.size()) differs_ = true;
       Tell(finished.text());
-      listener_.mailbox->Say(listener_.choice, stops_.Finish());
+      teller_.Say(stops_.Finish());
+      end.status = teller_.Finish();
       if (const auto it = tokens_of_.find(Fnv1a64(finished.text())); it != tokens_of_.end()) {
         end.tokens.hidden -= it->second;
       }
@@ -192,7 +203,7 @@ class GraphSpeaker final : public Speaker, public RunObserver, public std::enabl
     End(std::move(end));
   }
 
-  void End(SpokenEnd end) { listener_.mailbox->End(listener_.choice, std::move(end)); }
+  void End(SpokenEnd end) { teller_.End(std::move(end)); }
 
   void CancelRun(const std::string& run_id) {
     executor_->CancelRun(run_id, [](const auto&) {});
@@ -200,18 +211,23 @@ class GraphSpeaker final : public Speaker, public RunObserver, public std::enabl
 
   Executor* const executor_;
   const std::string result_;
-  const Listener listener_;
+  const bool may_be_live_;  // else the words may be asked for once more, in other words
   Mutex mutex_;
   std::string run_id_ ABSL_GUARDED_BY(mutex_);
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   // ---- Of the observer's thread.
+  struct Attempt {
+    std::string text;  // from its beginning
+    int64_t tokens = 0;
+  };
+  Teller teller_;
   StopCutter stops_;
   std::map<uint64_t, int64_t> tokens_of_;  // by hash of a call's text
   bool live_ = false;
   bool differs_ = false;
   bool ended_ = false;
-  int32_t attempt_ = 0;
-  std::string attempt_text_;
+  std::map<int32_t, Attempt> attempts_;
+  int64_t tokens_heard_ = 0;
   std::string goes_on_from_;  // what the next attempt's first words follow
   std::string told_;          // before stops cut it
 };
@@ -227,7 +243,7 @@ std::shared_ptr<Speaker> AskMember(Backend* backend, CallRequest request, Listen
 
 std::shared_ptr<Speaker> AskGraph(Executor* executor, NewRun run, std::vector<std::string> stops, Listener listener) {
   run.request.set_stream_tokens(true);
-  auto speaker = std::make_shared<GraphSpeaker>(executor, run.graph->node(run.graph->result()).name, std::move(stops),
+  auto speaker = std::make_shared<GraphSpeaker>(executor, run.graph->node(run.graph->result()), std::move(stops),
                                                 std::move(listener));
   speaker->Start(std::move(run));
   return speaker;

@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "orchestrator/backend/backend.h"
-#include "orchestrator/door/mailbox.h"
+#include "orchestrator/door/teller.h"
 #include "orchestrator/run/executor.h"
 
 namespace conclave::orchestrator {
@@ -25,13 +25,7 @@ class Speaker {
   virtual void Cancel() = 0;
 };
 
-// Whose words, and where to.
-struct Listener {
-  std::shared_ptr<Mailbox> mailbox;
-  int32_t choice = 0;
-};
-
-// `request` streams. The backend outlives the call.
+// `request` streams, with log-probabilities where the listener wants tokens. The backend outlives the call.
 std::shared_ptr<Speaker> AskMember(Backend* backend, CallRequest request, Listener listener);
 
 // The text of the node `result` is told while it is spoken where one member speaks it once; otherwise at the end of the

@@ -24,7 +24,8 @@ class Check {
       : graph_(graph), spec_(spec), members_(members) {}
 
   absl::Status Run() {
-    if (spec_.result_constraint != nullptr) RETURN_IF_ERROR(CheckResult());
+    if (spec_.result_constraint != nullptr) RETURN_IF_ERROR(CheckResultMayBeHeld());
+    if (spec_.result_logprobs.has_value()) RETURN_IF_ERROR(CheckResultIsOneText());
     for (const CompiledNode& node : graph_.nodes()) {
       std::set<int32_t> seen;  // a member may have several names in one node
       for (const std::string& name : node.members) {
@@ -41,7 +42,7 @@ class Check {
 
  private:
   // Whether the result is what somebody says who may be held to the run's constraint.
-  absl::Status CheckResult() const {
+  absl::Status CheckResultMayBeHeld() const {
     const CompiledNode& result = graph_.node(graph_.result());
     std::string why;
     if (result.kind != NodeKind::kSpeak) {
@@ -51,8 +52,33 @@ class Check {
     } else {
       return absl::OkStatus();
     }
+    return ResultCannot(kResultConstraintField, why);
+  }
+
+  // Whether the result is the words of one call, which begin with its first token and are told as they come.
+  absl::Status CheckResultIsOneText() const {
+    const CompiledNode& result = graph_.node(graph_.result());
+    int64_t calls = 0;
+    for (const std::string& name : result.members) {
+      const auto bound = spec_.binding.find(name);
+      if (bound != spec_.binding.end()) calls += std::ssize(bound->second) * result.samples;
+    }
+    const bool spoken_once = result.kind == NodeKind::kSpeak && result.each == kNoNode && calls == 1;
+    if (spoken_once && !result.role->proto.repair().empty()) {
+      return ResultCannot(
+          kResultLogprobsField,
+          fmt::format("may be asked for once more, as its role \"{}\" says by repair", result.role->proto.name()));
+    }
+    if (spoken_once) return absl::OkStatus();
+    return ResultCannot(kResultLogprobsField,
+                        "is not what one member says once, and log-probabilities are of one text; ask a graph that "
+                        "ends in such a speak, or a member");
+  }
+
+  absl::Status ResultCannot(std::string_view field, std::string_view why) const {
+    const CompiledNode& result = graph_.node(graph_.result());
     const std::string text = fmt::format("graph \"{}\": its result \"{}\" {}", graph_.name(), result.name, why);
-    const rpc::FieldViolation violation = {std::string(kResultConstraintField), text};
+    const rpc::FieldViolation violation = {std::string(field), text};
     return rpc::WithReason(
         rpc::WithViolations(MakeStatus(absl::StatusCode::kFailedPrecondition, text), {&violation, 1}),
         "CAPABILITY_MISSING");
@@ -69,6 +95,8 @@ class Check {
             "does not honour top_k, min_p or repetition_penalty", "EXTENDED_SAMPLING");
     Require(can.experts || !(node.sampling.has_experts_per_token() || spec_.sampling.has_experts_per_token()), node,
             member, "does not let experts_per_token be chosen", "");
+    Require(can.logprobs || !spec_.result_logprobs.has_value() || node.index != graph_.result(), node, member,
+            "tells no log-probabilities, which are wanted of the result", "LOGPROBS");
     if (spec_.result_constraint == nullptr || node.index != graph_.result()) return;
     const bool schema = spec_.result_constraint->has_json_schema();
     Require(schema ? can.json_schema : can.grammar, node, member,

@@ -12,11 +12,13 @@
 
 namespace conclave::orchestrator {
 
-inline constexpr std::string_view kResultConstraintField = "result_constraint";  // of RunRequest
+// Of RunRequest.
+inline constexpr std::string_view kResultConstraintField = "result_constraint";
+inline constexpr std::string_view kResultLogprobsField = "result_logprob_count";
 
 // FAILED_PRECONDITION CAPABILITY_MISSING with a line per node and member: what is missing, what needs it, what to do.
-// One that is about the result's constraint as such has kResultConstraintField as its violation. `members` in the order
-// of spec.members.
+// One that is about what is asked of the result as such has the field of RunRequest as its violation. `members` in the
+// order of spec.members.
 absl::Status CheckAbilities(const CompiledGraph& graph, const RunSpec& spec, std::span<const MemberFacts> members);
 
 }  // namespace conclave::orchestrator

@@ -30,6 +30,9 @@ std::shared_ptr<const CompiledGraph> Graph(const std::string& nodes) {
   CONCLAVE_CHECK(
       roles.AddText("name: \"ruled\" task: \"{{ question }}\" text {} constraint { regex: \"a\" }", "ruled.textproto")
           .empty());
+  CONCLAVE_CHECK(
+      roles.AddText("name: \"mended\" task: \"{{ question }}\" answer {} repair: \"Once more.\"", "mended.textproto")
+          .empty());
   auto graph = CompileGraphText("name: \"g\" input { name: \"question\" } " + nodes, "g.textproto", roles).ToStatusOr();
   CONCLAVE_CHECK_MSG(graph.ok(), graph.status().ToString().c_str());
   return *std::move(graph);
@@ -97,6 +100,27 @@ TEST(Abilities, AResultIsHeldToAConstraintOnlyWhereItCanBe) {
   EXPECT_THAT(Check(speak("solver", "hosted"), request),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        AllOf(HasSubstr("regular expression"), Not(HasSubstr("declare")))));
+}
+
+TEST(Abilities, LogProbabilitiesAreToldOfAResultThatOneMemberSaysOnce) {
+  deliberation::v1::RunRequest request;
+  request.set_result_logprob_count(0);
+  const auto speak = [](const std::string& name, const std::string& more) {
+    return fmt::format(R"(node {{ name: "{}" speak {{ {} }} }} )", name, more);
+  };
+  const std::string drafts = speak("d", R"(role: "solver" members: "*" samples: 2)");
+  const std::string own = R"(role: "solver" members: "own")", hosted = R"(role: "solver" members: "hosted")";
+  EXPECT_OK(Check(speak("a", own), request));
+  EXPECT_OK(Check(drafts + speak("a", own + R"( sees { node: "d" })"), request));
+  const std::string once = "not what one member says once";
+  for (const auto& [nodes, part] :
+       {std::pair(speak("a", hosted), std::string("declare capability: LOGPROBS")),
+        std::pair(speak("a", own + " samples: 2"), once), std::pair(speak("a", R"(role: "solver" members: "*")"), once),
+        std::pair(drafts + speak("a", own + R"( each: "d")"), once),
+        std::pair(drafts + R"(node { name: "v" pick { of: "d" by: MAJORITY } })", once),
+        std::pair(speak("a", R"(role: "mended" members: "own")"), std::string("its role \"mended\" says by repair"))}) {
+    EXPECT_THAT(Check(nodes, request), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(part))) << nodes;
+  }
 }
 
 TEST(Abilities, TheRunsOwnSamplingCounts) {

@@ -92,6 +92,7 @@ absl::StatusOr<RunSpec> BuildRunSpec(const CompiledGraph& graph, const deliberat
   if (request.has_result_constraint()) {
     spec.result_constraint = std::make_shared<const deliberation::v1::OutputConstraint>(request.result_constraint());
   }
+  if (request.has_result_logprob_count()) spec.result_logprobs = request.result_logprob_count();
   RETURN_IF_ERROR(CheckAbilities(graph, spec, members));
   if (request.has_budget()) spec.budgets.push_back({"request", request.budget()});
   return spec;

@@ -54,10 +54,10 @@ void ExecutorLoop::OnDone(CallId id, CallOutcome outcome) {
   queue_->Post([this, id, outcome = std::move(outcome)]() mutable { HandleDone(id, std::move(outcome)); });
 }
 
-void ExecutorLoop::OnDelta(CallId id, std::string text, int32_t token_count) {
-  if (queue_->size() > kQueuedTasksForDeltasMax) return;
-  queue_->Post(
-      [this, id, text = std::move(text), token_count]() mutable { HandleDelta(id, std::move(text), token_count); });
+void ExecutorLoop::OnDelta(CallId id, CallDelta delta) {
+  // The text is known at the end of the call, log-probabilities are not.
+  if (delta.logprobs.empty() && queue_->size() > kQueuedTasksForDeltasMax) return;
+  queue_->Post([this, id, delta = std::move(delta)]() mutable { HandleDelta(id, std::move(delta)); });
 }
 
 ActiveRun* ExecutorLoop::Find(const std::string& run_id) {
@@ -241,6 +241,7 @@ void ExecutorLoop::Dispatch(ActiveRun* run, CallSpec call) {
   request.sampling = *call.sampling;
   if (call.p_true != nullptr) request.p_true = PTrueContinuations{call.p_true->yes, call.p_true->no};
   request.token_trace = call.token_trace;
+  request.logprobs = call.logprobs;
   request.partial = std::move(call.partial);
   if (call.beside.has_value()) {
     if (const auto it = run->calls.find(*call.beside); it != run->calls.end()) request.beside = it->second;
@@ -273,7 +274,7 @@ void ExecutorLoop::HandleDone(CallId id, CallOutcome outcome) {
   Apply(run, ToInput(call.call, std::move(outcome), Now() - call.start_ns));
 }
 
-void ExecutorLoop::HandleDelta(CallId id, std::string text, int32_t token_count) {
+void ExecutorLoop::HandleDelta(CallId id, CallDelta delta) {
   const auto it = calls_.find(id);
   if (it == calls_.end()) return;
   ActiveRun* run = Find(it->second.run_id);
@@ -282,8 +283,9 @@ void ExecutorLoop::HandleDelta(CallId id, std::string text, int32_t token_count)
   event->set_run_id(run->id);
   event->set_node_path(it->second.node_path);
   *event->mutable_token_delta()->mutable_key() = it->second.key;
-  event->mutable_token_delta()->set_text(std::move(text));
-  event->mutable_token_delta()->set_token_count(token_count);
+  event->mutable_token_delta()->set_text(std::move(delta.text));
+  event->mutable_token_delta()->set_token_count(delta.token_count);
+  for (auto& place : delta.logprobs) *event->mutable_token_delta()->add_logprobs() = std::move(place);
   for (const ActiveRun::Observer& observer : run->observers) {
     if (observer.tokens) observer.observer->OnEvent(event);
   }

@@ -44,7 +44,7 @@ class ExecutorLoop final : public CallSink {
   ExecutorLoop(const ExecutorOptions& options, TaskQueue* queue) : options_(options), queue_(queue) {}
 
   // ---- CallSink, from any thread
-  void OnDelta(CallId id, std::string text, int32_t token_count) override;
+  void OnDelta(CallId id, CallDelta delta) override;
   void OnDone(CallId id, CallOutcome outcome) override;
 
   // ---- Loop
@@ -110,7 +110,7 @@ class ExecutorLoop final : public CallSink {
   void Run(Effects effects);
   void Dispatch(ActiveRun* run, CallSpec call);
   void HandleDone(CallId id, CallOutcome outcome);
-  void HandleDelta(CallId id, std::string text, int32_t token_count);
+  void HandleDelta(CallId id, CallDelta delta);
   deliberation::v1::Run Summary(const ActiveRun& run) const;
 
   const ExecutorOptions options_;

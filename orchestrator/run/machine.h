@@ -68,6 +68,7 @@ struct RunSpec {
   std::string item_id;                          // for recorded members; plays no part in the machine
   // Of the result's text; the role of its node then has none. Null: none.
   std::shared_ptr<const deliberation::v1::OutputConstraint> result_constraint = nullptr;
+  std::optional<int32_t> result_logprobs = std::nullopt;  // told with the result's text, so many of the best
 };
 
 // The messages of a call. Shared by all calls that send the same ones.
@@ -96,6 +97,7 @@ struct CallSpec {
   uint64_t seed = 0;                                             // in [0, 2^63)
   std::shared_ptr<const PTrueSpec> p_true;                       // set: nothing is generated
   bool token_trace = false;                                      // CallFinished::trace is wanted
+  std::optional<int32_t> logprobs;                               // told with its text, so many of the best
   std::shared_ptr<const deliberation::v1::PartialText> partial;  // set: it goes on from here
   std::optional<uint32_t> beside;  // the straggler that this one is to overtake, on another worker
   std::shared_ptr<const deliberation::v1::OutputConstraint> constraint = nullptr;  // ? held to by members that can

@@ -142,6 +142,7 @@ void Machine::Impl::Enqueue(const CompiledNode& node, int32_t slot_index, std::s
   call.spec.seed = DeriveSeed({spec_.seed, question_, state.path, member, slot.sample, slot.subject});
   call.spec.p_true = p_true_[index];
   call.spec.token_trace = node.confidence_window > 0;
+  if (IsResultSpoken(node)) call.spec.logprobs = spec_.result_logprobs;
   if (call.spec.p_true == nullptr) call.spec.constraint = ConstraintOf(node);
   if (slot.compared >= 0) {
     call.shown = state.compared[static_cast<size_t>(slot.compared)];
@@ -151,9 +152,12 @@ void Machine::Impl::Enqueue(const CompiledNode& node, int32_t slot_index, std::s
   call.reserved = Reservation(call.spec);
 }
 
+bool Machine::Impl::IsResultSpoken(const CompiledNode& node) const {
+  return node.index == graph_->result() && node.kind == NodeKind::kSpeak;
+}
+
 std::shared_ptr<const pb::OutputConstraint> Machine::Impl::ConstraintOf(const CompiledNode& node) const {
-  const bool result = node.index == graph_->result() && node.kind == NodeKind::kSpeak;
-  return result && spec_.result_constraint != nullptr ? spec_.result_constraint : node.role->constraint;
+  return IsResultSpoken(node) && spec_.result_constraint != nullptr ? spec_.result_constraint : node.role->constraint;
 }
 
 Amount Machine::Impl::Reservation(const CallSpec& call) const {

@@ -139,6 +139,7 @@ class Machine::Impl {
   absl::StatusOr<std::vector<Slot>> SlotsOf(const CompiledNode& node);
   void EnqueueAll(const CompiledNode& node, PromptBuilder* prompts);
   void Enqueue(const CompiledNode& node, int32_t slot, std::shared_ptr<const Prompt> prompt);
+  bool IsResultSpoken(const CompiledNode& node) const;
   std::shared_ptr<const deliberation::v1::OutputConstraint> ConstraintOf(const CompiledNode& node) const;
   Amount Reservation(const CallSpec& call) const;
   void Dispatch();

@@ -42,6 +42,8 @@ std::string EncodeRun(const pb::RunRequest& request, const RunSpec& spec) {
   out.mutable_request()->set_item_id(spec.item_id);
   out.mutable_request()->clear_result_constraint();
   if (spec.result_constraint != nullptr) *out.mutable_request()->mutable_result_constraint() = *spec.result_constraint;
+  out.mutable_request()->clear_result_logprob_count();
+  if (spec.result_logprobs.has_value()) out.mutable_request()->set_result_logprob_count(*spec.result_logprobs);
   out.mutable_request()->clear_inputs();
   for (const auto& [name, value] : spec.inputs) (*out.mutable_request()->mutable_inputs())[name] = value;
   for (const RunMember& member : spec.members) {
@@ -79,6 +81,7 @@ absl::StatusOr<DecodedRun> DecodeRun(std::string_view run_id, std::string_view b
   if (stored.request().has_result_constraint()) {
     spec.result_constraint = std::make_shared<const pb::OutputConstraint>(stored.request().result_constraint());
   }
+  if (stored.request().has_result_logprob_count()) spec.result_logprobs = stored.request().result_logprob_count();
   for (const auto& [name, value] : stored.request().inputs()) spec.inputs[name] = value;
   std::map<std::string, int32_t> index;
   for (const pb::StoredRun::Member& from : stored.members()) {

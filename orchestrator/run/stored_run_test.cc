@@ -30,6 +30,7 @@ TEST(StoredRun, ComesBackAsItWasStored) {
   pb::OutputConstraint constraint;
   constraint.set_regex("a+");
   spec.result_constraint = std::make_shared<const pb::OutputConstraint>(constraint);
+  spec.result_logprobs = 3;
   spec.item_id = "item";
   spec.budgets.resize(1);
   spec.budgets[0].name = "request";
@@ -44,6 +45,7 @@ TEST(StoredRun, ComesBackAsItWasStored) {
   EXPECT_TRUE(decoded->spec.sampling.has_temperature());
   ASSERT_NE(decoded->spec.result_constraint, nullptr);
   EXPECT_EQ(decoded->spec.result_constraint->regex(), "a+");
+  EXPECT_EQ(decoded->spec.result_logprobs, 3);
   EXPECT_EQ(decoded->spec.item_id, "item");
   EXPECT_EQ(decoded->spec.members[0].weight, 0.5);
   EXPECT_EQ(decoded->spec.members[0].cost.kv_bytes_per_token, 4);

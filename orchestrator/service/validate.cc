@@ -120,6 +120,10 @@ absl::Status Validate(const pb::RunRequest& request) {
   CheckBindings(request.bindings(), &out);
   if (request.has_budget()) CheckBudget(request.budget(), &out);
   if (request.has_sampling()) CheckSampling(request.sampling(), &out);
+  if (request.has_result_logprob_count()) {
+    out.Require(request.result_logprob_count() >= 0 && request.result_logprob_count() <= kResultLogprobsMax,
+                "result_logprob_count", fmt::format("must be from 0 to {}", kResultLogprobsMax));
+  }
   if (request.has_result_constraint()) CheckConstraint(request.result_constraint(), &out);
   return out.ToStatus("RunRequest");
 }

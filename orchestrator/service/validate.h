@@ -20,6 +20,7 @@ inline constexpr int64_t kNameBytesMax = 128;
 inline constexpr int kRunStopTextsMax = 16;
 inline constexpr int64_t kRunStopTextBytesMax = 256;
 inline constexpr int64_t kItemIdBytesMax = 256;
+inline constexpr int32_t kResultLogprobsMax = 20;
 inline constexpr int64_t kGraphTextBytesMax = 1 << 20;
 inline constexpr int32_t kPageSizeMax = 1'000;
 inline constexpr int32_t kPageSizeDefault = 50;

@@ -98,6 +98,16 @@ TEST(Validate, LimitsHoldAtTheLimitAndNotAboveIt) {
   expect(request, nullptr);
   request.mutable_result_constraint()->set_grammar(std::string(kConstraintBytesMax + 1, ' '));
   expect(request, "result_constraint.grammar");
+
+  request = Good();
+  for (const int32_t count : {0, kResultLogprobsMax}) {
+    request.set_result_logprob_count(count);
+    expect(request, nullptr);
+  }
+  for (const int32_t count : {-1, kResultLogprobsMax + 1}) {
+    request.set_result_logprob_count(count);
+    expect(request, "result_logprob_count");
+  }
 }
 
 TEST(Validate, AGraphIsNamedNotPathed) {

@@ -52,7 +52,7 @@ class SimCall final : public WorkerCall, public std::enable_shared_from_this<Sim
     ++output_tokens_;
     said_.mutable_text()->append(token);
     said_.add_token_ids(said_.token_ids_size());
-    if (start_.request.stream_tokens) start_.sink->OnDelta(start_.request.id, token, 1);
+    if (start_.request.stream_tokens) start_.sink->OnDelta(start_.request.id, {token, 1});
   }
   void End(const absl::Status& status, const std::optional<inference::v1::Usage>& usage, bool whole = false) {
     if (ended()) return;

@@ -87,10 +87,10 @@ void SimSwitchboard::Start(CallRequest request, CallSink* sink) {
   backend_->Start(std::move(request), this);
 }
 
-void SimSwitchboard::OnDelta(CallId id, std::string text, int32_t token_count) {
+void SimSwitchboard::OnDelta(CallId id, CallDelta delta) {
   const auto found = calls_.find(id);
   if (found == calls_.end()) return witness_->Violation("words come of a call that has ended");
-  found->second.sink->OnDelta(id, std::move(text), token_count);
+  found->second.sink->OnDelta(id, std::move(delta));
 }
 
 void SimSwitchboard::OnDone(CallId id, CallOutcome outcome) {

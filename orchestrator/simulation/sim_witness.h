@@ -53,7 +53,7 @@ class SimSwitchboard final : public Backend, public CallSink {
   void Cancel(CallId id) override { backend_->Cancel(id); }
   std::vector<MemberFacts> Describe() const override { return backend_->Describe(); }
 
-  void OnDelta(CallId id, std::string text, int32_t token_count) override;
+  void OnDelta(CallId id, CallDelta delta) override;
   void OnDone(CallId id, CallOutcome outcome) override;
 
  private:

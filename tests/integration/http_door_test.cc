@@ -4,13 +4,16 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <future>
 
 #include "common/check.h"
 #include "common/status.h"
+#include "engine/engine.h"
 #include "orchestrator/backend/backend_testing.h"
 #include "orchestrator/backend/openai_backend.h"
 #include "orchestrator/door/door.h"
 #include "orchestrator/fleet/launcher.h"
+#include "orchestrator/http/http_testing.h"
 #include "orchestrator/http/json.h"
 #include "orchestrator/store/memory_store.h"
 #include "tests/testing/status_matchers.h"
@@ -123,6 +126,67 @@ TEST_F(HttpDoorTest, TextsAreJsonOfTheSchemaThatWasAskedFor) {
   const CallOutcome refused =
       Ask(over_http_.get(), "m01", 1, std::make_shared<const deliberation::v1::OutputConstraint>(constraint));
   EXPECT_THAT(refused.status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not")));
+}
+
+// What the door tells of each token is what the engine says when it is asked for the likelihood of the same tokens.
+TEST_F(HttpDoorTest, LogProbabilitiesAreTheEnginesOwn) {
+  CallRequest request;
+  request.id = ++calls_;
+  request.member = "m01";
+  request.seed = 11;
+  request.plain = true;
+  request.prompt.emplace_back().set_role("user");
+  request.prompt[0].set_content("Compute 17 + 25 * 3.");
+  request.sampling.set_max_output_tokens(24);
+  request.stream_tokens = true;
+  request.logprobs = 3;
+  fleet_->backend().Start(request, &sink_);
+  const CallOutcome direct = sink_.Await(request.id);
+  ASSERT_OK(direct.status);
+  std::vector<engine::TokenId> ids;
+  for (const auto& place : sink_.logprobs(request.id)) ids.push_back(place.chosen().token_id());
+  ASSERT_FALSE(ids.empty());
+
+  engine::EngineOptions options;
+  options.model_path = CONCLAVE_SOURCE_DIR "/zoo/models/m01";
+  options.threads = 1;
+  options.kv_bytes = 16 << 20;
+  const auto engine = engine::Engine::Create(options);
+  ASSERT_OK(engine.status());
+  engine::ScoreRequest score;
+  score.prompt = *(*engine)->Tokenize(request.prompt[0].content(), engine::Engine::SpecialTokens::kAsText, true);
+  score.continuations = {ids};
+  absl::StatusOr<engine::ScoreResult> scored;
+  std::promise<void> done;
+  ASSERT_OK((*engine)->Score(score, [&](absl::StatusOr<engine::ScoreResult> result) {
+    scored = std::move(result);
+    done.set_value();
+  }));
+  done.get_future().wait();
+  ASSERT_OK(scored.status());
+  const std::vector<float>& expected = scored->continuations[0].token_logprobs;
+
+  http::RawConnection connection(std::stoi(door_->address().substr(door_->address().rfind(':') + 1)));
+  connection.Send(http::PostText("/v1/completions", R"({"model": "m01", "prompt": "Compute 17 + 25 * 3.", "seed": 11,
+                                                        "max_tokens": 24, "logprobs": 3})"));
+  const http::Json choice = http::Json::parse(http::BodyOf(connection.Read()))["choices"][0];
+  EXPECT_EQ(choice["text"], direct.text);
+  const http::Json& logprobs = choice["logprobs"];
+  const size_t shown = logprobs["tokens"].size();
+  ASSERT_GE(shown + 1, expected.size()) << "all but the end of the turn";
+  std::string text;
+  for (size_t i = 0; i < shown; ++i) {
+    EXPECT_NEAR(logprobs["token_logprobs"][i].get<double>(), expected[i], 1e-4) << i;
+    const std::string token = logprobs["tokens"][i];
+    EXPECT_EQ(token, (*engine)->TextOf(ids[i]).bytes);
+    EXPECT_EQ(logprobs["text_offset"][i], text.size());  // it is ASCII
+    text += token;
+    const http::Json& best = logprobs["top_logprobs"][i];
+    EXPECT_TRUE(best.size() == 3 || best.size() == 4);  // three, the chosen one beside them if it is none of them
+    EXPECT_TRUE(best.contains(token));
+    for (const auto& [other, logprob] : best.items()) EXPECT_LE(logprob.get<double>(), 1e-6) << other;
+  }
+  EXPECT_EQ(text, direct.text);
 }
 
 TEST_F(HttpDoorTest, ADeliberationIsAMemberOfAnother) {
