@@ -11,6 +11,10 @@ namespace conclave::cli {
 // The fleet that an experiment names, or holds.
 absl::StatusOr<orchestrator::LoadedFleet> FleetOf(const experiment::LoadedExperiment& loaded);
 
+// Looks into the files of models that have no card, without reading weights, so that they have costs before they are
+// served. One that cannot be read is named on stderr and stays unknown.
+void LookIntoModels(orchestrator::LoadedFleet* fleet);
+
 // What members cost by the list.
 void AddPrices(const orchestrator::LoadedFleet& fleet, experiment::Plan* plan);
 // The same, where the fleet is still there: one that is gone took its prices with it, and verdicts do not need them.

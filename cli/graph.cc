@@ -6,6 +6,7 @@
 
 #include "cli/command.h"
 #include "cli/engine_flags.h"
+#include "cli/experiment_fleet.h"
 #include "cli/session.h"
 #include "common/status.h"
 #include "engine/engine.h"
@@ -73,7 +74,7 @@ absl::Status Draw(const Arguments& a) {
   return absl::OkStatus();
 }
 
-// Costs of fleet members as their cards say; models are not loaded for this.
+// Costs of fleet members as their cards say, or the files of their models; weights are not read for this.
 absl::Status Cost(const Arguments& a) {
   ASSIGN_OR_RETURN(const auto graph, Load(a));
   std::vector<orchestrator::MemberFacts> members;
@@ -82,13 +83,10 @@ absl::Status Cost(const Arguments& a) {
     members.emplace_back().name = "member";
   } else {
     const std::string home = ExpandHome("~/").substr(0, ExpandHome("~/").size() - 1);
-    ASSIGN_OR_RETURN(const auto fleet, orchestrator::LoadFleet(a.fleet, home));
+    ASSIGN_OR_RETURN(auto fleet, orchestrator::LoadFleet(a.fleet, home));
+    LookIntoModels(&fleet);
     bindings = fleet.Bindings();
-    for (const auto& member : fleet.fleet.member()) {
-      auto& facts = members.emplace_back();
-      facts.name = member.name();
-      if (member.has_card()) facts.card = member.card();
-    }
+    members = orchestrator::DeclaredMembers(fleet);
   }
   deliberation::v1::RunRequest request;
   for (const std::string& bind : a.binds) {

@@ -30,6 +30,7 @@ nlohmann::ordered_json ToJson(const engine::ModelInfo& m) {
           {"weight_bytes_per_token", m.weight_bytes_per_token},
           {"kv_bytes_per_token", m.kv_bytes_per_token},
           {"flops_per_token", m.flops_per_token},
+          {"head_flops_per_token", m.head_flops_per_token},
           {"attention_flops_per_token_and_position", m.attention_flops_per_token_and_position},
           {"window", m.window},
           {"window_layers", m.window_layers},

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/describe.h"
 
+#include <filesystem>
+
 #include "common/file.h"
 #include "common/status.h"
+#include "engine/format/checkpoint.h"
 #include "engine/format/json.h"
 #include "engine/model/hf_spec.h"
 #include "engine/model/planned_size.h"
@@ -27,6 +30,7 @@ ModelInfo DescribeSizes(const ModelSpec& spec, const ModelSize& size, const Cost
   info.weight_bytes_per_token = size.bytes_layers + size.bytes_head;
   info.kv_bytes_per_token = costs.kv_bytes_per_token;
   info.flops_per_token = costs.flops_per_token + costs.flops_per_logit_row;
+  info.head_flops_per_token = costs.flops_per_logit_row;
   info.attention_flops_per_token_and_position = costs.flops_per_token_and_position;
   info.window = spec.window;
   info.window_layers = spec.num_window_layers();
@@ -50,7 +54,22 @@ struct PlannedModel {
   PlannedWidths widths;
 };
 
-absl::StatusOr<PlannedModel> ReadPlan(const std::string& config_path, std::optional<double> bits_per_weight) {
+// Of a GGUF file: by its metadata, and by the bytes of all of its tensors together.
+absl::StatusOr<PlannedModel> ReadGgufPlan(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(path));
+  PlannedModel plan;
+  ASSIGN_OR_RETURN(plan.spec, ReadModelSpec(*checkpoint));
+  double bytes = 0;
+  for (const CheckpointTensor& tensor : checkpoint->tensors()) bytes += static_cast<double>(tensor.bytes.size());
+  const double width = bytes / static_cast<double>(PlannedSize(plan.spec, {}).params_total);
+  plan.widths = {width, width, width, width, width};
+  return plan;
+}
+
+absl::StatusOr<PlannedModel> ReadPlan(const std::string& path, std::optional<double> bits_per_weight) {
+  const bool directory = std::filesystem::is_directory(path);
+  if (!directory && path.ends_with(".gguf") && !bits_per_weight.has_value()) return ReadGgufPlan(path);
+  const std::string config_path = directory ? path + "/config.json" : path;
   if (bits_per_weight.has_value() && !(*bits_per_weight > 0 && *bits_per_weight <= 64)) {
     return InvalidArgument("{} bits per weight: must be in (0, 64]", *bits_per_weight);
   }
@@ -71,8 +90,8 @@ absl::StatusOr<PlannedModel> ReadPlan(const std::string& config_path, std::optio
 
 }  // namespace
 
-absl::StatusOr<ModelInfo> PlanModel(const std::string& config_path, std::optional<double> bits_per_weight) {
-  ASSIGN_OR_RETURN(const PlannedModel plan, ReadPlan(config_path, bits_per_weight));
+absl::StatusOr<ModelInfo> PlanModel(const std::string& path, std::optional<double> bits_per_weight) {
+  ASSIGN_OR_RETURN(const PlannedModel plan, ReadPlan(path, bits_per_weight));
   const ModelSize size = PlannedSize(plan.spec, plan.widths);
   return DescribeSizes(plan.spec, size, MakeCostModel(plan.spec, size, PlannedKvBytesPerToken(plan.spec, kHalf)));
 }

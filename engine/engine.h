@@ -81,7 +81,8 @@ struct ModelInfo {
   int64_t weight_bytes;            // of the tensors, as in the file
   int64_t weight_bytes_per_token;  // read once per step by a dense model: matrices and the output head
   int64_t kv_bytes_per_token;
-  int64_t flops_per_token;  // 2 x active matrix parameters (attention adds 4 * L * H * Dk per position attended)
+  int64_t flops_per_token;       // 2 x active matrix parameters (attention adds 4 * L * H * Dk per position attended)
+  int64_t head_flops_per_token;  // of these, of the output head, which only tokens need whose next one is wanted
   int64_t attention_flops_per_token_and_position;  // of all layers
   // Of the layers, window_layers see the last `window` positions only; the cache keeps all, for every layer. 0: none.
   int32_t window, window_layers;
@@ -302,10 +303,11 @@ class Vocabulary {
   std::unique_ptr<Impl> impl_;
 };
 
-// What a config.json of Hugging Face's tells without weights: sizes and costs of a model whose weights take
-// `bits_per_weight` each, or what the file says of their type and quantisation, and whose cache holds halves. Errors as
-// of Engine::Create.
-absl::StatusOr<ModelInfo> PlanModel(const std::string& config_path, std::optional<double> bits_per_weight = {});
+// What a config.json of Hugging Face's, or the one in a directory, tells without weights: sizes and costs of a model
+// whose weights take `bits_per_weight` each, or what the file says of their type and quantisation, and whose cache
+// holds halves. The same of a GGUF file without reading its weights, which take what they take in it together. Errors
+// as of Engine::Create.
+absl::StatusOr<ModelInfo> PlanModel(const std::string& path, std::optional<double> bits_per_weight = {});
 
 // The same of the rank, of several, that holds most. INVALID_ARGUMENT or UNIMPLEMENTED for ranks that the model cannot
 // be split over.

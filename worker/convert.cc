@@ -150,6 +150,7 @@ pb::Model ToProto(const engine::ModelInfo& info) {
   out.set_weight_bytes_per_token(info.weight_bytes_per_token);
   out.set_kv_bytes_per_token(info.kv_bytes_per_token);
   out.set_flops_per_token(info.flops_per_token);
+  out.set_output_head_flops_per_token(info.head_flops_per_token);
   out.set_attention_flops_per_token_and_position(info.attention_flops_per_token_and_position);
   out.set_has_chat_template(!info.chat_template.empty());
   out.set_supports_constraints(true);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "orchestrator/ledger/cost.h"
+
 namespace conclave::orchestrator {
 namespace {
 
@@ -121,13 +123,12 @@ std::optional<double> PTrue(const pb::ScoreResponse& response) {
 
 pb::Usage EstimateLostWork(const pb::Model& model, int64_t prompt_tokens, int64_t cached_tokens,
                            int64_t output_tokens) {
-  const double computed = static_cast<double>(prompt_tokens - cached_tokens + output_tokens);
   const double context = static_cast<double>(prompt_tokens + output_tokens);
   pb::Usage usage;
   usage.set_prompt_token_count(prompt_tokens);
   usage.set_cached_prompt_token_count(cached_tokens);
   usage.set_output_token_count(output_tokens);
-  usage.set_flop_count(ToCount(computed * static_cast<double>(model.flops_per_token())));
+  usage.set_flop_count(ToCount(EstimateFlops(CostOf(model), prompt_tokens, cached_tokens, output_tokens)));
   usage.set_weight_byte_count(
       ToCount(static_cast<double>(output_tokens) * static_cast<double>(model.weight_bytes_per_token())));
   usage.set_kv_byte_count(ToCount(context * static_cast<double>(model.kv_bytes_per_token())));

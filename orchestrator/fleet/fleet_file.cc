@@ -266,7 +266,7 @@ absl::StatusOr<LoadedFleet> CheckFleet(Fleet fleet, const std::string& path, con
   RETURN_IF_ERROR(FleetCheck(fleet, FieldLines(), path).Run());
   ResolvePaths(directory, home, &fleet);
   WeighMembers(&fleet);
-  return LoadedFleet{std::move(fleet), path};
+  return LoadedFleet{.fleet = std::move(fleet), .path = path};
 }
 
 absl::StatusOr<LoadedFleet> LoadFleet(const std::string& path, const std::string& home) {
@@ -282,7 +282,7 @@ absl::StatusOr<LoadedFleet> LoadFleet(const std::string& path, const std::string
   RETURN_IF_ERROR(FleetCheck(fleet, parsed.lines(), path).Run());
   ResolvePaths(std::filesystem::path(path).parent_path().string(), home, &fleet);
   WeighMembers(&fleet);
-  return LoadedFleet{std::move(fleet), path};
+  return LoadedFleet{.fleet = std::move(fleet), .path = path};
 }
 
 }  // namespace conclave::orchestrator

@@ -2,6 +2,7 @@
 // Fleet files (conclave.deliberation.v1.Fleet as textproto): who can answer, read and checked.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "conclave/deliberation/v1/deliberation.pb.h"
 #include "conclave/deliberation/v1/fleet.pb.h"
+#include "conclave/inference/v1/inference.pb.h"
 
 namespace conclave::orchestrator {
 
@@ -26,6 +28,8 @@ inline constexpr int kMemberNameMax = 128;
 struct LoadedFleet {
   deliberation::v1::Fleet fleet;
   std::string path;  // of the file; for messages
+  // By member: what a file of its says of a model before anybody serves it, where somebody has looked.
+  std::map<std::string, inference::v1::Model> models = {};
 
   // The fleet's default binding in the form of a run's.
   std::vector<deliberation::v1::Binding> Bindings() const;

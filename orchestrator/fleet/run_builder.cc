@@ -63,6 +63,18 @@ absl::StatusOr<std::shared_ptr<const CompiledGraph>> GraphLibrary::Compile(const
   return CompileGraph(graph, roles_, Callable()).ToStatusOr();
 }
 
+std::vector<MemberFacts> DeclaredMembers(const LoadedFleet& fleet) {
+  std::vector<MemberFacts> out;
+  for (const deliberation::v1::Member& member : fleet.fleet.member()) {
+    MemberFacts& facts = out.emplace_back();
+    facts.name = member.name();
+    if (member.has_weight()) facts.weight = member.weight();
+    if (member.has_card()) facts.card = member.card();
+    if (const auto it = fleet.models.find(member.name()); it != fleet.models.end()) facts.model = it->second;
+  }
+  return out;
+}
+
 absl::StatusOr<RunSpec> BuildRunSpec(const CompiledGraph& graph, const deliberation::v1::RunRequest& request,
                                      std::span<const deliberation::v1::Binding> fleet_bindings,
                                      std::span<const MemberFacts> members) {

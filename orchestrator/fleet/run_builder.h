@@ -13,6 +13,7 @@
 #include "common/mutex.h"
 #include "conclave/deliberation/v1/deliberation.pb.h"
 #include "orchestrator/backend/backend.h"
+#include "orchestrator/fleet/fleet_file.h"
 #include "orchestrator/graph/compile.h"
 #include "orchestrator/graph/compiled_graph.h"
 #include "orchestrator/role/role.h"
@@ -47,6 +48,9 @@ class GraphLibrary {
   Mutex mutex_;
   std::map<std::string, std::shared_ptr<const CompiledGraph>> compiled_ ABSL_GUARDED_BY(mutex_);
 };
+
+// What a fleet tells of its members before anybody serves them: names, weights, cards and models.
+std::vector<MemberFacts> DeclaredMembers(const LoadedFleet& fleet);
 
 // Everything of a RunSpec but its id. `fleet_bindings` come before the request's own. A fleet of one member sits in
 // every seat that no binding names. INVALID_ARGUMENT names every seat that is left empty; FAILED_PRECONDITION

@@ -14,6 +14,13 @@ int64_t ToCount(double value) {
   return value >= kMax ? static_cast<int64_t>(1) << 62 : static_cast<int64_t>(std::llround(value));
 }
 
+// Of the tokens at positions [begin, end), without the head: token p attends to p + 1 positions.
+double LayerFlops(const CostModel& cost, double begin, double end) {
+  const double attended = (end * (end + 1) - begin * (begin + 1)) / 2;
+  return (end - begin) * (cost.flops_per_token - cost.head_flops_per_token) +
+         attended * cost.attention_flops_per_token_and_position;
+}
+
 }  // namespace
 
 CostModel CostOf(const inference::v1::Model& model) {
@@ -22,6 +29,8 @@ CostModel CostOf(const inference::v1::Model& model) {
   if (cost.flops_per_token == 0) {
     cost.flops_per_token = 2.0 * static_cast<double>(std::max<int64_t>(0, model.active_parameter_count()));
   }
+  const auto head = static_cast<double>(std::max<int64_t>(0, model.output_head_flops_per_token()));
+  cost.head_flops_per_token = std::min(cost.flops_per_token, head);
   cost.attention_flops_per_token_and_position =
       static_cast<double>(std::max<int64_t>(0, model.attention_flops_per_token_and_position()));
   cost.weight_bytes_per_token = static_cast<double>(std::max<int64_t>(0, model.weight_bytes_per_token()));
@@ -33,6 +42,8 @@ CostModel CostOf(const deliberation::v1::Card& card) {
   CostModel cost;
   const int64_t active = card.has_active_parameters() ? card.active_parameters() : card.total_parameters();
   cost.flops_per_token = 2.0 * static_cast<double>(std::max<int64_t>(0, active));
+  const auto head = static_cast<double>(std::max<int64_t>(0, card.output_head_parameters()));
+  cost.head_flops_per_token = std::min(cost.flops_per_token, 2.0 * head);
   cost.attention_flops_per_token_and_position =
       card.has_attention_flops_per_position()
           ? std::max(0.0, card.attention_flops_per_position())
@@ -55,10 +66,8 @@ double EstimateFlops(const CostModel& cost, int64_t prompt_tokens, int64_t cache
   const double begin = static_cast<double>(std::min(cached_tokens, prompt_tokens));
   // The last token put out is not processed: nothing follows it.
   const double end = static_cast<double>(prompt_tokens + std::max<int64_t>(0, output_tokens - 1));
-  const double computed = end - begin;
-  // Token at position p attends to p + 1 positions: the sum over [begin, end).
-  const double attended = (end * (end + 1) - begin * (begin + 1)) / 2;
-  return computed * cost.flops_per_token + attended * cost.attention_flops_per_token_and_position;
+  const double heads = static_cast<double>(std::max<int64_t>(1, output_tokens));
+  return LayerFlops(cost, begin, end) + heads * cost.head_flops_per_token;
 }
 
 inference::v1::Usage UsageOf(const CostModel& cost, int64_t prompt_tokens, int64_t cached_tokens,
@@ -68,7 +77,7 @@ inference::v1::Usage UsageOf(const CostModel& cost, int64_t prompt_tokens, int64
   usage.set_cached_prompt_token_count(cached_tokens);
   usage.set_output_token_count(output_tokens);
   usage.set_flop_count(ToCount(EstimateFlops(cost, prompt_tokens, cached_tokens, output_tokens)));
-  usage.set_saved_flop_count(ToCount(EstimateFlops(cost, std::min(cached_tokens, prompt_tokens), 0, 0)));
+  usage.set_saved_flop_count(ToCount(LayerFlops(cost, 0, static_cast<double>(std::min(cached_tokens, prompt_tokens)))));
   // Alone in its batch: the weights are read once for the prompt and once per further token; every such step reads the
   // keys and values so far.
   const double steps = static_cast<double>(std::max<int64_t>(1, output_tokens));

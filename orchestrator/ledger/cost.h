@@ -12,6 +12,7 @@ namespace conclave::orchestrator {
 // Costs of one member's model, per token. Zero means unknown: such a unit is then neither reserved nor estimated.
 struct CostModel {
   double flops_per_token = 0;                         // matrices: about 2 x active parameters
+  double head_flops_per_token = 0;                    // of these, of the output head: where a next token is wanted
   double attention_flops_per_token_and_position = 0;  // further FLOPs per position attended to
   double weight_bytes_per_token = 0;                  // read by a step that holds one sequence
   double kv_bytes_per_token = 0;                      // kept per token, read by every later one
@@ -28,8 +29,9 @@ CostModel CostOf(const deliberation::v1::Card& card);
 // What a text of so many bytes comes to in tokens, rounded up; at least 1 for a text that is not empty.
 int64_t EstimateTokens(const CostModel& cost, int64_t text_bytes);
 
-// FLOPs of processing `prompt_tokens`, of which `cached_tokens` are not computed again, and then `output_tokens`:
-// every computed token costs flops_per_token plus the attention over the positions before it.
+// FLOPs of processing `prompt_tokens`, of which `cached_tokens` are not computed again, and then `output_tokens`: every
+// computed token costs flops_per_token without the head plus the attention over the positions before it, and the head
+// is computed once per token put out, at least once.
 double EstimateFlops(const CostModel& cost, int64_t prompt_tokens, int64_t cached_tokens, int64_t output_tokens);
 
 // Usage of a call whose tokens were counted and whose work was not.

@@ -94,8 +94,9 @@ absl::StatusOr<Step> Prefill(const Card& card, const Accelerator& accelerator, c
   RETURN_IF_ERROR(Check(card, accelerator, serving));
   if (!(tokens > 0)) return Step{};
   const CostModel cost = CostOf(card);
-  const double flops =
-      tokens * cost.flops_per_token + tokens * (tokens + 1) / 2 * cost.attention_flops_per_token_and_position;
+  // The head looks at the last token only.
+  const double flops = tokens * (cost.flops_per_token - cost.head_flops_per_token) + cost.head_flops_per_token +
+                       tokens * (tokens + 1) / 2 * cost.attention_flops_per_token_and_position;
   return Roof(card, accelerator, serving, flops, WeightBytesPerStep(card, tokens),
               PerLayer(card, accelerator, serving));
 }

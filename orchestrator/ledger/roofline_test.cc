@@ -69,6 +69,16 @@ Card Small() {
   return card;  // 100 bytes, 100 FLOPs per token
 }
 
+// 100 tokens through 80 FLOPs each and the last one through the head's 20, at 500 a second.
+TEST(Roofline, OnlyTheLastTokenOfAPromptSeesTheHead) {
+  Card card = Small();
+  card.set_output_head_parameters(10);
+  const auto prompt = Prefill(card, Plain(), {.devices = 1, .batch = 1, .context = 0}, 100);
+  ASSERT_OK(prompt);
+  EXPECT_FALSE(prompt->memory_bound);
+  EXPECT_DOUBLE_EQ(prompt->seconds, (100 * 80 + 20) / 500.0);
+}
+
 TEST(Roofline, TheLargerRoofDecides) {
   const auto alone = DecodeStep(Small(), Plain(), {.devices = 1, .batch = 1, .context = 0});
   ASSERT_OK(alone);

@@ -51,6 +51,7 @@ std::string EncodeRun(const pb::RunRequest& request, const RunSpec& spec) {
     to->set_name(member.name);
     to->set_weight(member.weight);
     to->set_flops_per_token(member.cost.flops_per_token);
+    to->set_head_flops_per_token(member.cost.head_flops_per_token);
     to->set_attention_flops_per_token_and_position(member.cost.attention_flops_per_token_and_position);
     to->set_weight_bytes_per_token(member.cost.weight_bytes_per_token);
     to->set_kv_bytes_per_token(member.cost.kv_bytes_per_token);
@@ -89,6 +90,7 @@ absl::StatusOr<DecodedRun> DecodeRun(std::string_view run_id, std::string_view b
     member.name = from.name();
     member.weight = from.weight();
     member.cost.flops_per_token = from.flops_per_token();
+    member.cost.head_flops_per_token = from.head_flops_per_token();
     member.cost.attention_flops_per_token_and_position = from.attention_flops_per_token_and_position();
     member.cost.weight_bytes_per_token = from.weight_bytes_per_token();
     member.cost.kv_bytes_per_token = from.kv_bytes_per_token();

@@ -23,6 +23,7 @@ TEST(StoredRun, ComesBackAsItWasStored) {
   spec.members[0].cost.weight_bytes_per_token = 3;
   spec.members[0].cost.kv_bytes_per_token = 4;
   spec.members[0].cost.characters_per_token = 5;
+  spec.members[0].cost.head_flops_per_token = 6;
   spec.members[1].name = "b";
   spec.binding = {{"seat", {1, 0}}, {"other", {0}}};
   spec.seed = ~uint64_t{0};
@@ -50,6 +51,7 @@ TEST(StoredRun, ComesBackAsItWasStored) {
   EXPECT_EQ(decoded->spec.members[0].weight, 0.5);
   EXPECT_EQ(decoded->spec.members[0].cost.kv_bytes_per_token, 4);
   EXPECT_EQ(decoded->spec.members[0].cost.characters_per_token, 5);
+  EXPECT_EQ(decoded->spec.members[0].cost.head_flops_per_token, 6);
   EXPECT_EQ(decoded->spec.budgets[0].budget.calls(), 9);
   EXPECT_EQ(decoded->request.request_id(), "id");
   EXPECT_THAT(DecodeRun("runs/1", "\xff\xff"), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("runs/1")));

@@ -10,6 +10,7 @@
 #include "tests/golden/family_files.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
+#include "tests/testing/tiny_model.h"
 
 namespace conclave::engine {
 namespace {
@@ -52,11 +53,36 @@ TEST(Plan, EqualsTheLoadedModel) {
     EXPECT_EQ(plan->params_active, loaded.params_active);
     EXPECT_EQ(plan->flops_per_token, loaded.flops_per_token);
     EXPECT_EQ(plan->attention_flops_per_token_and_position, loaded.attention_flops_per_token_and_position);
+    EXPECT_EQ(plan->head_flops_per_token, loaded.head_flops_per_token);
+    EXPECT_EQ(plan->head_flops_per_token, int64_t{2} * plan->vocab * plan->hidden);
+    EXPECT_EQ(PlanModel(folder.path())->flops_per_token, plan->flops_per_token) << "of the directory";
     EXPECT_EQ(plan->weight_bytes, loaded.weight_bytes);
     EXPECT_EQ(plan->weight_bytes_per_token, loaded.weight_bytes_per_token);
     EXPECT_EQ(2 * plan->kv_bytes_per_token, loaded.kv_bytes_per_token) << "the reference keeps floats";
     ExpectRankPlan(folder.Path("config.json"), options);
   }
+}
+
+TEST(Plan, OfAGgufFileEqualsWhatIsLoaded) {
+  const TempDir folder;
+  testing::TinyModel().Write(folder.Path("tiny.gguf"));
+  EngineOptions options;
+  options.model_path = folder.Path("tiny.gguf");
+  options.kernel = "scalar";
+  options.kv_bytes = 4 << 20;
+  const auto engine = Engine::Create(options);
+  ASSERT_OK(engine);
+  const auto plan = PlanModel(options.model_path);
+  ASSERT_OK(plan);
+  const ModelInfo& loaded = (*engine)->info();
+  EXPECT_EQ(plan->params_total, loaded.params_total);
+  EXPECT_EQ(plan->params_active, loaded.params_active);
+  EXPECT_EQ(plan->flops_per_token, loaded.flops_per_token);
+  EXPECT_EQ(plan->head_flops_per_token, loaded.head_flops_per_token);
+  EXPECT_EQ(plan->attention_flops_per_token_and_position, loaded.attention_flops_per_token_and_position);
+  EXPECT_NEAR(static_cast<double>(plan->weight_bytes), static_cast<double>(loaded.weight_bytes),
+              0.01 * static_cast<double>(loaded.weight_bytes));
+  EXPECT_THAT(PlanModel(folder.Path("absent.gguf")), StatusIs(absl::StatusCode::kNotFound));
 }
 
 // Configurations, parameters (in thousand millions) and KV bytes of a token (in halves, by the formula of

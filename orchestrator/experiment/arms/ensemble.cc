@@ -15,17 +15,6 @@ namespace {
 using orchestrator::CompiledNode;
 using orchestrator::NodeKind;
 
-std::vector<orchestrator::MemberFacts> FactsOf(const orchestrator::LoadedFleet& fleet) {
-  std::vector<orchestrator::MemberFacts> facts;
-  for (const auto& member : fleet.fleet.member()) {
-    auto& fact = facts.emplace_back();
-    fact.name = member.name();
-    if (member.has_card()) fact.card = member.card();
-    if (member.has_weight()) fact.weight = member.weight();
-  }
-  return facts;
-}
-
 std::vector<std::string> InOrder(const std::set<int32_t>& seats, const orchestrator::RunSpec& spec) {
   std::vector<std::string> names;
   for (const int32_t seat : seats) names.push_back(spec.members[static_cast<size_t>(seat)].name);
@@ -49,7 +38,7 @@ absl::StatusOr<Seating> Seat(const std::string& arm, std::shared_ptr<const orche
                              const deliberation::v1::RunRequest& request, const orchestrator::LoadedFleet& fleet,
                              int64_t input_bytes) {
   Seating seating;
-  auto spec = orchestrator::BuildRunSpec(*graph, request, fleet.Bindings(), FactsOf(fleet));
+  auto spec = orchestrator::BuildRunSpec(*graph, request, fleet.Bindings(), orchestrator::DeclaredMembers(fleet));
   if (!spec.ok()) return Annotate(spec.status(), fmt::format("arm \"{}\"", arm));
   seating.spec = *std::move(spec);
   seating.graph = std::move(graph);
