@@ -82,7 +82,7 @@ int Ask(const Arguments& a) {
   const auto request = RequestOf(a, question);
   if (!request.ok()) return Report(request.status());
   SessionFlags flags = a.session;
-  flags.graphs_needed = {a.graph};
+  flags.requests_needed = {*request};
   auto session = Session::Open(flags);
   if (!session.ok()) return Report(session.status());
   LiveView view(stdout, {a.output.colour(), a.output.live(), TerminalWidth(stdout), a.full ? 0 : 12});

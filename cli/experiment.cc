@@ -334,7 +334,7 @@ absl::Status RunExperiment(Arguments a) {
   RETURN_IF_ERROR(arms.Print(/*whole=*/false, a.output.json));
   SessionFlags flags = a.session;
   flags.store = a.out + "/store.sqlite";
-  for (const auto& arm : arms.experiment().plan.arms) flags.graphs_needed.push_back(arm.request.graph_name());
+  for (const auto& arm : arms.experiment().plan.arms) flags.requests_needed.push_back(arm.request);
   ASSIGN_OR_RETURN(auto session, Session::Open(flags, std::move(fleet)));
   ASSIGN_OR_RETURN(std::string used_up, RunArms(a, arms.experiment().plan, *session));
   if (used_up.empty()) {

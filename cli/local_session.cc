@@ -49,7 +49,11 @@ class LocalSession final : public Session, public experiment::Deliberator {
     fleet_ = std::move(fleet);
     const std::string graphs = flags.graphs.empty() ? DefaultGraphsDirectory() : flags.graphs;
     ASSIGN_OR_RETURN(library_, orchestrator::GraphLibrary::Open(graphs));
-    for (const std::string& name : flags.graphs_needed) RETURN_IF_ERROR(library_->Find(name).status());
+    const std::vector<orchestrator::MemberFacts> declared = orchestrator::DeclaredMembers(fleet_);
+    for (const RunRequest& request : flags.requests_needed) {
+      ASSIGN_OR_RETURN(const auto graph, library_->Find(request.graph_name()));
+      RETURN_IF_ERROR(orchestrator::BuildRunSpec(*graph, request, fleet_.Bindings(), declared).status());
+    }
     std::string store = flags.store;
     if (store.empty()) {
       temporary_ = std::make_unique<TemporaryDirectory>();

@@ -47,7 +47,8 @@ class RemoteSession final : public Session, public experiment::Deliberator {
   absl::Status Open(const SessionFlags& flags, const std::string& address) {
     const std::string graphs = flags.graphs.empty() ? DefaultGraphsDirectory() : flags.graphs;
     ASSIGN_OR_RETURN(library_, orchestrator::GraphLibrary::Open(graphs));
-    for (const std::string& name : flags.graphs_needed) {
+    for (const RunRequest& request : flags.requests_needed) {
+      const std::string& name = request.graph_name();
       if (!IsPath(name)) continue;  // the orchestrator's own
       ASSIGN_OR_RETURN(const auto graph, library_->Find(name));
       RETURN_IF_ERROR(CheckRoles(name, *graph));

@@ -10,7 +10,7 @@
 
 namespace conclave::cli {
 
-// UNAVAILABLE when nobody answers. Graph files of `flags.graphs_needed` are compiled here, and sent with each run.
+// UNAVAILABLE when nobody answers. Graph files of `flags.requests_needed` are compiled here, and sent with each run.
 absl::StatusOr<std::unique_ptr<Session>> OpenRemoteSession(const SessionFlags& flags, const std::string& address);
 
 // 40 hexadecimal digits that nobody has used before: a request id.

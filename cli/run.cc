@@ -137,7 +137,7 @@ absl::Status RunQuestions(const Arguments& a) {
   ASSIGN_OR_RETURN(const auto requests, ReadQuestions(a, salt));
   SessionFlags flags = a.session;
   flags.store = a.out + "/store.sqlite";
-  flags.graphs_needed = {a.graph};
+  if (!requests.empty()) flags.requests_needed = {requests[0]};  // all have its graph and its seats
   ASSIGN_OR_RETURN(auto session, Session::Open(flags));
   RETURN_IF_ERROR(RunEach(requests, a.concurrency, session->deliberator(), stop));
   std::string results;

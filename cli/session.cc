@@ -46,7 +46,8 @@ CLI::Option* OrchestratorFlags::Add(CLI::App* command) {
 
 void SessionFlags::Add(CLI::App* command, bool with_store) {
   auto* fleet_option = command->add_option("--fleet", fleet, "Fleet file: who can answer");
-  auto* model_option = command->add_option("--model", model, "One GGUF file in every seat, instead of a fleet");
+  auto* model_option = command->add_option("--model", model,
+                                           "One GGUF file or Hugging Face directory in every seat, instead of a fleet");
   fleet_option->excludes(model_option);
   auto* orchestrator_option = orchestrator.Add(command);
   orchestrator_option->excludes(fleet_option)->excludes(model_option);

@@ -34,13 +34,13 @@ struct OrchestratorFlags {
 
 // --fleet, --model, --graphs, --worker-binary, --orchestrator.
 struct SessionFlags {
-  std::string fleet;                       // file
-  std::string model;                       // or one GGUF file in every seat
-  OrchestratorFlags orchestrator;          // or who already serves
-  std::string graphs;                      // directory of shipped graphs and roles
-  std::string worker_binary;               // conclave-worker
-  std::string store;                       // SQLite file; "": a temporary one
-  std::vector<std::string> graphs_needed;  // checked before anything is started
+  std::string fleet;               // file
+  std::string model;               // or one GGUF file or Hugging Face directory in every seat
+  OrchestratorFlags orchestrator;  // or who already serves
+  std::string graphs;              // directory of shipped graphs and roles
+  std::string worker_binary;       // conclave-worker
+  std::string store;               // SQLite file; "": a temporary one
+  std::vector<deliberation::v1::RunRequest> requests_needed;  // by graph name and seats, before anything is started
 
   void Add(CLI::App* command, bool with_store);
   // Somebody to ask was named who is started for the length of the command.

@@ -45,17 +45,24 @@ Door::Door(const DoorOptions& options)
       openai_(options.openai),
       page_(options.openai.executor, options.openai.graphs, options.openai.clock, &draining_) {}
 
-absl::StatusOr<std::unique_ptr<Door>> Door::Start(const DoorOptions& options) {
+absl::Status Door::Check(const DoorOptions& options) {
   ASSIGN_OR_RETURN(const rpc::HostPort where, rpc::ParseAddress(options.listen));
   if (where.host.empty()) return InvalidArgument("--http {}: must be HOST:PORT", options.listen);
+  if (!options.tls.empty()) {
+    return Annotate(http::CheckTls(options.tls), "--http-tls-cert, --http-tls-key, --http-tls-client-ca");
+  }
+  if (rpc::IsLoopback(where) || options.plaintext == rpc::PlaintextPolicy::kAnywhere) return absl::OkStatus();
+  return FailedPrecondition(
+      "--http {} would send prompts and tokens in plaintext over a network; name --http-tls-cert and "
+      "--http-tls-key, listen on loopback behind a proxy that speaks TLS, or say --insecure-listen",
+      options.listen);
+}
+
+absl::StatusOr<std::unique_ptr<Door>> Door::Start(const DoorOptions& options) {
+  RETURN_IF_ERROR(Check(options));
+  ASSIGN_OR_RETURN(const rpc::HostPort where, rpc::ParseAddress(options.listen));
   std::unique_ptr<Door> door(new Door(options));
   door->loopback_ = rpc::IsLoopback(where);
-  if (options.tls.empty() && !door->loopback_ && options.plaintext != rpc::PlaintextPolicy::kAnywhere) {
-    return FailedPrecondition(
-        "--http {} would send prompts and tokens in plaintext over a network; name --http-tls-cert and "
-        "--http-tls-key, listen on loopback behind a proxy that speaks TLS, or say --insecure-listen",
-        options.listen);
-  }
   http::ServerOptions server;
   server.host = where.host;
   server.port = where.port;

@@ -29,6 +29,8 @@ struct DoorOptions {
 // Serves from Start to Drain. Thread-safe.
 class Door final : public http::Handler {
  public:
+  // What of the options can be told without serving: the address, and files of TLS. Errors name flags.
+  static absl::Status Check(const DoorOptions& options);
   // FAILED_PRECONDITION or INVALID_ARGUMENT for the options, UNAVAILABLE for a taken address.
   static absl::StatusOr<std::unique_ptr<Door>> Start(const DoorOptions& options);
   ~Door() override;

@@ -145,6 +145,8 @@ void FillResponse(Reply reply, httplib::Response* to) {
 
 }  // namespace
 
+absl::Status CheckTls(const ServerTls& files) { return TlsContext::Load(files, &Clock::System()).status(); }
+
 class Server::Impl final : public httplib::Server {
  public:
   Impl(ServerOptions options, http::Handler* handler) : options_(std::move(options)), handler_(handler) {}

@@ -80,6 +80,9 @@ struct ServerTls {
   bool empty() const { return certificate.empty() && key.empty() && client_ca.empty(); }
 };
 
+// INVALID_ARGUMENT: a file that cannot be read or is none, a key that does not fit its certificate.
+absl::Status CheckTls(const ServerTls& files);
+
 struct ServerOptions {
   std::string host = "127.0.0.1";
   int32_t port = 0;                     // 0: any free one

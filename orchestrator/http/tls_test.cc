@@ -129,6 +129,19 @@ TEST_F(TlsTest, ARenewedCertificateIsServedWhenItFitsItsKey) {
   EXPECT_FALSE(Client(old)->Get("/"));
 }
 
+TEST_F(TlsTest, ARenewedAuthorityOfCallersHolds) {
+  const TestCertificate before = MakeCertificate(dir_.Path(""), "before"), now = MakeCertificate(dir_.Path(""), "now");
+  const std::string authority = dir_.Path("authority.pem");
+  std::filesystem::copy_file(before.certificate, authority);
+  ASSERT_OK(Serve({own_.certificate, own_.key, authority}));
+  EXPECT_TRUE(Client(own_.certificate, before)->Get("/"));
+  std::filesystem::copy_file(now.certificate, dir_.Path("fresh.pem"));
+  std::filesystem::rename(dir_.Path("fresh.pem"), authority);
+  clock_.forward_ns += 5'000'000'000;
+  EXPECT_TRUE(Client(own_.certificate, now)->Get("/"));
+  EXPECT_FALSE(Client(own_.certificate, before)->Get("/"));
+}
+
 TEST_F(TlsTest, BadFilesAreErrorsThatNameThem) {
   const auto wrong = [&](const ServerTls& tls, const std::string& what) {
     EXPECT_THAT(Serve(tls), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(what)));

@@ -88,22 +88,29 @@ void FillDefaults(const orchestrator::LoadedFleet& fleet, Flags* flags) {
   if (flags->worker_binary.empty()) flags->worker_binary = (program / "conclave-worker").string();
 }
 
-// The door of --http, or null without it.
-absl::StatusOr<std::unique_ptr<orchestrator::Door>> OpenDoor(const Flags& flags,
-                                                             const orchestrator::OpenAi::Options& openai) {
-  if (flags.http.empty()) return std::unique_ptr<orchestrator::Door>();
+// What the door of --http needs of the flags, checked; listens nowhere without it.
+absl::StatusOr<orchestrator::DoorOptions> DoorOf(const Flags& flags) {
   orchestrator::DoorOptions door;
   door.listen = flags.http;
   door.plaintext = flags.server.plaintext;
-  door.openai = openai;
   door.tls = flags.http_tls;
+  if (flags.http.empty()) return door;
+  RETURN_IF_ERROR(orchestrator::Door::Check(door));
   if (!flags.http_token_file.empty()) {
     ASSIGN_OR_RETURN(door.token, conclave::ReadFile(flags.http_token_file, kTokenBytesMax));
     while (!door.token.empty() && std::isspace(static_cast<unsigned char>(door.token.back())) != 0)
       door.token.pop_back();
     if (door.token.empty()) return conclave::InvalidArgument("{}: holds no token", flags.http_token_file);
   }
-  return orchestrator::Door::Start(door);
+  return door;
+}
+
+// The door, or null where it listens nowhere.
+absl::StatusOr<std::unique_ptr<orchestrator::Door>> OpenDoor(orchestrator::DoorOptions options,
+                                                             const orchestrator::OpenAi::Options& openai) {
+  if (options.listen.empty()) return std::unique_ptr<orchestrator::Door>();
+  options.openai = openai;
+  return orchestrator::Door::Start(options);
 }
 
 orchestrator::LaunchOptions HowToLaunch(const Flags& flags) {
@@ -133,6 +140,8 @@ int Run(Flags flags) {
   const auto credentials =
       conclave::rpc::ServerCredentials(flags.server.listen, flags.server.tls, flags.server.plaintext);
   if (!credentials.ok()) return Fail(conclave::kExitUsage, credentials.status());
+  auto door_options = DoorOf(flags);
+  if (!door_options.ok()) return Fail(conclave::kExitUsage, door_options.status());
   if (flags.graphs.empty())
     return Fail(conclave::kExitUsage, "the shipped graphs were not found; name their folder by --graphs");
   auto graphs = orchestrator::GraphLibrary::Open(flags.graphs);
@@ -166,10 +175,10 @@ int Run(Flags flags) {
   service.bindings = fleet->Bindings();
   auto server = orchestrator::Server::Start(flags.server, std::move(service));
   if (!server.ok()) return Fail(conclave::kExitFailed, std::string(conclave::Message(server.status())));
-  auto door = OpenDoor(flags, {.executor = executor->get(),
-                               .backend = options.backend,
-                               .graphs = graphs->get(),
-                               .bindings = fleet->Bindings()});
+  auto door = OpenDoor(*std::move(door_options), {.executor = executor->get(),
+                                                  .backend = options.backend,
+                                                  .graphs = graphs->get(),
+                                                  .bindings = fleet->Bindings()});
   if (!door.ok()) return Fail(conclave::kExitFailed, std::string(conclave::Message(door.status())));
   if (flags.insecure_listen) spdlog::warn("--insecure-listen: prompts and answers cross the network in plaintext");
   signals->BeginServing();

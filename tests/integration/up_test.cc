@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `conclave up` as a person starts it: what is asked of the orchestrator reaches it.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <csignal>
@@ -53,8 +54,20 @@ TEST(Up, HandsOnWhatItIsToldOfTheDoor) {
   EXPECT_NE(ask("guessed"), 200);
   up.Signal(SIGTERM);
   EXPECT_EQ(up.Wait(), 0);
-  const Ended wrong = RunProgram("conclave", {"up", fleet, "--http-drain-seconds", "3601"});
-  EXPECT_EQ(wrong.code, 2);
+  // Mistakes are told before a model is loaded: the fleet's does not exist.
+  ASSERT_OK(WriteFileAtomically(fleet, "member { name: \"m\" model { path: \"absent.gguf\" } }\n"));
+  for (const auto& [flags, part] : std::vector<std::pair<Words, std::string>>{
+           {{"--http-drain-seconds", "3601"}, "--http-drain-seconds"},
+           {{"--http", "0.0.0.0:0"}, "--insecure-listen"},
+           {{"--http", "127.0.0.1:0", "--http-tls-key", own.key}, "--http-tls-cert"},
+           {{"--http", "127.0.0.1:0", "--http-token-file", dir.Path("absent")}, dir.Path("absent")},
+           {{"--listen", "0.0.0.0:0"}, "--tls-cert"}}) {
+    Words words = {"up", fleet, "--log-level", "off"};
+    words.insert(words.end(), flags.begin(), flags.end());
+    const Ended wrong = RunProgram("conclave", words);
+    EXPECT_EQ(wrong.code, 2) << part;
+    EXPECT_THAT(wrong.errors, ::testing::ElementsAre(::testing::HasSubstr(part)));
+  }
 }
 
 }  // namespace
