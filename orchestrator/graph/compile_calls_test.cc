@@ -150,6 +150,12 @@ TEST(Calls, EachMistakeHasItsFix) {
               ElementsAre("g.textproto:2: node \"c\": calls graph \"v\": there is no library of graphs here"));
 }
 
+TEST(Calls, SeedsAreNeededWhereWhatIsCalledNeedsThem) {
+  EXPECT_TRUE(
+      Compiled(CallOf("v"), {{"v", Graph("v", std::string(kVote) + "needs_seeds: true")}}).graph->needs_seeds());
+  EXPECT_FALSE(Compiled(CallOf("v"), {{"v", Graph("v", kVote)}}).graph->needs_seeds());
+}
+
 TEST(Calls, ACircleOfSeveralIsNamed) {
   EXPECT_THAT(Errors(CallOf("a"), {{"a", Graph("a", CallOf("b"))}, {"b", Graph("b", CallOf("a"))}}),
               ElementsAre("g.textproto:2: node \"c.c.c\": the calls go in a circle: g calls a calls b calls a; a graph "

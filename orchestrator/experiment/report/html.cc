@@ -73,6 +73,11 @@ std::string SignedPercent(const Json& value, int digits) {
   return fmt::format("{}{}", points < 0 ? "−" : "+", magnitude);
 }
 
+std::string WithMinus(std::string number) {
+  if (number.starts_with('-')) number.replace(0, 1, "−");
+  return number;
+}
+
 std::string PValue(const Json& value) {
   if (!value.is_number()) return std::string(kMissing);
   const double p = value.get<double>();

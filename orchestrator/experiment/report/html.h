@@ -18,6 +18,7 @@ std::string Escape(std::string_view text);
 // Numbers. A missing value (JSON null, or absent) prints as an en dash.
 std::string Percent(const Json& value, int digits = 1);        // 0.8749 -> "87.5"
 std::string SignedPercent(const Json& value, int digits = 1);  // 0.023 -> "+2.3", -0.001 -> "−0.1"
+std::string WithMinus(std::string number);                     // "-0.13" -> "−0.13"
 std::string PValue(const Json& value);                         // "0.031", "<0.001"
 std::string Count(const Json& value);                          // 57398 -> "57,398"
 std::string Quantity(const Json& value);  // three significant digits with a k, M, G, T, P, E suffix

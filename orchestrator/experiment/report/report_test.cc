@@ -13,6 +13,8 @@
 namespace conclave::report {
 namespace {
 
+using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -46,6 +48,8 @@ TEST(Html, NumbersAsAPaperPrintsThem) {
   EXPECT_EQ(Percent(0.87491), "87.5");
   EXPECT_EQ(Percent(Json()), "–");
   EXPECT_EQ(SignedPercent(-0.0234), "−2.3");
+  EXPECT_EQ(WithMinus("-0.13"), "−0.13");
+  EXPECT_EQ(WithMinus("1e-05"), "1e-05");
   EXPECT_EQ(PValue(0.0004), "&lt;0.001");
   EXPECT_EQ(Count(57398), "57,398");
   EXPECT_EQ(Count(999), "999");
@@ -72,6 +76,10 @@ TEST(Render, HoldsEveryFigureAndTableThatTheDataHave) {
   EXPECT_THAT(page, HasSubstr("<code>members/0/sha256</code>"));
   // Right only by the group: three items, one click away.
   EXPECT_THAT(page, HasSubstr("data-q=\"a0=c&amp;a1=x\">3</a>"));
+  EXPECT_THAT(page, HasSubstr("data-q=\"a1=c&amp;a0=x\">1</a>"));
+  EXPECT_THAT(page, HasSubstr("data-q=\"a0=c\">90</a>"));
+  EXPECT_THAT(page, HasSubstr("data-q=\"a0=w\">10</a>"));
+  EXPECT_THAT(page, HasSubstr("data-q=\"a0=x\">90.00</a>"));
   EXPECT_THAT(page, Not(HasSubstr("http://")));
   EXPECT_THAT(page, Not(HasSubstr("https://")));
 }
@@ -96,6 +104,45 @@ TEST(Render, EqualCostAblationsAndVerifiersWhereThereAreAny) {
   EXPECT_THAT(page, HasSubstr("<td class=\"r\">0.810</td>"));
   summary["matched"][0]["ci95"] = {-0.01, 0.05};
   EXPECT_THAT(Render({summary, Json(), {}}), HasSubstr("neither shown to be more nor less accurate"));
+}
+
+// Cells of the table under a label, row by row.
+std::vector<std::string> CellsUnder(const std::string& page, const std::string& label) {
+  std::vector<std::string> cells;
+  const size_t begin = page.find("<span class=\"label\">" + label + "<");
+  const size_t end = page.find("</table>", begin);
+  for (size_t at = page.find("<td", begin); at < end; at = page.find("<td", at + 1)) {
+    const size_t text = page.find('>', at) + 1;
+    cells.push_back(page.substr(text, page.find("</td>", text) - text));
+  }
+  return cells;
+}
+
+// The role costs 40,000 GFLOP per question and adds two points: half a ten-thousandth of a point for each.
+TEST(Render, WhatARoleAddsIsWithItLessWithoutIt) {
+  Json summary = Summary();
+  summary["arms"][1]["cost"]["flops"] = 1.4e13;
+  summary["baselines"] = Json::parse(
+      R"({"added": true, "list": [{"of": "group", "kind": "without_role", "subject": "critic", "arm": "moe"}]})");
+  EXPECT_THAT(CellsUnder(Render({summary, Json(), {}}), "T3"),
+              ElementsAre("group", "critic", "+2.00", "[−2.0, +6.0]", "0.625", "4e+04", "5e-05"));
+  summary["arms"][1]["cost"]["flops"] = 6.4e13;  // without it dearer: no price per point
+  EXPECT_THAT(CellsUnder(Render({summary, Json(), {}}), "T3"),
+              ElementsAre("group", "critic", "+2.00", "[−2.0, +6.0]", "0.625", "−1e+04", "–"));
+}
+
+TEST(Render, WhatADesignCanFindIsOfEachContrast) {
+  Json summary = Summary();
+  summary["contrasts"][0]["power"] = Json::parse(R"({"k_a": 3, "k_b": 1, "between": 0.125, "sampling_a": 0.0625,
+    "sampling_b": 0.25, "items_for_1pp": 12345, "samples_for_1pp": null})");
+  EXPECT_THAT(CellsUnder(Render({summary, Json(), {}}), "T2"),
+              ElementsAre("group − moe", "100", "3, 1", "0.125", "0.062", "0.250", "5.60", "12,345", "impossible"));
+  summary["contrasts"][0]["power"]["samples_for_1pp"] = 40;
+  EXPECT_THAT(CellsUnder(Render({summary, Json(), {}}), "T2"), Contains("40"));
+  for (const char* unknown : {"between", "sampling_a", "sampling_b"}) summary["contrasts"][0]["power"].erase(unknown);
+  EXPECT_THAT(CellsUnder(Render({summary, Json(), {}}), "T2"),
+              ElementsAre("group − moe", "100", "3, 1", "–", "–", "–", "5.60", "12,345", "–"));
+  EXPECT_THAT(Render({Summary(), Json(), {}}), Not(HasSubstr(">T2<")));
 }
 
 TEST(Render, TextOfAModelIsNeverMarkup) {

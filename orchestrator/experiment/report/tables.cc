@@ -111,7 +111,8 @@ std::string AblationTable(const ReportInput& input) {
       const bool priced = with && less && difference;
       const double gflop = priced ? (*with - *less) / 1e9 : 0;
       table.Row({Escape(of), Escape(Text(baseline, "subject")), SignedPercent(At(c, "difference"), 2),
-                 Interval(At(c, "ci95"), true), PValue(At(c, "p_holm")), priced ? fmt::format("{:.4g}", gflop) : "–",
+                 Interval(At(c, "ci95"), true), PValue(At(c, "p_holm")),
+                 priced ? WithMinus(fmt::format("{:.4g}", gflop)) : "–",
                  priced && gflop > 0 ? fmt::format("{:.3g}", 100 * *difference / gflop) : "–"});
     }
   }

@@ -126,7 +126,7 @@ std::string AboutGroup(const Json& summary) {
   if (!oracle || members < 2) return "";
   std::string out = fmt::format("Of {} members at least one is right on {} % of the items", members, Percent(*oracle));
   const auto phi = Number(group, "mean_error_correlation"), votes = Number(group, "effective_votes");
-  if (phi) out += fmt::format("; their errors correlate by {:.2f} in the mean", *phi);
+  if (phi) out += fmt::format("; their errors correlate by {} in the mean", WithMinus(fmt::format("{:.2f}", *phi)));
   if (votes) out += fmt::format(", so that their votes are worth {:.1f} independent ones", *votes);
   return out + ".";
 }
