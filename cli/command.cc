@@ -3,6 +3,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <cstdlib>
 
@@ -81,6 +83,17 @@ absl::StatusOr<std::string> ReadStdin(int64_t bytes_max) {
 std::string EnvironmentVariable(const std::string& name) {
   const char* value = std::getenv(name.c_str());  // NOLINT(concurrency-mt-unsafe)
   return value == nullptr ? "" : value;
+}
+
+std::string Quoted(const std::string& word) {
+  constexpr std::string_view kPlain = "_@%+=:,./-";
+  const bool plain = !word.empty() && std::all_of(word.begin(), word.end(), [=](unsigned char c) {
+    return (c < 0x80 && std::isalnum(c) != 0) || kPlain.find(static_cast<char>(c)) != std::string_view::npos;
+  });
+  if (plain) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
 }
 
 }  // namespace conclave::cli

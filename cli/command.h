@@ -73,6 +73,9 @@ void AddImport(CLI::App* app, Chosen* chosen);
 // Reads all of standard input, at most bytes_max; RESOURCE_EXHAUSTED beyond.
 absl::StatusOr<std::string> ReadStdin(int64_t bytes_max = int64_t{64} << 20);
 
+// As one word of a shell's command line.
+std::string Quoted(const std::string& word);
+
 // Its value, or "" where it is not set.
 std::string EnvironmentVariable(const std::string& name);
 

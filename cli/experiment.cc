@@ -133,13 +133,19 @@ experiment::LoadedExperiment WithMembers(experiment::LoadedExperiment loaded, co
   loaded.file.clear_fleet_path();
   loaded.fleet_path.clear();
   *loaded.file.mutable_fleet() = fleet.fleet;
-  const auto absolute = [](std::string* path) { *path = std::filesystem::absolute(*path).string(); };
+  const auto absolute = [](std::string* path) {
+    if (!path->empty()) *path = std::filesystem::absolute(*path).string();
+  };
+  if (fleet.fleet.has_worker_tls()) {
+    auto* tls = loaded.file.mutable_fleet()->mutable_worker_tls();
+    for (std::string* path : {tls->mutable_authorities(), tls->mutable_certificate(), tls->mutable_key()})
+      absolute(path);
+  }
   for (auto& member : *loaded.file.mutable_fleet()->mutable_member()) {
     if (member.has_model()) absolute(member.mutable_model()->mutable_path());
     if (member.has_recorded()) absolute(member.mutable_recorded()->mutable_path());
-    if (member.has_development() && !member.development().path().empty()) {
-      absolute(member.mutable_development()->mutable_path());
-    }
+    if (member.has_openai()) absolute(member.mutable_openai()->mutable_authorities());
+    if (member.has_development()) absolute(member.mutable_development()->mutable_path());
   }
   return loaded;
 }
@@ -155,7 +161,7 @@ Json ArmsForManifest(const experiment::LoadedExperiment& loaded, const Json& gra
 }
 
 Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::LoadedFleet& fleet,
-              const Json& graph_hashes, const Arguments& a, const std::string& declared) {
+              const Json& graph_hashes, const Arguments& a, const std::string& declared, Json curves) {
   std::map<std::string, Json> hashes;  // many members may share one file of recorded answers
   const auto hash = [&](const std::string& path) {
     const auto [it, fresh] = hashes.try_emplace(path);
@@ -204,6 +210,7 @@ Json Manifest(const experiment::LoadedExperiment& loaded, const orchestrator::Lo
           {"declaration", experiment::ToJson(d, loaded.plan.group)},
           {"options", OptionsJson(a.load)},
           {"members", std::move(members)},
+          {"curves", std::move(curves)},
           {"arms", std::move(arms)}};
 }
 
@@ -238,8 +245,8 @@ absl::Status PrepareDirectory(const Arguments& a, const orchestrator::LoadedFlee
     }
     return before.ok() && *before == copy ? absl::OkStatus() : WriteFileAtomically(kept, copy);
   }
-  const Json manifest =
-      Manifest(arms->experiment(), fleet, graph_hashes, a, AbsoluteCopy(WithMembers(arms->declared(), fleet)));
+  const Json manifest = Manifest(arms->experiment(), fleet, graph_hashes, a,
+                                 AbsoluteCopy(WithMembers(arms->declared(), fleet)), arms->Curves());
   if (!a.manifest.empty()) {
     ASSIGN_OR_RETURN(const Json original, ReadManifest(a.manifest));
     RETURN_IF_ERROR(
@@ -257,37 +264,21 @@ absl::Status KeepAddedArms(const Arguments& a, ExperimentArms* arms) {
   if (!manifest.is_object()) return InvalidArgument("{}/manifest.json: is no manifest", a.out);
   const experiment::Plan& plan = arms->experiment().plan;
   manifest["arms"] = ArmsForManifest(arms->experiment(), graph_hashes);
+  if (const ExperimentArms::CurveSizes curves = arms->Curves(); !curves.empty()) manifest["curves"] = curves;
   manifest["declaration"] = experiment::ToJson(plan.declaration, plan.group);
   RETURN_IF_ERROR(WriteFileAtomically(a.out + "/manifest.json", manifest.dump(2) + "\n"));
   return WriteFileAtomically(a.out + "/experiment.textproto", AbsoluteCopy(arms->experiment()));
 }
 
-void PrintSummary(const std::string& directory, const Output& output) {
-  const auto text = ReadFile(directory + "/summary.json");
-  if (!text.ok()) return;
-  if (output.json) {
-    fmt::print("{}", *text);
-    return;
-  }
-  const Json summary = Json::parse(*text, nullptr, false);
-  if (!summary.is_object()) return;
-  for (const Json& arm : summary["arms"]) {
-    const Json& ci = arm["ci95"];
-    fmt::print(
-        "{:<32} {:>6.2f} %{}  n = {}\n", arm["name"].get<std::string>(), 100 * arm["accuracy"].get<double>(),
-        ci.is_array() ? fmt::format("  [{:.2f}, {:.2f}]", 100 * ci[0].get<double>(), 100 * ci[1].get<double>()) : "",
-        arm["n"].get<int64_t>());
-  }
-  for (const Json& c : summary["contrasts"]) {
-    const Json& ci = c["ci95"];
-    fmt::print(
-        "{} - {}: {:+.2f} points{}{}{}\n", c["a"].get<std::string>(), c["b"].get<std::string>(),
-        100 * c["difference"].get<double>(),
-        ci.is_array() ? fmt::format(" [{:+.2f}, {:+.2f}]", 100 * ci[0].get<double>(), 100 * ci[1].get<double>()) : "",
-        c["mcnemar_exact"].is_number() ? fmt::format(", McNemar p = {:.3g}", c["mcnemar_exact"].get<double>()) : "",
-        c["primary"].get<bool>() ? "  (primary)" : "");
-  }
-  for (const Json& warning : summary["warnings"]) fmt::print("note: {}\n", warning.get<std::string>());
+// The command that goes on with this one.
+std::string GoOn(const Arguments& a) {
+  std::string words = fmt::format("conclave experiment {} --out {} --resume", Quoted(a.file), Quoted(a.out));
+  if (a.no_baselines) words += " --no-baselines";
+  if (a.load.limit > 0) words += fmt::format(" --limit {}", a.load.limit);
+  if (a.load.shard.count > 1) words += fmt::format(" --shard {}/{}", a.load.shard.index, a.load.shard.count);
+  for (const std::string& arm : a.load.arms) words += " --arm " + Quoted(arm);
+  if (!a.session.graphs.empty()) words += " --graphs " + Quoted(a.session.graphs);
+  return words;
 }
 
 absl::StatusOr<std::string> RunArms(const Arguments& a, const experiment::Plan& plan, Session& session) {
@@ -297,8 +288,7 @@ absl::StatusOr<std::string> RunArms(const Arguments& a, const experiment::Plan& 
   auto used_up = experiment::RunAll(plan, session.deliberator(), StopFlag(), Clock::System(),
                                     [&](const experiment::Progress& progress) { view.Show(progress); });
   view.Finish();
-  if (absl::IsCancelled(used_up.status()))
-    return Cancelled("stopped; go on with: conclave experiment {} --out {} --resume", a.file, a.out);
+  if (absl::IsCancelled(used_up.status())) return Cancelled("stopped; go on with: {}", GoOn(a));
   return used_up;
 }
 
@@ -310,6 +300,15 @@ absl::Status TakeManifest(Arguments* a) {
   a->file = a->out + "/repeated.textproto";
   ASSIGN_OR_RETURN(a->load, OptionsOf(a->manifest));
   return WriteExperimentOf(a->manifest, a->file);
+}
+
+// Curves whose size is not a matter of what this run measures: of a repeated experiment they are its own, of a shard
+// those of all others, which measure something else.
+absl::StatusOr<std::optional<ExperimentArms::CurveSizes>> KnownCurves(const Arguments& a) {
+  std::optional<ExperimentArms::CurveSizes> sizes;
+  if (a.dry_run || a.load.shard.count > 1) sizes.emplace();
+  if (a.manifest.empty() || sizes.has_value()) return sizes;
+  return CurvesOf(a.manifest);
 }
 
 absl::Status RunExperiment(Arguments a) {
@@ -326,9 +325,11 @@ absl::Status RunExperiment(Arguments a) {
   }
   ASSIGN_OR_RETURN(auto fleet, FleetOf(declared));
   AddPrices(fleet, &declared.plan);
+  if (a.dry_run) LookIntoModels(&fleet);
   const bool add = declared.plan.declaration.baselines_added && a.load.arms.empty();
-  ASSIGN_OR_RETURN(ExperimentArms arms,
-                   ExperimentArms::Make(std::move(declared), fleet, a.session.graphs, a.dry_run ? "" : a.out, add));
+  ASSIGN_OR_RETURN(const auto curves, KnownCurves(a));
+  ASSIGN_OR_RETURN(ExperimentArms arms, ExperimentArms::Make(std::move(declared), fleet, a.session.graphs,
+                                                             a.dry_run ? "" : a.out, add, curves));
   if (a.dry_run) return arms.Print(/*whole=*/true, a.output.json);
   RETURN_IF_ERROR(PrepareDirectory(a, fleet, &arms));
   RETURN_IF_ERROR(arms.Print(/*whole=*/false, a.output.json));
@@ -353,9 +354,8 @@ absl::Status RunExperiment(Arguments a) {
     fmt::print(stderr, "report: {}\n", report);
   }
   if (used_up.empty()) return absl::OkStatus();
-  return ResourceExhausted(
-      "{}: budget: {}; what is done is kept: raise it there and go on with conclave experiment {} --out {} --resume",
-      a.file, used_up, a.file, a.out);
+  return ResourceExhausted("{}: budget: {}; what is done is kept: raise it there and go on with {}", a.file, used_up,
+                           GoOn(a));
 }
 
 }  // namespace

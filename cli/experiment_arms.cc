@@ -37,6 +37,20 @@ double CostIn(deliberation::v1::CostUnit unit, const experiment::Outcome& run) {
   }
 }
 
+// Costs by which curves come to these sizes: of every arm 1, of its member once the part that goes as often into it.
+std::map<std::string, double> CostsFor(const ExperimentArms::CurveSizes& sizes,
+                                       const experiment::Baselines& baselines) {
+  std::map<std::string, double> costs;
+  for (const Baseline& record : baselines.records) {
+    const bool once = record.kind() == Baseline::BEST_MEMBER || record.kind() == Baseline::RIVAL;
+    const auto size = sizes.find(record.subject());
+    if (!once || size == sizes.end() || size->second < 1) continue;
+    costs[record.of()] = 1;
+    costs[record.arm()] = 1.0 / size->second;
+  }
+  return costs;
+}
+
 // Mean cost per run of the arms that curves are measured by.
 absl::StatusOr<std::map<std::string, double>> MeanCosts(const experiment::LoadedExperiment& experiment,
                                                         const experiment::Baselines& baselines,
@@ -69,20 +83,23 @@ absl::StatusOr<std::map<std::string, double>> MeanCosts(const experiment::Loaded
 
 absl::StatusOr<ExperimentArms> ExperimentArms::Make(experiment::LoadedExperiment declared,
                                                     orchestrator::LoadedFleet fleet, const std::string& graphs,
-                                                    const std::string& directory, bool add) {
+                                                    const std::string& directory, bool add,
+                                                    const std::optional<CurveSizes>& sizes) {
   ExperimentArms arms;
   arms.declared_ = std::move(declared);
   arms.fleet_ = std::move(fleet);
   arms.adds_ = add;
   arms.graphs_ =
-      directory.empty() ? "graphs" : std::filesystem::absolute(directory).lexically_normal().string() + "/graphs";
+      directory.empty() ? "graphs" : (std::filesystem::absolute(directory) / "graphs").lexically_normal().string();
   ASSIGN_OR_RETURN(arms.library_, orchestrator::GraphLibrary::Open(graphs.empty() ? DefaultGraphsDirectory() : graphs));
   RETURN_IF_ERROR(experiment::CheckChoices(arms.declared_, arms.fleet_, *arms.library_));
   arms.experiment_ = arms.declared_;
   if (add) {
     ASSIGN_OR_RETURN(arms.baselines_, experiment::MakeBaselines(arms.declared_, arms.fleet_, *arms.library_));
-    if (directory.empty()) {
-      RETURN_IF_ERROR(experiment::AddCurves(arms.declared_, arms.fleet_, *arms.library_, {}, &arms.baselines_));
+    if (sizes.has_value()) {
+      const std::map<std::string, double> costs = CostsFor(*sizes, arms.baselines_);
+      RETURN_IF_ERROR(experiment::AddCurves(arms.declared_, arms.fleet_, *arms.library_, costs, &arms.baselines_));
+      arms.curves_done_ = true;
     }
     experiment::AddTo(arms.baselines_, arms.graphs_, &arms.experiment_);
   }
@@ -121,6 +138,17 @@ absl::Status ExperimentArms::TakeKept(const experiment::LoadedExperiment& kept) 
   experiment::FillArms({}, &experiment_);
   curves_done_ = true;
   return absl::OkStatus();
+}
+
+ExperimentArms::CurveSizes ExperimentArms::Curves() const {
+  CurveSizes sizes;
+  for (const Baseline& record : baselines_.records) {
+    if (!IsCurve(record)) continue;
+    for (const experiment::GeneratedArm& arm : baselines_.arms) {
+      if (arm.arm.name() == record.arm()) sizes[record.subject()] = static_cast<int32_t>(arm.seating.bound.calls());
+    }
+  }
+  return sizes;
 }
 
 absl::StatusOr<bool> ExperimentArms::AddCurves(experiment::Deliberator& deliberator) {

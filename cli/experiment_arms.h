@@ -2,6 +2,8 @@
 // The arms of `conclave experiment`: what is added to those declared, before the run and once costs are known.
 #pragma once
 
+#include <map>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -13,10 +15,15 @@ namespace conclave::cli {
 // The arms of one run directory.
 class ExperimentArms {
  public:
+  // How long self-consistency curves are, by member; members that are not named make as many calls as the arm at most.
+  using CurveSizes = std::map<std::string, int32_t>;
+
   // Checks what was chosen (CheckChoices) and makes baselines, unless `add` is false; nothing is written. `directory`
-  // is the run directory, or "" for a dry run.
+  // is the run directory, or "" for a dry run. With `sizes` the curves are there from the beginning, else after
+  // AddCurves.
   static absl::StatusOr<ExperimentArms> Make(experiment::LoadedExperiment declared, orchestrator::LoadedFleet fleet,
-                                             const std::string& graphs, const std::string& directory, bool add);
+                                             const std::string& graphs, const std::string& directory, bool add,
+                                             const std::optional<CurveSizes>& sizes);
 
   // All arms so far.
   const experiment::LoadedExperiment& experiment() const { return experiment_; }
@@ -36,6 +43,8 @@ class ExperimentArms {
   // Adds the self-consistency curves for what the finished runs cost, and writes their graphs. False: nothing was
   // added.
   absl::StatusOr<bool> AddCurves(experiment::Deliberator& deliberator);
+  // Of the curves that were added so far.
+  CurveSizes Curves() const;
 
  private:
   ExperimentArms() = default;

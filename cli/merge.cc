@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <functional>
 
+#include "absl/strings/str_replace.h"
 #include "cli/command.h"
 #include "cli/experiment_fleet.h"
 #include "cli/run_directory.h"
@@ -73,6 +75,18 @@ absl::Status CopyPart(const Part& part, orchestrator::Store* to) {
                             Message(copied), part.options.shard.index, part.options.shard.count);
 }
 
+// Graphs that were made for the arms lie in the part, which may go. Returns what names them in a text where they are
+// now.
+absl::StatusOr<std::function<std::string(std::string)>> TakeGraphs(const std::string& part, const std::string& out) {
+  namespace fs = std::filesystem;
+  const std::string from = (fs::absolute(part) / "graphs").lexically_normal().string();
+  const std::string to = (fs::absolute(out) / "graphs").lexically_normal().string();
+  std::error_code error;
+  if (fs::exists(from)) fs::copy(from, to, fs::copy_options::recursive, error);
+  if (error) return Internal("{}: cannot be copied to {}: {}", from, to, error.message());
+  return [from, to](std::string text) { return absl::StrReplaceAll(text, {{from + "/", to + "/"}}); };
+}
+
 absl::Status Merge(const std::vector<std::string>& directories, const std::string& out) {
   if (std::filesystem::exists(out)) return AlreadyExists("{}: is there already; name another --out", out);
   ASSIGN_OR_RETURN(const std::vector<Part> parts, ReadParts(directories));
@@ -85,9 +99,11 @@ absl::Status Merge(const std::vector<std::string>& directories, const std::strin
     ASSIGN_OR_RETURN(const auto store, orchestrator::OpenSqliteStore(options));
     for (const Part& part : parts) RETURN_IF_ERROR(CopyPart(part, store.get()));
   }
+  ASSIGN_OR_RETURN(const auto here, TakeGraphs(parts[0].directory, out));
   ASSIGN_OR_RETURN(const std::string file, ReadFile(parts[0].directory + "/experiment.textproto"));
-  RETURN_IF_ERROR(WriteFileAtomically(out + "/experiment.textproto", file));
+  RETURN_IF_ERROR(WriteFileAtomically(out + "/experiment.textproto", here(file)));
   Json manifest = parts[0].manifest;
+  for (Json& arm : manifest["arms"]) arm["graph"] = here(arm["graph"].get<std::string>());
   experiment::LoadOptions options = parts[0].options;
   options.shard = {};
   manifest["options"] = OptionsJson(options);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/run_directory.h"
 
+#include <fmt/format.h>
+
 #include <filesystem>
 
 #include "common/file.h"
 #include "common/status.h"
 #include "orchestrator/experiment/annotations.h"
+#include "orchestrator/experiment/arms/baselines.h"
 #include "orchestrator/experiment/parse_json.h"
 
 namespace conclave::cli {
@@ -20,8 +23,8 @@ void AddShardOption(CLI::App* command, experiment::Shard* shard) {
         if (!parsed.ok()) throw CLI::ValidationError("--shard", std::string(Message(parsed.status())));
         *shard = *parsed;
       },
-      "Only the items i, i + n, ..; written i/n. `conclave merge` joins the n run directories. Curves whose size is "
-      "measured differ from part to part: with --no-baselines, or declared");
+      "Only the items i, i + n, ..; written i/n. `conclave merge` joins the n run directories. Curves are as long as "
+      "their arm makes calls at most: what it costs is known of the whole only");
 }
 
 absl::StatusOr<Json> ReadManifest(const std::string& directory) {
@@ -55,6 +58,21 @@ absl::StatusOr<experiment::LoadOptions> OptionsOf(const std::string& directory) 
                            options.shard.count);
   }
   return options;
+}
+
+absl::StatusOr<std::optional<std::map<std::string, int32_t>>> CurvesOf(const std::string& directory) {
+  ASSIGN_OR_RETURN(const Json manifest, ReadManifest(directory));
+  std::optional<std::map<std::string, int32_t>> sizes;
+  if (!manifest.contains("curves") || manifest["curves"].empty()) return sizes;
+  sizes.emplace();
+  for (const auto& [member, size] : manifest["curves"].items()) {
+    if (!size.is_number_integer() || size.get<int64_t>() < 1 || size.get<int64_t>() > experiment::kCurveSamplesMax) {
+      return InvalidArgument("{}/manifest.json: \"curves\": of \"{}\" {}; 1 to {} samples are possible", directory,
+                             member, size.dump(), experiment::kCurveSamplesMax);
+    }
+    (*sizes)[member] = size.get<int32_t>();
+  }
+  return sizes;
 }
 
 absl::Status ExportAnnotated(const experiment::Plan& plan, experiment::Deliberator& deliberator,
@@ -106,6 +124,35 @@ absl::Status WriteExperimentOf(const std::string& directory, const std::string& 
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
   if (error) return Internal("{}: its folder cannot be created: {}", path, error.message());
   return WriteFileAtomically(path, manifest["experiment_text"].get<std::string>());
+}
+
+void PrintSummary(const std::string& directory, const Output& output) {
+  const auto text = ReadFile(directory + "/summary.json");
+  if (!text.ok()) return;
+  if (output.json) {
+    fmt::print("{}", *text);
+    return;
+  }
+  const nlohmann::ordered_json summary = nlohmann::ordered_json::parse(*text, nullptr, false);
+  if (!summary.is_object()) return;
+  for (const nlohmann::ordered_json& arm : summary["arms"]) {
+    const nlohmann::ordered_json& ci = arm["ci95"];
+    fmt::print(
+        "{:<32} {:>6.2f} %{}  n = {}\n", arm["name"].get<std::string>(), 100 * arm["accuracy"].get<double>(),
+        ci.is_array() ? fmt::format("  [{:.2f}, {:.2f}]", 100 * ci[0].get<double>(), 100 * ci[1].get<double>()) : "",
+        arm["n"].get<int64_t>());
+  }
+  for (const nlohmann::ordered_json& c : summary["contrasts"]) {
+    const nlohmann::ordered_json& ci = c["ci95"];
+    fmt::print(
+        "{} - {}: {:+.2f} points{}{}{}\n", c["a"].get<std::string>(), c["b"].get<std::string>(),
+        100 * c["difference"].get<double>(),
+        ci.is_array() ? fmt::format(" [{:+.2f}, {:+.2f}]", 100 * ci[0].get<double>(), 100 * ci[1].get<double>()) : "",
+        c["mcnemar_exact"].is_number() ? fmt::format(", McNemar p = {:.3g}", c["mcnemar_exact"].get<double>()) : "",
+        c["primary"].get<bool>() ? "  (primary)" : "");
+  }
+  for (const nlohmann::ordered_json& warning : summary["warnings"])
+    fmt::print("note: {}\n", warning.get<std::string>());
 }
 
 }  // namespace conclave::cli

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -33,6 +34,9 @@ class CommandLine : public ::testing::Test {
           "member { name: \"m\" model { path: \"tiny.gguf\" threads: 1 kv_bytes: 33554432 } }\n"
           "bind { name: \"solver\" member: \"m\" }\n");
     Write("typo_fleet.textproto", "member { name: \"m\"\n  modle { path: \"tiny.gguf\" } }\n");
+    Write("unseated_fleet.textproto",
+          "member { name: \"m\" model { path: \"absent.gguf\" } } member { name: \"n\" model { path: \"absent.gguf\" } "
+          "}");
     Write("gone_fleet.textproto", "member { name: \"m\" worker_address: \"127.0.0.1:1\" }\n");
     Write("typo_graph.textproto",
           "name: \"g\" input { name: \"question\" }\n"
@@ -99,6 +103,8 @@ TEST_F(CommandLine, EveryMistakeHasItsCodeAndOneLine) {
        {Path("typo_graph.textproto") + ":2", "\"n\"", "solvr", "solver"}},
       {{"graph", "check", Path("typo_graph.textproto")}, 65, {Path("typo_graph.textproto") + ":2", "solvr"}},
       {{"ask", "x", "--fleet", fleet, "--graph", "single", "--bind", "solver=nobody"}, 65, {"solver", "nobody"}},
+      // A seat that nobody fills, before anybody is started: the model does not exist.
+      {{"ask", "x", "--fleet", Path("unseated_fleet.textproto"), "--graph", "single"}, 65, {"solver", "bind"}},
       {{"run", "single", "--input", Path("bad.jsonl"), "--out", Path("o"), "--model", tiny},
        65,
        {Path("bad.jsonl") + ":2"}},
@@ -121,6 +127,11 @@ TEST_F(CommandLine, EveryMistakeHasItsCodeAndOneLine) {
       {{"experiment", Path("spent.textproto"), "--out", Path("spent")},
        75,
        {"budget: calls: 0 of 0 are used", "--resume"}},
+      // The command that is told goes on with this one, flags included.
+      {{"experiment", Path("spent.textproto"), "--out", Path("it's spent"), "--limit", "1", "--no-baselines", "--arm",
+        "one"},
+       75,
+       {"--out '" + Path("it'\\''s spent") + "' --resume --no-baselines --limit 1 --arm one"}},
       // ---- what an experiment may not do
       {{"experiment", Path("experiment.textproto")}, 2, {"--out", "--dry-run"}},
       {{"experiment", Path("peeked.textproto"), "--out", Path("peeked")},
@@ -191,68 +202,27 @@ TEST_F(CommandLine, AResumedExperimentHasTheGraphsItBeganWith) {
   EXPECT_THAT(changed.errors.back(), AllOf(HasSubstr("arm \"one\""), HasSubstr("has changed since")));
 }
 
-// Two members that were measured on a development split and a mixture, all recorded: the baselines come by themselves,
-// a resumed run has the same, and a grading from the run directory alone.
-TEST_F(CommandLine, AnExperimentHasItsBaselines) {
-  std::string answers, items;
-  for (int item = 0; item < 4; ++item) {
-    items += fmt::format("{{\"id\": \"{0}\", \"question\": \"{0}+1?\", \"answer\": \"{1}\"}}\n", item, item + 1);
-    for (const char* member : {"d/a", "d/b", "big"}) {
-      for (int sample = 0; sample < 3; ++sample) {
-        const int said = item + (item == 0 && sample == 0 ? 2 : 1);
-        answers += fmt::format("{{\"id\":\"{}\",\"model\":\"{}\",\"text\":\"#### {}\",\"sample\":{}}}\n", item, member,
-                               said, sample);
-      }
-    }
-  }
-  Write("three.jsonl", answers);
-  Write("four.jsonl", items);
-  std::string fleet;
-  for (const char* member : {"d/a", "d/b", "big"}) {
-    const bool big = std::string_view(member) == "big";
-    fleet += fmt::format(
-        "member {{ name: \"{}\" recorded {{ path: \"three.jsonl\" }} {} card {{ {} total_parameters: {} }} }}\n",
-        member, big ? "" : "development { correct: 1 total: 2 }", big ? "kind: \"moe\"" : "", big ? 300 : 200);
-  }
-  Write("baselines.textproto", "name: \"b\" benchmark { path: \"four.jsonl\" }\nfleet { " + fleet +
-                                   "bind { name: \"dense/*\" member: \"d/*\" } }\narm { name: \"vote\" graph: "
-                                   "\"member_vote\" }\n");
-  const std::string file = Path("baselines.textproto"), out = Path("baselines");
-
-  const Ended dry = RunProgram("conclave", {"experiment", file, "--dry-run", "--json"});
-  EXPECT_EQ(dry.code, 0);
-  const auto plan = nlohmann::json::parse(dry.out);
-  EXPECT_EQ(plan["arms"].size(), 5u);  // vote, d/a once, big once, and two curves
-  EXPECT_EQ(plan["arms"][0]["calls"], 8.0);
-  EXPECT_FALSE(std::filesystem::exists(out));
-
-  const Ended ran = RunProgram("conclave", {"experiment", file, "--out", out});
-  ASSERT_EQ(ran.code, 0) << ::testing::PrintToString(ran.errors);
-  const auto outcomes = ReadFile(out + "/outcomes.jsonl");
-  ASSERT_OK(outcomes.status());
-  auto summary = nlohmann::json::parse(*ReadFile(out + "/summary.json"));
-  EXPECT_EQ(summary["arms"].size(), 5u);
-  EXPECT_EQ(summary["arms"][0]["generated"], false);
-  EXPECT_EQ(summary["arms"][1]["generated"], true);
-  EXPECT_EQ(summary["baselines"]["added"], true);
-  // Two calls of 200 parameters are worth 1.33 of 300, so two samples; every first answer to question 0 is wrong.
-  bool matched = false;
-  for (const auto& m : summary["matched"]) matched |= m["against"] == "big x2" && m["unit"] == "flops";
-  EXPECT_TRUE(matched) << summary["matched"].dump(1);
-
-  EXPECT_EQ(RunProgram("conclave", {"experiment", file, "--out", out, "--resume"}).code, 0);
-  EXPECT_EQ(*ReadFile(out + "/outcomes.jsonl"), *outcomes);
-  const Ended regraded = RunProgram("conclave", {"regrade", out});
-  EXPECT_EQ(regraded.code, 0);
-  EXPECT_THAT(regraded.out, HasSubstr("0 of 20 verdicts changed"));
-
-  const std::string plain = Path("no_baselines");
-  ASSERT_EQ(RunProgram("conclave", {"experiment", file, "--out", plain, "--no-baselines"}).code, 0);
-  summary = nlohmann::json::parse(*ReadFile(plain + "/summary.json"));
-  EXPECT_EQ(summary["arms"].size(), 1u);
-  EXPECT_EQ(summary["baselines"]["added"], false);
-  EXPECT_THAT(summary["warnings"].dump(), HasSubstr("No baselines"));
-  EXPECT_EQ(nlohmann::json::parse(*ReadFile(plain + "/manifest.json"))["baselines"], false);
+// By hand: "single" makes one call; what is computed is the prompt and all tokens put out but the last, each through
+// all matrices but the output head and over all before it, and the head for every token put out.
+TEST_F(CommandLine, ADryRunKnowsWhatModelsWithoutACardCost) {
+  Write("dry.textproto", fmt::format("name: \"dry\" benchmark {{ path: \"items.jsonl\" }}\n"
+                                     "fleet {{ member {{ name: \"m\" model {{ path: \"tiny.gguf\" }} }} }}\n"
+                                     "arm {{ name: \"one\" graph: \"single\" }}\n"));
+  const Ended dry = RunProgram("conclave", {"experiment", Path("dry.textproto"), "--dry-run", "--json"});
+  ASSERT_EQ(dry.code, 0) << ::testing::PrintToString(dry.errors);
+  const auto arm = nlohmann::json::parse(dry.out)["arms"][0];
+  const auto model =
+      nlohmann::json::parse(RunProgram("conclave", {"inspect", "model", "--json", "--model", Path("tiny.gguf")}).out);
+  const double prompt = arm["prompt_tokens"], output = arm["output_tokens"];
+  const double all = model["flops_per_token"], head = model["head_flops_per_token"];
+  const double per_position = model["attention_flops_per_token_and_position"];
+  EXPECT_EQ(head, 2.0 * model["vocab"].get<double>() * model["hidden"].get<double>());
+  const double computed = std::floor(prompt) + output - 1;
+  const double expected = computed * (all - head) + output * head + per_position * computed * (computed + 1) / 2;
+  ASSERT_TRUE(arm["flops"].is_number()) << dry.out;
+  EXPECT_NEAR(arm["flops"].get<double>(), expected, 1e-6 * expected);
+  const Ended cost = RunProgram("conclave", {"graph", "cost", "single", "--fleet", Path("fleet.textproto"), "--json"});
+  EXPECT_TRUE(nlohmann::json::parse(cost.out)["flops"].is_number()) << cost.out;
 }
 
 TEST_F(CommandLine, AnOrchestratorThatServesAnswersAskRunAndModels) {
