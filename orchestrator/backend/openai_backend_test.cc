@@ -240,14 +240,15 @@ TEST_F(OpenAiBackendTest, CallsWaitForAShortPauseAndOneTriesTheServer) {
 
 TEST_F(OpenAiBackendTest, RefusalsAndFullServersAreNoFailures) {
   RawServer server([](int number, const std::string&) {
-    return RawAnswer{.bytes = number % 2 == 0 ? Refuses(400) : Refuses(429, "Retry-After: 3600\r\n")};
+    if (number % 3 == 0) return RawAnswer{.bytes = Refuses(400)};
+    return RawAnswer{.bytes = Refuses(number % 3 == 1 ? 429 : 503, "Retry-After: 3600\r\n")};
   });
   OpenAiOptions options;
   options.breaker.failures = 1;
   Open(server.url(), options);
-  for (CallId id = 1; id <= 4; ++id) EXPECT_FALSE(Call(id).status.ok());
+  for (CallId id = 1; id <= 6; ++id) EXPECT_FALSE(Call(id).status.ok());
   EXPECT_TRUE(backend_->Describe()[0].available);
-  EXPECT_EQ(server.connections(), 4);
+  EXPECT_EQ(server.connections(), 6);
 }
 
 TEST_F(OpenAiBackendTest, CallsAreCancelledWhereverTheyAre) {

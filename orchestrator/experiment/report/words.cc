@@ -173,7 +173,7 @@ std::vector<Claim> Claims(const Json& summary) {
     const auto ends = Ends(At(c, "ci95"));
     const double margin = Number(c, "margin").value_or(0);
     const int shown = Shown(c, !primary);
-    out.push_back({a + " is more accurate than " + b,
+    out.push_back({fmt::format("{} is more accurate than {}", a, b),
                    primary ? "95 % interval and McNemar's exact or sign-flip test"
                            : "95 % interval and test after Holm's correction",
                    shown > 0   ? Verdict::kSupported
