@@ -127,9 +127,9 @@ absl::StatusOr<NewRun> OpenAi::RunFor(const OpenAiRequest& request, uint64_t see
   if (absl::IsNotFound(graph.status())) return ModelNotFound(request.model);
   RETURN_IF_ERROR(graph.status());
   const auto& declared = (*graph)->proto().input();
-  for (const auto& [input, text] : request.inputs) {
-    if (std::none_of(declared.begin(), declared.end(), [&](const pb::Input& i) { return i.name() == input; })) {
-      return WrongField("inputs." + input, "is no input of this graph");
+  for (const auto& given : request.inputs) {
+    if (std::none_of(declared.begin(), declared.end(), [&](const pb::Input& i) { return i.name() == given.first; })) {
+      return WrongField("inputs." + given.first, "is no input of this graph");
     }
   }
   auto built = BuildRun(std::move(run), options_.graphs, options_.bindings, members);

@@ -17,6 +17,7 @@ using orchestrator::NodeKind;
 
 std::vector<std::string> InOrder(const std::set<int32_t>& seats, const orchestrator::RunSpec& spec) {
   std::vector<std::string> names;
+  names.reserve(seats.size());
   for (const int32_t seat : seats) names.push_back(spec.members[static_cast<size_t>(seat)].name);
   return names;
 }
