@@ -22,6 +22,7 @@
 #include "orchestrator/run/executor.h"
 #include "orchestrator/run/stored_run.h"
 #include "orchestrator/store/memory_store.h"
+#include "orchestrator/store/reading_store.h"
 #include "tests/testing/status_matchers.h"
 
 namespace conclave::orchestrator {
@@ -168,9 +169,9 @@ inline void ExpectWhole(const std::vector<pb::Event>& events) {
 }
 
 // A store that keeps every write until the test lets it go.
-class HoldingStore final : public Store {
+class HoldingStore final : public ReadingStore {
  public:
-  explicit HoldingStore(Store* inner) : inner_(inner) {}
+  using ReadingStore::ReadingStore;
   void Write(std::vector<WriteOp> batch, WriteDone done) override {
     MutexLock lock(&mutex_);
     held_.push_back({std::move(batch), std::move(done)});
@@ -178,7 +179,7 @@ class HoldingStore final : public Store {
   }
   void ReleaseOne() {
     Held next = TakeOne();
-    inner_->Write(std::move(next.first), std::move(next.second));
+    inner()->Write(std::move(next.first), std::move(next.second));
   }
   // There is no room for the next one.
   void RefuseOne() {
@@ -189,24 +190,6 @@ class HoldingStore final : public Store {
     MutexLock lock(&mutex_);
     while (held_.empty()) changed_.Wait(&mutex_);
   }
-  absl::StatusOr<StoredRun> GetRun(std::string_view id) const override { return inner_->GetRun(id); }
-  absl::StatusOr<std::vector<StoredRun>> ListRuns(int64_t b, int64_t c) const override {
-    return inner_->ListRuns(b, c);
-  }
-  absl::StatusOr<std::vector<StoredRun>> UnfinishedRuns() const override { return inner_->UnfinishedRuns(); }
-  absl::StatusOr<std::vector<std::string>> ReadEvents(std::string_view id, int64_t a, int64_t c,
-                                                      int64_t b) const override {
-    return inner_->ReadEvents(id, a, c, b);
-  }
-  absl::StatusOr<std::vector<StoredInput>> ReadInputs(std::string_view id) const override {
-    return inner_->ReadInputs(id);
-  }
-  absl::StatusOr<StoredRun> FindRequest(std::string_view id) const override { return inner_->FindRequest(id); }
-  absl::StatusOr<std::string> GetGraph(std::string_view r) const override { return inner_->GetGraph(r); }
-  absl::Status ReadResults(const std::function<absl::Status(const StoredResult&)>& v) const override {
-    return inner_->ReadResults(v);
-  }
-  absl::StatusOr<std::optional<std::string>> GetMeta(std::string_view k) const override { return inner_->GetMeta(k); }
 
  private:
   using Held = std::pair<std::vector<WriteOp>, WriteDone>;
@@ -218,7 +201,6 @@ class HoldingStore final : public Store {
     return next;
   }
 
-  Store* inner_;
   Mutex mutex_;
   CondVar changed_;
   std::vector<Held> held_ ABSL_GUARDED_BY(mutex_);

@@ -59,7 +59,7 @@ void SimStore::Commit(std::vector<WriteOp> batch, int64_t asked_ns, const WriteD
 WriteResult SimStore::Put(std::vector<WriteOp> batch) {
   const std::vector<WriteOp> copy = batch;
   WriteResult result;
-  disk_->Write(std::move(batch), [&](WriteResult written) { result = std::move(written); });
+  inner()->Write(std::move(batch), [&](WriteResult written) { result = std::move(written); });
   if (result.status.ok() && result.existing_run_id.empty()) witness_->OnCommitted(copy);
   return result;
 }

@@ -13,15 +13,15 @@
 
 #include "orchestrator/simulation/sim_witness.h"
 #include "orchestrator/simulation/sim_world.h"
-#include "orchestrator/store/store.h"
+#include "orchestrator/store/reading_store.h"
 
 namespace conclave::orchestrator {
 
-class SimStore final : public Store {
+class SimStore final : public ReadingStore {
  public:
   // `disk` holds what is durable and outlives this process's store. `die`: the process is killed, now.
   SimStore(SimWorld* world, Store* disk, SimWitness* witness, std::function<void()> die)
-      : world_(world), disk_(disk), witness_(witness), die_(std::move(die)) {}
+      : ReadingStore(disk), world_(world), witness_(witness), die_(std::move(die)) {}
   ~SimStore() override { *alive_ = false; }
 
   struct Faults {
@@ -37,29 +37,6 @@ class SimStore final : public Store {
 
   void Write(std::vector<WriteOp> batch, WriteDone done) override;
 
-  absl::StatusOr<StoredRun> GetRun(std::string_view run_id) const override { return disk_->GetRun(run_id); }
-  absl::StatusOr<std::vector<StoredRun>> ListRuns(int64_t before_number, int64_t count) const override {
-    return disk_->ListRuns(before_number, count);
-  }
-  absl::StatusOr<std::vector<StoredRun>> UnfinishedRuns() const override { return disk_->UnfinishedRuns(); }
-  absl::StatusOr<std::vector<std::string>> ReadEvents(std::string_view run_id, int64_t after, int64_t count,
-                                                      int64_t bytes) const override {
-    return disk_->ReadEvents(run_id, after, count, bytes);
-  }
-  absl::StatusOr<std::vector<StoredInput>> ReadInputs(std::string_view run_id) const override {
-    return disk_->ReadInputs(run_id);
-  }
-  absl::StatusOr<StoredRun> FindRequest(std::string_view request_id) const override {
-    return disk_->FindRequest(request_id);
-  }
-  absl::StatusOr<std::string> GetGraph(std::string_view revision) const override { return disk_->GetGraph(revision); }
-  absl::Status ReadResults(const std::function<absl::Status(const StoredResult&)>& visit) const override {
-    return disk_->ReadResults(visit);
-  }
-  absl::StatusOr<std::optional<std::string>> GetMeta(std::string_view key) const override {
-    return disk_->GetMeta(key);
-  }
-
  private:
   void Commit(std::vector<WriteOp> batch, int64_t asked_ns, const WriteDone& done);
   WriteResult Put(std::vector<WriteOp> batch);
@@ -67,7 +44,6 @@ class SimStore final : public Store {
   void OnWritten(const std::vector<std::string>& names, int64_t asked_ns);
 
   SimWorld* const world_;
-  Store* const disk_;
   SimWitness* const witness_;
   const std::function<void()> die_;
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
