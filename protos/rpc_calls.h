@@ -9,7 +9,9 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <cstdint>
+#include <functional>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "common/call_pool.h"
@@ -64,19 +66,25 @@ grpc::ServerUnaryReactor* AnswerHere(grpc::CallbackServerContext* context, const
   return reactor;
 }
 
+// Lets the pool run `call`, which reads `bytes`; RESOURCE_EXHAUSTED OVERLOADED when too much waits there already.
+inline absl::Status RunInPool(CallPool* pool, const grpc::ByteBuffer& bytes, std::function<void()> call) {
+  if (pool->TryRun(static_cast<int64_t>(bytes.Length()), std::move(call))) return absl::OkStatus();
+  return Overloaded("too many calls wait to be read");
+}
+
 // A unary call that the pool parses and answers.
 template <typename Request, typename Response, typename Handle>
 grpc::ServerUnaryReactor* AnswerInPool(CallPool* pool, grpc::CallbackServerContext* context,
                                        const grpc::ByteBuffer& bytes, grpc::ByteBuffer* reply, Handle handle) {
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  const bool taken = pool->TryRun(static_cast<int64_t>(bytes.Length()), [reactor, bytes, reply, handle] {
+  const absl::Status taken = RunInPool(pool, bytes, [reactor, bytes, reply, handle] {
     Request request;
     Response response;
     absl::Status status = Parse(bytes, &request);
     if (status.ok()) status = handle(request, &response);
     Finish(reactor, status, response, reply);
   });
-  if (!taken) Finish(reactor, Overloaded("too many calls wait to be read"), Response(), reply);
+  if (!taken.ok()) Finish(reactor, taken, Response(), reply);
   return reactor;
 }
 

@@ -76,14 +76,10 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* Service::Generate(Context* context, 
   auto* const reactor = new Reactor(stream, context);  // gRPC's until OnDone, where it deletes itself
   stream->SetTransport(reactor);
   streams_.Add(stream);
-  const absl::Status draining = Draining();
   const int64_t deadline_ns = DeadlineNs(*context);
-  if (!draining.ok()) {
-    stream->Fail(draining);
-  } else if (!pool_.TryRun(static_cast<int64_t>(bytes->Length()),
-                           [this, stream, deadline_ns, copy = *bytes] { StartGenerate(copy, deadline_ns, stream); })) {
-    stream->Fail(rpc::Overloaded("too many calls wait to be read"));
-  }
+  const absl::Status taken =
+      Take(*bytes, [this, stream, deadline_ns, copy = *bytes] { StartGenerate(copy, deadline_ns, stream); });
+  if (!taken.ok()) stream->Fail(taken);
   return reactor;
 }
 
@@ -152,11 +148,8 @@ grpc::ServerUnaryReactor* Service::Score(Context* context, const grpc::ByteBuffe
     status = FromEngine(host_->Score(std::move(prepared), std::move(done)));
     if (!status.ok()) rpc::Finish(reactor, status, pb::ScoreResponse(), reply);
   };
-  absl::Status refused = Draining();
-  if (refused.ok() && !pool_.TryRun(static_cast<int64_t>(bytes->Length()), run)) {
-    refused = rpc::Overloaded("too many calls wait to be read");
-  }
-  if (!refused.ok()) rpc::Finish(reactor, refused, pb::ScoreResponse(), reply);
+  const absl::Status taken = Take(*bytes, run);
+  if (!taken.ok()) rpc::Finish(reactor, taken, pb::ScoreResponse(), reply);
   return reactor;
 }
 
@@ -331,6 +324,11 @@ absl::Status Service::Draining() const {
   MutexLock lock(&drain_mutex_);
   if (!draining_) return absl::OkStatus();
   return rpc::WithReason(Unavailable("this worker is draining; ask another one"), "DRAINING");
+}
+
+absl::Status Service::Take(const grpc::ByteBuffer& bytes, std::function<void()> call) {
+  RETURN_IF_ERROR(Draining());
+  return rpc::RunInPool(&pool_, bytes, std::move(call));
 }
 
 absl::Status Service::CheckModel(std::string_view model) const {

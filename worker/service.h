@@ -116,6 +116,8 @@ class Service final : public RawInferenceService {
   // Nanoseconds of clock.NowNs(); 0 for a call without deadline.
   int64_t DeadlineNs(const Context& context) const;
   absl::Status Draining() const;
+  // Lets the pool run `call`, which reads `bytes`, unless this worker drains or too much waits already.
+  absl::Status Take(const grpc::ByteBuffer& bytes, std::function<void()> call);
 
   ModelHost* const host_;
   const std::shared_ptr<Metrics> metrics_;

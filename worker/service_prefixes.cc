@@ -72,11 +72,8 @@ grpc::ServerUnaryReactor* Service::PinPrefix(Context* context, const grpc::ByteB
     prefixes_->Forgo();
     fail(FromEngine(status));
   };
-  absl::Status refused = Draining();
-  if (refused.ok() && !pool_.TryRun(static_cast<int64_t>(bytes->Length()), run)) {
-    refused = rpc::Overloaded("too many calls wait to be read");
-  }
-  if (!refused.ok()) fail(refused);
+  const absl::Status taken = Take(*bytes, run);
+  if (!taken.ok()) fail(taken);
   return reactor;
 }
 

@@ -72,12 +72,11 @@ Service::EventWriter* Service::Run(Context*, const grpc::ByteBuffer* bytes) {
   auto* reactor = new EventReactor<pb::RunResponse>({.executor = options_.executor, .clock = options_.clock});
   const std::shared_ptr<EventStream> stream = reactor->stream();
   absl::Status status = draining_ ? Draining() : Admit(stream);
-  if (!status.ok()) {
-    stream->Fail(status);
-  } else if (!pool_.TryRun(static_cast<int64_t>(bytes->Length()),
-                           [this, copy = *bytes, stream] { BeginRun(copy, stream); })) {
-    stream->Fail(draining_ ? Draining() : rpc::Overloaded("too many calls wait to be read"));
+  if (status.ok()) {
+    status = rpc::RunInPool(&pool_, *bytes, [this, copy = *bytes, stream] { BeginRun(copy, stream); });
+    if (!status.ok() && draining_) status = Draining();  // the reason why nothing is taken any more
   }
+  if (!status.ok()) stream->Fail(status);
   return reactor;
 }
 
