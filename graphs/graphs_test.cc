@@ -37,10 +37,18 @@ std::vector<std::string> Files(const std::string& directory) {
   return files;
 }
 
-RoleLibrary Roles() {
+RoleLibrary Roles(const std::string& directory = kGraphs + "/roles") {
   RoleLibrary roles;
-  EXPECT_OK(roles.AddDirectory(kGraphs + "/roles"));
+  EXPECT_OK(roles.AddDirectory(directory));
   return roles;
+}
+
+CompileResult CompileExample(const std::string& name, const RoleLibrary& roles) {
+  const auto text = ReadFile(fmt::format("{}/examples/{}.textproto", kGraphs, name));
+  EXPECT_OK(text);
+  CompileResult compiled = CompileGraphText(text.value_or(""), name + ".textproto", roles);
+  EXPECT_THAT(compiled.errors, ::testing::IsEmpty());
+  return compiled;
 }
 
 TEST(ShippedFiles, EveryRoleLoads) {
@@ -91,8 +99,7 @@ TEST(ShippedFiles, EveryGraphCompilesIsPricedAndCanBegin) {
 
 TEST(ShippedFiles, TheExampleIsShortAndItsVetoHolds) {
   const std::string folder = kGraphs + "/examples";
-  RoleLibrary roles;
-  ASSERT_OK(roles.AddDirectory(folder + "/roles"));
+  const RoleLibrary roles = Roles(folder + "/roles");
   const auto text = ReadFile(folder + "/veto.textproto");
   ASSERT_OK(text);
   std::ptrdiff_t lines = std::count(text->begin(), text->end(), '\n');
@@ -101,8 +108,7 @@ TEST(ShippedFiles, TheExampleIsShortAndItsVetoHolds) {
     lines += std::count(body.begin(), body.end(), '\n');
   }
   EXPECT_LT(lines, 60) << "graph and roles together";
-  const CompileResult compiled = CompileGraphText(*text, "veto.textproto", roles);
-  EXPECT_THAT(compiled.errors, ::testing::IsEmpty());
+  const CompileResult compiled = CompileExample("veto", roles);
   ASSERT_NE(compiled.graph, nullptr);
   EXPECT_TRUE(DrawMermaid(*compiled.graph).find("ruling") != std::string::npos);
   // Left says 1 and right 2, every round. The judge vetoes 1: there is never one answer, and after three rounds 2 is
@@ -124,12 +130,8 @@ TEST(ShippedFiles, TheExampleIsShortAndItsVetoHolds) {
 
 // Two of four samples hang. When the others have answered they are asked again, and the second calls answer.
 TEST(ShippedFiles, TheHedgedVoteDoesNotWaitForTheSlowest) {
-  RoleLibrary roles;
-  ASSERT_OK(roles.AddDirectory(kGraphs + "/roles"));
-  const auto text = ReadFile(kGraphs + "/examples/hedged_vote.textproto");
-  ASSERT_OK(text);
-  const CompileResult compiled = CompileGraphText(*text, "hedged_vote.textproto", roles);
-  EXPECT_THAT(compiled.errors, ::testing::IsEmpty());
+  const RoleLibrary roles = Roles();
+  const CompileResult compiled = CompileExample("hedged_vote", roles);
   ASSERT_NE(compiled.graph, nullptr);
   const RunLog log = Drive(compiled.graph, SpecFor(*compiled.graph, {"voter"}), [](const CallSpec& call) {
     const bool hangs = call.key.sample() >= 2 && call.key.attempt() == 0;
@@ -145,12 +147,8 @@ TEST(ShippedFiles, TheHedgedVoteDoesNotWaitForTheSlowest) {
 // Left's samples say 4, sure 0.3 each, but one writes no JSON, nor when it is asked again; right's say 6, sure 0.4
 // each.
 TEST(ShippedFiles, AnOutlineIsReadByItsFields) {
-  RoleLibrary roles;
-  ASSERT_OK(roles.AddDirectory(kGraphs + "/examples/roles"));
-  const auto text = ReadFile(kGraphs + "/examples/outlined.textproto");
-  ASSERT_OK(text);
-  const CompileResult compiled = CompileGraphText(*text, "outlined.textproto", roles);
-  EXPECT_THAT(compiled.errors, ::testing::IsEmpty());
+  const RoleLibrary roles = Roles(kGraphs + "/examples/roles");
+  const CompileResult compiled = CompileExample("outlined", roles);
   ASSERT_NE(compiled.graph, nullptr);
   for (const bool hard : {false, true}) {
     const RunLog log = Drive(compiled.graph, SpecFor(*compiled.graph, {"left", "right"}), [&](const CallSpec& call) {
