@@ -174,13 +174,7 @@ void StepLoop::Accept(std::unique_ptr<Request> request) {
 }
 
 void StepLoop::Apply(const Control& control) {
-  if (control.kind == Control::Kind::kUnpin) {
-    const auto pin = pins_.find(control.id);
-    if (pin == pins_.end()) return;
-    ReleasePin(&pin->second);
-    pins_.erase(pin);
-    return;
-  }
+  if (control.kind == Control::Kind::kUnpin) return ApplyUnpin(control.id);
   const auto it = requests_.find(control.id);
   if (it == requests_.end()) return;
   switch (control.kind) {
@@ -191,8 +185,15 @@ void StepLoop::Apply(const Control& control) {
       it->second->paused = false;
       return;
     case Control::Kind::kUnpin:
-      return;  // done above
+      return;  // of no request
   }
+}
+
+void StepLoop::ApplyUnpin(PinId id) {
+  const auto pin = pins_.find(id);
+  if (pin == pins_.end()) return;
+  ReleasePin(&pin->second);
+  pins_.erase(pin);
 }
 
 void StepLoop::DropExpired() {

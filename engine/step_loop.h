@@ -70,6 +70,7 @@ class StepLoop {
   int64_t WaitNs() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Accept(std::unique_ptr<Request> request);
   void Apply(const Control& control);
+  void ApplyUnpin(PinId id);
   void DropExpired();
   bool AnyPaused() const;
   void MakePlan();

@@ -130,9 +130,9 @@ void PagePool::Supersede(const PageTexts::Match& match) {
 
 int32_t PagePool::PublishFull(int32_t page, const Prefix& sequence, int32_t number) {
   CONCLAVE_CHECK(references_[page] > 0 && full_[page] == 0);
-  texts_.Erase(page);
   const PageKey& key = sequence.keys[number];
   const auto [it, inserted] = by_key_.emplace(key, page);
+  if (inserted || !pinned(page)) texts_.Erase(page);
   if (!inserted) {
     Reference(it->second);
     Release(page);
@@ -148,11 +148,13 @@ int32_t PagePool::PublishFull(int32_t page, const Prefix& sequence, int32_t numb
 
 void PagePool::PublishTail(int32_t page, const PageKey& parent, std::span<const int32_t> tokens) {
   CONCLAVE_CHECK(references_[page] > 0 && full_[page] == 0 && std::ssize(tokens) < page_tokens_);
-  if (pinned(page)) return;  // it says all that it holds: whoever shares it writes elsewhere
-  texts_.Erase(page);
-  const PageTexts::Match match = texts_.Longest(parent, tokens);
-  if (match.tokens == std::ssize(tokens)) return;
-  Supersede(match);
+  const PageTexts::Match held = texts_.Longest(parent, tokens);
+  if (held.tokens == std::ssize(tokens)) {
+    if (held.page != page && !pinned(page)) texts_.Erase(page);
+    return;
+  }
+  texts_.Erase(page);  // pinned or not: what it holds by now begins with that
+  Supersede(texts_.Longest(parent, tokens));
   texts_.Insert(page, parent, tokens);
 }
 

@@ -133,6 +133,28 @@ TEST(PagePool, WhatIsPinnedIsFoundThoughOthersThatHoldTheSameAreLost) {
   EXPECT_EQ(pool.Allocate(), pinned);
 }
 
+// Who shares a page may have written on it before somebody else pinned what was known of it.
+TEST(PagePool, APinnedPageThatIsWrittenOnIsFoundWithAllThatItHolds) {
+  PagePool pool(3, kPageTokens);
+  const Text text({1});
+  const int32_t page = *pool.Allocate();
+  pool.PublishTail(page, text.root, std::vector<int32_t>{1, 1});
+  pool.Pin(page);
+  pool.PublishTail(page, text.root, std::vector<int32_t>{1, 1, 1});
+  EXPECT_EQ(pool.Probe(text.prefix()).tokens, 3);
+  // Its writer fills it, and another page holds the same already: the writer goes there, and the pinned stays.
+  pool.Retain(page);
+  const int32_t other = *pool.Allocate();
+  EXPECT_EQ(Publish(&pool, other, text, 0), other);
+  EXPECT_EQ(Publish(&pool, page, text, 0), other);
+  EXPECT_EQ(pool.references()[page], 1);
+  pool.Release(other);
+  pool.Release(other);
+  ASSERT_TRUE(pool.Allocate().has_value());
+  EXPECT_EQ(pool.Allocate(), other);
+  EXPECT_EQ(pool.Probe(text.prefix()).tokens, 3);
+}
+
 TEST(PagePool, EvictsTheLeastRecentlyUsed) {
   PagePool pool(3, kPageTokens);
   for (int i = 0; i < 3; ++i) Publish(&pool, *pool.Allocate(), Text({i}), 0);
