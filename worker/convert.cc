@@ -3,6 +3,7 @@
 
 #include "common/check.h"
 #include "common/status.h"
+#include "protos/rpc_calls.h"
 #include "protos/rpc_status.h"
 #include "worker/model_host.h"
 
@@ -98,6 +99,10 @@ std::vector<engine::ChatMessage> ToEngine(const pb::Chat& chat) {
   out.reserve(static_cast<size_t>(chat.messages_size()));
   for (const pb::ChatMessage& message : chat.messages()) out.push_back({message.role(), message.content()});
   return out;
+}
+
+absl::Status FromEngine(const absl::Status& status) {
+  return rpc::Reason(status) == "OVERLOADED" ? rpc::WithRetryDelay(status, rpc::kOverloadRetryNs) : status;
 }
 
 pb::FinishReason ToProto(engine::FinishReason reason) {

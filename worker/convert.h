@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "conclave/inference/v1/inference.pb.h"
 #include "engine/engine.h"
@@ -21,6 +22,9 @@ engine::GenerateRequest ToEngine(const pb::GenerateRequest& request);
 absl::StatusOr<engine::RoutingPolicy> ToEngine(const pb::RoutingPolicy& routing, const engine::ModelInfo& info);
 std::vector<engine::ChatMessage> ToEngine(const pb::Chat& chat);
 
+// A refusal of the engine as callers get it: a full queue passes, so they are told when to try again; other limits do
+// not pass by waiting.
+absl::Status FromEngine(const absl::Status& status);
 pb::FinishReason ToProto(engine::FinishReason reason);
 pb::Usage ToProto(const engine::Usage& usage);
 pb::Model ToProto(const engine::ModelInfo& info);

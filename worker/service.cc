@@ -21,12 +21,6 @@ namespace {
 
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
-// The engine knows no details; a full queue is worth a retry.
-absl::Status FromEngine(const absl::Status& status) {
-  if (!absl::IsResourceExhausted(status)) return status;
-  return rpc::WithRetryDelay(status, rpc::kOverloadRetryNs);
-}
-
 // A constraint that the engine could not compile, as the field that it came in.
 absl::Status AtConstraint(const absl::Status& status, const pb::Constraint& constraint) {
   constexpr std::string_view kReason = "CONSTRAINT_INVALID";

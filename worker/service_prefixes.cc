@@ -30,11 +30,6 @@ pb::PinPrefixResponse ToResponse(const engine::PinResult& result, std::string id
   return out;
 }
 
-// A full queue passes, too many pins do not by waiting.
-absl::Status FromEngine(const absl::Status& status) {
-  return rpc::Reason(status) == "OVERLOADED" ? rpc::WithRetryDelay(status, rpc::kOverloadRetryNs) : status;
-}
-
 }  // namespace
 
 grpc::ServerUnaryReactor* Service::PinPrefix(Context* context, const grpc::ByteBuffer* bytes, grpc::ByteBuffer* reply) {
@@ -57,7 +52,7 @@ grpc::ServerUnaryReactor* Service::PinPrefix(Context* context, const grpc::ByteB
                  lease_ns = LeaseNs(request)](absl::StatusOr<engine::PinResult> result) mutable {
       if (!result.ok()) {
         table->Forgo();
-        return fail(FromEngine(result.status()));
+        return fail(result.status());
       }
       pinned.pin = result->id;
       std::optional<std::string> id = table->Add(std::move(pinned), clock->NowNs() + lease_ns);
