@@ -23,19 +23,26 @@ std::vector<deliberation::v1::PromptMessage> FirstOfPrompt(const std::vector<del
     if (bytes <= role) break;
     bytes -= role;
     const std::string_view content = rpc::CutUtf8(message.content(), bytes);
-    if (content.empty()) break;
+    if (content.empty() && !message.content().empty()) break;
     deliberation::v1::PromptMessage& cut = first.emplace_back(message);
     cut.set_content(std::string(content));
-    if (content.size() < message.content().size()) break;
+    if (content.size() < message.content().size() || content.size() == bytes) break;
     bytes -= content.size() + 1;
   }
   return first;
 }
 
-size_t TrunkTable::Common(const Key& a, const Key& b) {
-  if (a.kind != b.kind) return 0;
-  const auto differs = std::mismatch(a.text.begin(), a.text.end(), b.text.begin(), b.text.end());
-  return static_cast<size_t>(differs.first - a.text.begin());
+size_t TrunkTable::CommonOrLess(const Key& a, const Key& b, size_t known) {
+  const std::string_view x = a.text, y = b.text;
+  if (a.kind != b.kind || x.size() <= known || y.size() <= known) return known;
+  if (x.substr(0, known + 1) != y.substr(0, known + 1)) return known;
+  const auto differs = std::mismatch(x.begin() + static_cast<std::ptrdiff_t>(known), x.end(),
+                                     y.begin() + static_cast<std::ptrdiff_t>(known), y.end());
+  return static_cast<size_t>(differs.first - x.begin());
+}
+
+bool TrunkTable::BeginsWith(const Key& key, const Key& trunk) {
+  return key.kind == trunk.kind && key.text.starts_with(trunk.text);
 }
 
 TrunkTable::Key TrunkTable::KeyOf(const CallRequest& request) {
@@ -59,16 +66,13 @@ std::optional<TrunkTable::Wanted> TrunkTable::OnEnd(int32_t index, const CallReq
   Key key = KeyOf(request);
   if (key.text.size() < kTrunkBytesMin) return std::nullopt;
   size_t shared = 0, covered = 0;
-  for (const Key& other : worker.recent) shared = std::max(shared, Common(other, key));
+  for (const Key& other : worker.recent) shared = CommonOrLess(other, key, shared);
   for (Trunk& trunk : worker.trunks) {
-    const size_t common = Common(trunk.key, key);
-    covered = std::max(covered, common);
-    if (common == trunk.key.text.size()) trunk.used_ns = now_ns;
+    covered = CommonOrLess(trunk.key, key, covered);
+    if (BeginsWith(key, trunk.key)) trunk.used_ns = now_ns;
   }
-  const bool repeated = shared == key.text.size();
-  const Key trunk_key = {key.kind, key.text.substr(0, shared)};
-  if (!repeated) {
-    worker.recent.push_front(std::move(key));
+  if (shared < key.text.size()) {
+    worker.recent.push_front(key);
     if (worker.recent.size() > kRecentPromptsMax) worker.recent.pop_back();
   }
   if (shared < covered + kTrunkBytesMin || !worker.able || now_ns < worker.again_ns) return std::nullopt;
@@ -84,7 +88,8 @@ std::optional<TrunkTable::Wanted> TrunkTable::OnEnd(int32_t index, const CallReq
   if (request.sampling.has_experts_per_token()) {
     wanted.trunk.sampling.set_experts_per_token(request.sampling.experts_per_token());
   }
-  worker.trunks.push_back({.ticket = wanted.ticket, .key = trunk_key, .used_ns = now_ns});
+  key.text.resize(shared);
+  worker.trunks.push_back({.ticket = wanted.ticket, .key = std::move(key), .used_ns = now_ns});
   return wanted;
 }
 
@@ -95,9 +100,9 @@ int32_t TrunkTable::Warmest(const CallRequest& request, const std::vector<int32_
   size_t most = kTrunkBytesMin - 1;
   for (const int32_t candidate : candidates) {
     const Worker& worker = workers_[static_cast<size_t>(candidate)];
-    size_t common = 0;
-    for (const Key& other : worker.recent) common = std::max(common, Common(other, key));
-    for (const Trunk& trunk : worker.trunks) common = std::max(common, Common(trunk.key, key));
+    size_t common = most;
+    for (const Key& other : worker.recent) common = CommonOrLess(other, key, common);
+    for (const Trunk& trunk : worker.trunks) common = CommonOrLess(trunk.key, key, common);
     if (common > most) {
       most = common;
       warmest = candidate;
@@ -141,8 +146,7 @@ std::vector<std::string> TrunkTable::OnPinned(int32_t index, uint64_t ticket, co
   // What it begins with is pinned with it.
   const Key key = it->key;
   std::erase_if(worker.trunks, [&](const Trunk& other) {
-    const bool within = other.ticket != ticket && !other.prefix_id.empty() &&
-                        other.key.text.size() <= key.text.size() && Common(other.key, key) == other.key.text.size();
+    const bool within = other.ticket != ticket && !other.prefix_id.empty() && BeginsWith(key, other.key);
     if (within) release.push_back(other.prefix_id);
     return within;
   });

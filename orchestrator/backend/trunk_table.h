@@ -61,7 +61,8 @@ class TrunkTable {
   int32_t pinned(int32_t worker) const;
 
  private:
-  // Prompts are compared as text; calls of different `kind` share no KV.
+  // Prompts are compared as text, those of one `kind` only: calls of others may share no KV, since routing changes it
+  // and a template may print the time, which is that of the run.
   struct Key {
     std::string kind, text;
   };
@@ -78,7 +79,9 @@ class TrunkTable {
     int64_t again_ns = 0;
   };
 
-  static size_t Common(const Key& a, const Key& b);
+  // How many bytes both begin with, or `known` where those are no more: what is no better is not looked through.
+  static size_t CommonOrLess(const Key& a, const Key& b, size_t known);
+  static bool BeginsWith(const Key& key, const Key& trunk);
   static Key KeyOf(const CallRequest& request);
   // Removes the pinned trunk that was not used for longest; "" if there is none.
   static std::string DropOldest(Worker* worker);

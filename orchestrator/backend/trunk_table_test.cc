@@ -220,12 +220,19 @@ TEST(TrunkTable, PromptsAreCutBetweenCharacters) {
   // "system" and a mark, 3 bytes, a mark; "user" and a mark, then the text.
   EXPECT_EQ(at(7), "");
   EXPECT_EQ(at(8), "s|");
+  EXPECT_EQ(at(10), "sys|") << "the budget ends with a message";
   EXPECT_EQ(at(11), "sys|");
   EXPECT_EQ(at(16), "sys|");
   EXPECT_EQ(at(17), "sys|a|");
   EXPECT_EQ(at(18), "sys|a|");
   EXPECT_EQ(at(19), "sys|a\xC3\xA4|");
+  EXPECT_EQ(at(20), "sys|a\xC3\xA4z|");
   EXPECT_EQ(at(100), "sys|a\xC3\xA4z|");
+  CallRequest empty = request;
+  empty.prompt[0].clear_content();
+  const auto behind_nothing = FirstOfPrompt(empty.prompt, 100);
+  ASSERT_EQ(behind_nothing.size(), 2u) << "an empty message is whole";
+  EXPECT_EQ(behind_nothing[1].content(), "a\xC3\xA4z");
 }
 
 }  // namespace

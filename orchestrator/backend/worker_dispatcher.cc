@@ -256,9 +256,14 @@ void WorkerDispatcher::CountEnd(int32_t index, const CallOutcome& outcome, bool 
     worker.breaker.Succeeded(pass);
     if (std::exchange(worker.trial, false) && pool_.up(index)) pool_.SetUp(index);
   } else if (outcome.retryable && !draining && pool_.up(index)) {
-    worker.breaker.Failed(pass, Now());
-    worker.trial = false;
+    CountFailure(index);
   }
+}
+
+void WorkerDispatcher::CountFailure(int32_t index) {
+  Worker& worker = workers_[static_cast<size_t>(index)];
+  const bool trial = std::exchange(worker.trial, false);
+  worker.breaker.Failed(trial ? Breaker::Pass::kTrial : Breaker::Pass::kYes, Now());
 }
 
 // It is there: it gets work, or one call to try it, or is left alone still.

@@ -117,6 +117,7 @@ class WorkerDispatcher final : public Backend {
   void RenewTrunks(int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FenceExpired(int64_t now_ns, Todo* todo) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountEnd(int32_t index, const CallOutcome& outcome, bool draining) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CountFailure(int32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PutToWork(int32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string WhyNobody(const Record& record) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WhyLost(const Record& record, Worker* worker, WorkerCallEnd* end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -65,7 +65,7 @@ class PlayedTransport final : public WorkerTransport {
     ended ? done(Cancelled("ended"), {}) : silent ? held.push_back(std::move(done)) : done(absl::OkStatus(), response);
   }
   void GetLoad(int32_t, std::function<void(const absl::Status&, const pb::GetLoadResponse&)> done) override {
-    ended ? done(Cancelled("ended"), {}) : done(absl::OkStatus(), {});
+    ended ? done(Cancelled("ended"), {}) : done(mute ? Unavailable("not a word") : absl::OkStatus(), {});
   }
   void CancelRequests(int32_t, const std::vector<std::string>& request_ids, Told done) override {
     told.push_back(request_ids);
@@ -82,7 +82,7 @@ class PlayedTransport final : public WorkerTransport {
   std::vector<std::shared_ptr<PlayedCall>> calls;
   std::vector<std::function<void(const absl::Status&, const pb::GetModelResponse&)>> held;
   std::vector<std::vector<std::string>> told;
-  bool silent = false, ended = false, hears = true;
+  bool silent = false, ended = false, hears = true, mute = false;
 };
 
 class Sink final : public CallSink {
@@ -160,6 +160,28 @@ TEST_F(WorkerDispatcherTest, AFailedTrialIsAnotherPause) {
   call(10).End(Unavailable("lost"), true);
   Pass(kLook);
   Start(12);
+  EXPECT_EQ(begun(), 11u);
+}
+
+TEST_F(WorkerDispatcherTest, ATrialThatIsNotHeardOfIsAnotherPause) {
+  for (CallId id = 1; id <= 10; ++id) LoseOne(id);
+  Pass(30 * kSecond);
+  Start(11);
+  ASSERT_EQ(begun(), 11u);
+  transport_->mute = transport_->silent = true;
+  for (int i = 0; i < 4; ++i) Pass(5 * kSecond);
+  ASSERT_TRUE(call(10).abandoned()) << "its lease ran out";
+  call(10).End(Cancelled("abandoned"));
+  EXPECT_THAT(sink_.ends.at(11).status, StatusIs(absl::StatusCode::kUnavailable, HasSubstr("LEASE")));
+  transport_->mute = transport_->silent = false;
+  pb::GetModelResponse here;
+  here.set_instance_id("one");
+  for (const auto& done : std::exchange(transport_->held, {})) done(absl::OkStatus(), here);
+  Pass(kLook);
+  Start(12);
+  EXPECT_EQ(begun(), 11u) << "it is there again, and left alone";
+  Pass(14 * kSecond);
+  Start(13);
   EXPECT_EQ(begun(), 11u);
 }
 

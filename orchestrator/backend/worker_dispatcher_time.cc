@@ -35,13 +35,15 @@ void WorkerDispatcher::Abandon(CallId id, Record* record, int64_t now_ns, Todo* 
 // it reach nobody, because its calls have ended here.
 void WorkerDispatcher::FenceExpired(int64_t now_ns, Todo* todo) {
   for (const int32_t worker : leases_.TakeExpired(now_ns)) {
-    pool_.SetDown(worker);
-    trunks_.Forget(worker);
+    bool lost_work = false;
     for (auto& [id, record] : records_) {
       if (record.call == nullptr || pool_.WorkerOf(id) != worker) continue;
-      record.fenced = true;
+      lost_work = record.fenced = true;
       Abandon(id, &record, now_ns, todo);
     }
+    if (lost_work) CountFailure(worker);
+    pool_.SetDown(worker);
+    trunks_.Forget(worker);
   }
 }
 
