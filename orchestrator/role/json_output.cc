@@ -81,12 +81,10 @@ std::optional<double> JsonOutput::NumberAt(std::string_view path) const {
 Reading ReadJsonVerdict(const pb::Role& role, const VerdictReader& reader, const JsonOutput& output) {
   const std::optional<std::string> verdict = output.TextAt(role.json().verdict());
   if (!verdict.has_value()) return {};
-  Reading reading;
-  if (*verdict == "true" || *verdict == "false") {
+  Reading reading = reader.Read(*verdict);
+  if (!reading.accept.has_value() && (*verdict == "true" || *verdict == "false")) {
     reading.accept = *verdict == "true";
     reading.score = *reading.accept ? 1 : 0;
-  } else {
-    reading = reader.Read(*verdict);
   }
   if (role.json().score().empty() || !reading.accept.has_value()) return reading;
   const double max = role.verdict().has_score_max() ? role.verdict().score_max() : 1;

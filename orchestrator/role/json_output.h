@@ -2,6 +2,7 @@
 // Outputs that are one JSON object, and what a role's contract finds in their fields.
 #pragma once
 
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -42,8 +43,8 @@ class JsonOutput {
   jinja::Value fields_;
 };
 
-// A verdict in its fields; empty where its `verdict` names no phrase and is no truth value, or its `score` is no number
-// in [0, score_max].
+// A verdict in its fields: the role's phrases, else a truth value; empty where it is neither, or its `score` is no
+// number in [0, score_max].
 Reading ReadJsonVerdict(const deliberation::v1::Role& role, const VerdictReader& reader, const JsonOutput& output);
 // How sure the writer says it is, in [0, 1].
 std::optional<double> ReadJsonConfidence(const deliberation::v1::Role& role, const JsonOutput& output);

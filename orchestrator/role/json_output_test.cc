@@ -82,6 +82,13 @@ TEST(JsonOutput, VerdictsAndScores) {
   EXPECT_EQ(reading.accept, false);
   EXPECT_EQ(reading.score, 0.3);
   EXPECT_EQ(read(true, R"({"verdict": "accept", "score": 10})").score, 1.0);
+  // A role whose field says that something is wrong: its phrases go before what truth values mean otherwise.
+  deliberation::v1::Role reversed = VerdictRole(false);
+  reversed.mutable_verdict()->set_accept(0, "false");
+  reversed.mutable_verdict()->set_reject(0, "true");
+  const VerdictReader has_error(reversed.verdict());
+  EXPECT_EQ(ReadJsonVerdict(reversed, has_error, *JsonOutput::Read(R"({"verdict": false})")).accept, true);
+  EXPECT_EQ(ReadJsonVerdict(reversed, has_error, *JsonOutput::Read(R"({"verdict": true})")).accept, false);
   // Nothing that can be read is no verdict at all.
   for (const char* text : {R"({"verdict": "accept"})", R"({"verdict": "accept", "score": 10.5})",
                            R"({"verdict": "accept", "score": -1})", R"({"verdict": "accept", "score": "3"})",
