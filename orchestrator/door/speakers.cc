@@ -139,7 +139,7 @@ class GraphSpeaker final : public Speaker, public RunObserver, public std::enabl
       live_ = may_be_live_ && event->node_started().kind() == "speak" && event->node_started().call_count() == 1;
     } else if (event->has_token_delta() && live_ && event->node_path() == result_) {
       Hear(event->token_delta());
-    } else if (event->has_call_lost() && event->node_path() == result_) {
+    } else if (event->has_call_lost() && event->call_lost().will_retry() && event->node_path() == result_) {
       goes_on_from_ = event->call_lost().partial().text();
     } else if (event->has_call_finished()) {
       const pb::CallFinished& call = event->call_finished();

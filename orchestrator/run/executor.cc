@@ -239,7 +239,8 @@ void Executor::Impl::CancelStored(const std::string& run_id,
   std::vector<WriteOp> end = EndWithoutMachine(*options_.store, *stored, pb::RUN_STATE_CANCELLED,
                                                Cancelled("cancelled"), options_.clock->UnixNs());
   const bool posted = Post([this, end = std::move(end), done]() mutable {
-    loop_.EndStored(std::move(end), [done] { done(pb::RUN_STATE_CANCELLED); });
+    loop_.EndStored(std::move(end),
+                    [done](const absl::Status& status) { status.ok() ? done(pb::RUN_STATE_CANCELLED) : done(status); });
   });
   if (!posted) done(Stopped());
 }

@@ -28,6 +28,8 @@ void FitEvent(pb::Event* event) {
   }
 }
 
+absl::Status StoreIsDead() { return DataLoss("STORE_IO: the store cannot be written any more"); }
+
 Input ToInput(uint32_t call, CallOutcome outcome, int64_t latency_ns) {
   if (!outcome.status.ok()) {
     return CallLost{call, std::move(outcome.status), std::move(outcome.usage), outcome.retryable,
@@ -68,7 +70,7 @@ ActiveRun* ExecutorLoop::Find(const std::string& run_id) {
 void ExecutorLoop::Create(std::unique_ptr<ActiveRun> run, CreateRun record,
                           std::function<void(absl::StatusOr<StartedRun>)> done) {
   if (stopping_) return done(Unavailable("DRAINING: the orchestrator is stopping"));
-  if (dead_) return done(DataLoss("STORE_IO: the store cannot be written any more"));
+  if (dead_) return done(StoreIsDead());
   if (active_runs() >= options_.active_runs_max) {
     return done(ResourceExhausted("OVERLOADED: {} runs are active, at most {}; try again later", active_runs(),
                                   options_.active_runs_max));
@@ -305,9 +307,10 @@ bool ExecutorLoop::Cancel(const std::string& run_id, std::function<void(absl::St
   return true;
 }
 
-void ExecutorLoop::EndStored(std::vector<WriteOp> end, std::function<void()> done) {
+void ExecutorLoop::EndStored(std::vector<WriteOp> end, std::function<void(absl::Status)> done) {
+  if (dead_) return done(StoreIsDead());
   for (WriteOp& op : end) current_.ops.push_back(std::move(op));
-  current_.acknowledge.push_back(std::move(done));
+  current_.acknowledge.push_back([done = std::move(done)] { done(absl::OkStatus()); });
 }
 
 std::optional<pb::Run> ExecutorLoop::Describe(const std::string& run_id) const {

@@ -54,8 +54,8 @@ class ExecutorLoop final : public CallSink {
   void Adopt(std::unique_ptr<ActiveRun> run, Output rest);
   // False: not active, and `done` is untouched.
   bool Cancel(const std::string& run_id, std::function<void(absl::StatusOr<deliberation::v1::RunState>)>* done);
-  // Writes the end of a stored run that nobody runs; `done` once that is durable.
-  void EndStored(std::vector<WriteOp> end, std::function<void()> done);
+  // Writes the end of a stored run that nobody runs; `done` once that is durable, or cannot be.
+  void EndStored(std::vector<WriteOp> end, std::function<void(absl::Status)> done);
   std::optional<deliberation::v1::Run> Describe(const std::string& run_id) const;
   Executor::Attached Attach(const std::string& run_id, ActiveRun::Observer observer);
   void Detach(const RunObserver* observer);
