@@ -100,7 +100,12 @@ std::string AbsoluteCopy(const experiment::LoadedExperiment& loaded) {
   for (auto& member : *copy.mutable_fleet()->mutable_member()) {
     if (member.has_model()) beside(member.mutable_model()->mutable_path());
     if (member.has_recorded()) beside(member.mutable_recorded()->mutable_path());
+    if (member.has_openai()) beside(member.mutable_openai()->mutable_authorities());
     if (member.has_development()) beside(member.mutable_development()->mutable_path());
+  }
+  if (copy.fleet().has_worker_tls()) {
+    auto* tls = copy.mutable_fleet()->mutable_worker_tls();
+    for (std::string* path : {tls->mutable_authorities(), tls->mutable_certificate(), tls->mutable_key()}) beside(path);
   }
   if (!loaded.file.has_fleet()) copy.clear_fleet();
   for (auto& choice : *copy.mutable_chosen()) beside(choice.mutable_path());
@@ -278,6 +283,7 @@ std::string GoOn(const Arguments& a) {
   if (a.load.shard.count > 1) words += fmt::format(" --shard {}/{}", a.load.shard.index, a.load.shard.count);
   for (const std::string& arm : a.load.arms) words += " --arm " + Quoted(arm);
   if (!a.session.graphs.empty()) words += " --graphs " + Quoted(a.session.graphs);
+  if (!a.session.worker_binary.empty()) words += " --worker-binary " + Quoted(a.session.worker_binary);
   return words;
 }
 
