@@ -4,12 +4,11 @@
 #include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 
-#include <thread>
-
 #include "orchestrator/backend/backend_testing.h"
 #include "orchestrator/backend/trunk_table.h"
 #include "orchestrator/backend/worker_backend.h"
 #include "protos/rpc_status.h"
+#include "tests/testing/pause.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 #include "tests/testing/tiny_model.h"
@@ -72,12 +71,12 @@ TEST_F(TrunkPin, IsFoundAfterALoadThatEvictsEverythingElse) {
   EXPECT_EQ(Ask(trunk + "a").cached_prompt_token_count(), 0);
   Flood();
   EXPECT_LT(Ask(trunk + "b").cached_prompt_token_count(), 10) << "the cache is meant to be too small";
-  while (Load().pinned_prefix_count() == 0) std::this_thread::yield();
+  while (Load().pinned_prefix_count() == 0) testing::Pause();
   Flood();
   Flood();
   EXPECT_GE(Ask(trunk + "c").cached_prompt_token_count(), std::ssize(trunk)) << "a token per byte";
   backend_.reset();
-  while (Load().pinned_prefix_count() > 0) std::this_thread::yield();
+  while (Load().pinned_prefix_count() > 0) testing::Pause();
 }
 
 }  // namespace

@@ -51,7 +51,7 @@ TEST(Up, HandsOnWhatItIsToldOfTheDoor) {
     return status;
   };
   EXPECT_EQ(ask("secret"), 200);
-  EXPECT_NE(ask("guessed"), 200);
+  EXPECT_EQ(ask("guessed"), 401);
   up.Signal(SIGTERM);
   EXPECT_EQ(up.Wait(), 0);
   // Mistakes are told before a model is loaded: the fleet's does not exist.
