@@ -311,8 +311,9 @@ def gather(run: Run, into: Path) -> None:
                        read(mine / "evaluation.json"), read(mine / "answers.json")["correct"]["solver"][0])
         verdicts["members"][model.place] = read(mine / "verdicts.json")["members"][0]
         then[model.place] = read(mine / "record.json")
-        for name, value in (("evaluation", evaluation), ("answers", answers), ("verdicts", verdicts), ("roles", then)):
+        for name, value in (("evaluation", evaluation), ("answers", answers), ("verdicts", verdicts)):
             write_json(theirs / f"{name}.json", value)
+        write_json(record, then)
         for path in sorted((run.folder / "models" / model.name).iterdir()):
             shutil.copyfile(path, into / "models" / model.name / path.name)
 
